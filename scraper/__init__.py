@@ -1,0 +1,1 @@
+"""Everything of Bowerbird that works without HTTP."""

@@ -1,0 +1,377 @@
+"""The shape of every setting, with its default. Names and meanings are those of the guide."""
+
+import ipaddress
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Annotated, Any, Literal
+
+from scraper.config.shape import Fault, Refused, build
+from scraper.config.units import duration, size
+
+Check = Iterator[tuple[str, str]]
+LOOPBACK_NAMES = ("localhost", "")
+
+
+def _least(minimum: float) -> Any:
+    def rule(value: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise Refused(f"wants a number, not {value!r}")
+        if not minimum <= value < 1e15:
+            raise Refused(f"{value!r} is too small; at least {minimum:g}" if value < minimum else f"{value!r} is too big")
+        return value
+
+    return rule
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise Refused(f"wants a whole number, not {value!r}")
+    return value
+
+
+def _port(value: Any) -> int:
+    if not 0 <= _whole(value) <= 65535:
+        raise Refused(f"{value!r} is no port; 1 to 65535, or 0 for any free one")
+    return int(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise Refused(f"wants a text, not {value!r}")
+    return value
+
+
+def _name(value: Any) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,99}", _text(value)):
+        raise Refused(f"{value!r} is no name; lower-case letters, digits, - and _, the first one a letter or a digit")
+    return str(value)
+
+
+def _regex(value: Any) -> str:
+    try:
+        re.compile(_text(value))
+    except (re.error, OverflowError, RecursionError) as error:
+        raise Refused(f"{value!r} is no regular expression: {error}") from None
+    return str(value)
+
+
+def _web(value: Any) -> str:
+    match = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]*):", _text(value))
+    if match is None or match[1].lower() not in ("http", "https"):
+        raise Refused(f"{value!r} is no web address; it begins with http:// or https://")
+    if not re.match(r"(?i)https?://[^/?#\s]+", value):
+        raise Refused(f"{value!r} names no host")
+    if len(value) > 2048:
+        raise Refused("is longer than 2048 characters")
+    return str(value)
+
+
+def _network(value: Any) -> str:
+    try:
+        ipaddress.ip_network(_text(value), strict=True)
+    except ValueError as error:
+        raise Refused(f"{value!r} is no network: {error}; write it as CIDR, for example 192.168.1.0/24") from None
+    return str(value)
+
+
+def _import_path(value: Any) -> str:
+    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", _text(value)):
+        raise Refused(f'{value!r} names no function; write "module:function"')
+    return str(value)
+
+
+def _proxy(value: Any) -> str:
+    if value and not re.match(r"(?i)(https?|socks5h?)://[^/\s]+", _text(value)):
+        raise Refused(f"{value!r} is no proxy; write for example http://10.0.0.1:3128 or socks5://...")
+    return _text(value)
+
+
+Name = Annotated[str, _name]
+Regex = Annotated[str, _regex]
+WebAddress = Annotated[str, _web]
+Duration = Annotated[float, duration]
+Positive = Annotated[int, _whole, _least(1)]
+Count = Annotated[int, _whole, _least(0)]
+Seconds = Annotated[float, duration, _least(0)]
+SomeSeconds = Annotated[float, duration, _least(0.1)]
+Size = Annotated[int, size]
+SomeSize = Annotated[int, size, _least(1024)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """Where the API and the dashboard listen."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, _port] = 5000
+    token: str = ""
+
+    @property
+    def loopback(self) -> bool:
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host in LOOPBACK_NAMES
+
+    def check(self) -> Check:
+        if not self.loopback and not self.token:
+            yield "token", f"is required because the host {self.host} can be reached from other machines"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceDir:
+    """Where the service keeps its lock, status and wishes."""
+
+    state_dir: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Database:
+    """Where everything is stored. Times in seconds."""
+
+    url: str = "sqlite:///bowerbird.db"
+    pool_size: Positive = 5
+    max_overflow: Count = 20
+    timeout: Seconds = 30.0
+    pool_recycle: Seconds = 3600.0
+    transaction_pooler: bool = False
+
+    def check(self) -> Check:
+        if not re.match(r"(sqlite|postgresql)(\+\w+)?://", self.url):
+            yield "url", f'{self.url.split("@")[-1]!r} is no database; write sqlite:///FILE or postgresql+psycopg://...'
+        elif re.match(r"sqlite(\+\w+)?://(/(:memory:.*)?)?$", self.url):
+            yield "url", "must name a file: the scraper is a process of its own, and memory is not shared"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Supervision:
+    """How scraper processes are started, watched and ended. Times in seconds."""
+
+    processes: Annotated[int, _whole, _least(1)] = 1
+    start_method: Literal["spawn"] = "spawn"
+    stop_timeout: SomeSeconds = 5.0
+    heartbeat_timeout: Annotated[float, duration, _least(3)] = 30.0
+    restart: Literal["always", "on-failure", "never"] = "always"
+    backoff_max: SomeSeconds = 60.0
+    max_restarts: Positive = 10
+    restart_window: SomeSeconds = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one scraper process may use."""
+
+    memory: Annotated[int, size, _least(64 * 2**20)] = 2**30
+    cpu_percent: Annotated[float, _least(0)] = 0
+    open_files: Count = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Http:
+    """How sites are asked. Times in seconds, sizes in bytes."""
+
+    user_agent: str = "bowerbird/{version} (+{url})"
+    concurrency: Positive = 32
+    per_host: Positive = 2
+    delay: Seconds = 0.5
+    auto_throttle: bool = True
+    timeout: SomeSeconds = 20.0
+    max_body: SomeSize = 10 * 2**20
+    retries: Count = 3
+    obey_robots: bool = True
+    allow_networks: tuple[Annotated[str, _network], ...] = ()
+    proxy: Annotated[str, _proxy] = ""
+
+    def check(self) -> Check:
+        if not self.user_agent.isascii() or not self.user_agent.isprintable() or not self.user_agent.strip():
+            yield "user_agent", "wants printable ASCII characters"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expression:
+    """Where a value stands in a page: exactly one of the four."""
+
+    css: str | None = None
+    xpath: str | None = None
+    jsonld: str | None = None
+    json: str | None = None
+
+    def check(self) -> Check:
+        if sum(e is not None for e in (self.css, self.xpath, self.jsonld, self.json)) != 1:
+            yield "", "wants exactly one of css, xpath, jsonld, json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldRule:
+    """How one field of an item is read."""
+
+    css: str | None = None
+    xpath: str | None = None
+    jsonld: str | None = None
+    json: str | None = None
+    type: Literal["str", "int", "float", "decimal", "bool", "date", "url"] | None = None
+    re: Regex | None = None
+    many: bool = False
+    default: object = None
+
+    @property
+    def expression(self) -> Expression:
+        return Expression(css=self.css, xpath=self.xpath, jsonld=self.jsonld, json=self.json)
+
+    def check(self) -> Check:
+        yield from self.expression.check()
+
+
+def _short(cls: type[Any]) -> Any:
+    """A text stands for the table ``{ css = text }``."""
+
+    def rule(value: Any) -> Any:
+        faults: list[Fault] = []
+        made = build(cls, {"css": value} if isinstance(value, str) else value, (), faults)
+        if faults:
+            raise Refused("; ".join(f"{'.'.join(map(str, path))} {text}".strip() for path, text in faults))
+        return made
+
+    return rule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemRule:
+    """Which items a page holds, and their fields."""
+
+    kind: Name = "item"
+    fields: dict[str, Annotated[FieldRule, _short(FieldRule)]]
+    select: Annotated[Expression, _short(Expression)] | None = None
+    key: tuple[str, ...] = ()
+
+    def check(self) -> Check:
+        if not self.fields:
+            yield "fields", 'is empty; name at least one field, for example title = "h1::text"'
+        for name in self.key:
+            if name not in self.fields:
+                yield "key", f"names {name!r}, which is no field; there are: {', '.join(self.fields)}"
+
+
+def _overrides(value: Any) -> dict[str, Any]:
+    faults: list[Fault] = []
+    made = build(Http, value, (), faults)
+    if faults or made is None:
+        raise Refused("; ".join(f"{'.'.join(map(str, path))}: {text}" for path, text in faults))
+    return {name: getattr(made, name) for name in value}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What is watched: where it starts, what is followed, which items its pages hold."""
+
+    name: Name
+    start: tuple[WebAddress, ...] = ()
+    sitemaps: tuple[WebAddress, ...] = ()
+    every: Annotated[float, duration, _least(1)] | None = None
+    cron: str | None = None
+    follow: tuple[str, ...] | bool = False
+    include: tuple[Regex, ...] = ()
+    exclude: tuple[Regex, ...] = ()
+    max_depth: Count = 10
+    max_pages: Positive = 10000
+    enabled: bool = True
+    render: bool = False
+    http: Annotated[dict[str, Any], _overrides] = field(default_factory=dict)
+    item: tuple[ItemRule, ...] = ()
+    parser: Annotated[str, _import_path] | None = None
+
+    def check(self) -> Check:
+        if not self.start and not self.sitemaps:
+            yield "start", "is missing; name at least one address to start from"
+        if self.every is not None and self.cron is not None:
+            yield "cron", 'and "every" exclude each other; keep one'
+        if self.parser and self.item:
+            yield "parser", "and [[source.item]] exclude each other; keep one"
+        if self.render:
+            yield "render", "needs a browser, which this version cannot drive yet; leave it out"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Llm:
+    """Any OpenAI-compatible endpoint."""
+
+    base_url: WebAddress = "http://127.0.0.1:8080/v1"
+    model: str = ""
+    api_key_env: str = "OPENAI_API_KEY"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What an enrichment task may spend."""
+
+    calls: Positive | None = None
+    tokens: Positive | None = None
+    money: Annotated[float, _least(0)] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrich:
+    """One enrichment task."""
+
+    task: Name
+    over: Literal["pages", "items"] = "pages"
+    source: str | None = None
+    where: str | None = None
+    kind: Literal["llm", "embed", "python"] = "llm"
+    prompt: str = ""
+    workers: Count = 1
+    batch: Positive = 1
+    budget: Budget | None = None
+    when: str = "asked"
+    schema: Annotated[str, _import_path] | dict[str, object] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All of the configuration."""
+
+    server: Server = field(default_factory=Server)
+    service: ServiceDir = field(default_factory=ServiceDir)
+    database: Database = field(default_factory=Database)
+    supervisor: Supervision = field(default_factory=Supervision)
+    limits: Limits = field(default_factory=Limits)
+    http: Http = field(default_factory=Http)
+    source: tuple[Source, ...] = ()
+    llm: Llm = field(default_factory=Llm)
+    enrich: tuple[Enrich, ...] = ()
+    max_workers: Positive | None = None
+    environment: Literal["development", "production"] = "development"
+
+    @property
+    def production(self) -> bool:
+        return self.environment == "production"
+
+    def check(self) -> Check:
+        for key, names in (("source", [s.name for s in self.source]), ("enrich", [e.task for e in self.enrich])):
+            for name in sorted({name for name in names if names.count(name) > 1}):
+                yield key, f"{name!r} is there twice; each name may be used once"
+        for task in self.enrich:
+            if task.source and task.source not in {s.name for s in self.source}:
+                yield "enrich", f"{task.task!r} is over the source {task.source!r}, which is not there"
+
+
+def http_of(base: Http, source: Source) -> Http:
+    """Return the [http] settings of one source: the general ones with its own on top."""
+    return replace(base, **source.http)
+
+
+def plain(settings: Any) -> dict[str, Any]:
+    """Return a settings dataclass as plain dicts, lists, texts and numbers; build() takes it back.
+
+    What is None is left out: it stands for a key that was not given.
+    """
+    return {name: _plain(value) for name, value in asdict(settings).items() if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _plain(member) for name, member in value.items() if member is not None}
+    if isinstance(value, tuple | list):
+        return [_plain(member) for member in value]
+    return value

@@ -1,0 +1,373 @@
+"""Opens due runs; claims URLs host by host, visits them, stores them in batches, finishes runs."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from scraper.config.settings import Http, Source
+from scraper.config.shape import build
+from scraper.crawl import schedule
+from scraper.crawl.fetcher import Fetcher
+from scraper.crawl.outcome import OUTCOMES, Cure
+from scraper.crawl.politeness import Place, Politeness
+from scraper.crawl.robots import Robots
+from scraper.crawl.store import Store
+from scraper.crawl.visit import Visitor, Work, fetch_robots
+from scraper.database import frontier, hosts, pages, runs, sources, visits
+from scraper.database.connection import now
+from scraper.database.hosts import LEASE_S, HostState
+from scraper.errors import BowerbirdError
+from scraper.records import Claim, Link, Visit
+from scraper.states import State, UrlState
+from scraper.urls import canonical
+
+TICK_S = 1.0
+CLAIM_AT_ONCE = 64
+BATCH = 64
+BACKLOG = 256
+MAX_LANES = 512
+DRAIN_S = 2.0
+TRANSIENT = tuple(str(failure) for failure, cure in OUTCOMES.items() if cure is not Cure.GIVE_UP)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Lane:
+    """What this worker does at one host that it has leased."""
+
+    host: str
+    queue: deque[Claim] = field(default_factory=deque)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    busy: int = 0  # visits that are under way or not stored yet
+    dry_at: int = -1  # at which commit there was nothing to claim
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What an engine is doing, for the heartbeat and the scoreboard."""
+
+    state: State
+    sources: tuple[str, ...]
+    last_check: datetime | None
+    visiting: tuple[str, ...]
+    pages: int
+    failures: int
+    trouble: str | None
+
+
+class Engine:
+    """The crawl of one worker.
+
+    once: the runs to do, and then end; None: whatever is due, for ever.
+    """
+
+    def __init__(self, store: Store, http: Http, once: Sequence[int] | None = None) -> None:
+        self._store = store
+        self._db = store.db
+        self._http = http
+        self._once = list(once) if once is not None else None
+        self._works: dict[str, Work] = {}
+        self._fetcher = Fetcher(http)
+        self._politeness = Politeness(store, http.concurrency, self._ask_robots)
+        self._visitor = Visitor(self._fetcher, self._politeness, self._works, self._stored_body, now)
+        self._lanes: dict[str, asyncio.Task[None]] = {}
+        self._backlog: deque[tuple[Visit, Lane]] = deque()
+        self._arrived = asyncio.Event()
+        self._stored = asyncio.Event()
+        self._commits = 0
+        self._wake = asyncio.Event()
+        self._go = asyncio.Event()
+        self._go.set()
+        self._stopping = False
+        self._closed = False
+        self._broken: BaseException | None = None
+        self._visiting: dict[int, str] = {}
+        self._open: tuple[str, ...] = ()
+        self._last_check: datetime | None = None
+        self._counts = [0, 0]
+        self.changed = asyncio.Event()
+
+    # -- from outside, on the event loop
+
+    def progress(self) -> Progress:
+        """Return what is being done."""
+        state = State.STOPPING if self._stopping else State.PAUSED if not self._go.is_set() else None
+        state = state or (State.SCRAPING if self._open else State.IDLE)
+        return Progress(
+            state, self._open, self._last_check, tuple(self._visiting.values()), *self._counts, self._store.trouble
+        )
+
+    def pause(self, paused: bool) -> None:
+        """Start no more visits, or go on."""
+        if paused == self._go.is_set():
+            (self._go.clear if paused else self._go.set)()
+            self._wake.set()
+            self.changed.set()
+
+    def stop(self) -> None:
+        """Finish what is in flight, store it, and end."""
+        self._stopping = True
+        self._go.set()
+        self._wake.set()
+        self._pulse()
+        self.changed.set()
+
+    # -- the life of the engine
+
+    async def run(self, wanted: Sequence[Source], died_at: datetime) -> None:
+        """Crawl until stopped, or in once mode until the runs are done.
+
+        wanted: the sources of the file. died_at: when the worker of this name before us can have made its last
+        request. Raises Unusable.
+        """
+        await self._store.upgrade()
+        definitions, self._last_check = await self._store.write(lambda c: self._take_over(c, wanted, died_at))
+        self._prepare(definitions, wanted)
+        recorder = asyncio.create_task(self._record(), name="recorder")
+        recorder.add_done_callback(self._ended)
+        clock = asyncio.get_running_loop().time
+        kept_at = clock()
+        try:
+            while not self._stopping and self._broken is None:
+                self._wake.clear()
+                if await self._tick():
+                    break
+                if clock() - kept_at > LEASE_S / 4:
+                    await self._keep_house()
+                    kept_at = clock()
+                try:
+                    await asyncio.wait_for(self._wake.wait(), TICK_S)
+                except TimeoutError:
+                    pass
+        finally:
+            await self._end(recorder)
+        if self._broken is not None:
+            raise self._broken
+
+    def _take_over(
+        self, connection: Connection, wanted: Sequence[Source], died_at: datetime
+    ) -> tuple[dict[str, dict[str, object]], datetime | None]:
+        if self._once is None:
+            local = now().astimezone()
+            sources.sync(connection, wanted, lambda s, last: schedule.next_due(s.every, s.cron, last, local))
+        hosts.recover(connection, self._store.owner, died_at)
+        frontier.release(connection, self._store.owner)
+        return sources.definitions(connection), sources.last_check(connection)
+
+    def _prepare(self, definitions: Mapping[str, object], wanted: Sequence[Source]) -> None:
+        known = {name: build(Source, definition, (), []) for name, definition in definitions.items()}
+        for name, source in {**known, **{source.name: source for source in wanted}}.items():
+            if source is not None:
+                self._works[name] = Work.of(source, self._http)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        """A failure of ours ends the engine, and with it the process."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._broken = self._broken or error
+        self._wake.set()
+
+    async def _keep_house(self) -> None:
+        idle = [g for g in self._politeness.gates() if g.host not in self._lanes and not g.in_flight]
+        states = self._times({gate.host for gate in idle})
+        await self._store.write(lambda c: self._renew(c, states))
+        for gate in idle:
+            self._politeness.forget(gate.host)
+        self._fetcher.prune()
+
+    def _renew(self, connection: Connection, leaving: list[HostState]) -> None:
+        hosts.renew(connection, self._store.owner, now())
+        hosts.record(connection, leaving)
+        for state in leaving:
+            hosts.release(connection, state.host, self._store.owner)
+
+    async def _end(self, recorder: "asyncio.Task[None]") -> None:
+        self._stopping = True
+        self._pulse()
+        if self._lanes and not recorder.done():
+            await asyncio.wait(self._lanes.values(), timeout=DRAIN_S)
+        for lane in self._lanes.values():
+            lane.cancel()
+        await asyncio.gather(*self._lanes.values(), return_exceptions=True)
+        self._closed = True
+        self._arrived.set()
+        states = self._times()
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                await asyncio.gather(recorder, return_exceptions=True)
+                if self._store.trouble is None:
+                    await self._store.write(lambda c: self._give_back(c, states))
+        except (TimeoutError, BowerbirdError):
+            log.warning("left without giving back what was claimed; the next start does")
+        self._fetcher.close()
+
+    def _give_back(self, connection: Connection, states: list[HostState]) -> None:
+        frontier.release(connection, self._store.owner)
+        hosts.record(connection, states)
+        for state in states:
+            hosts.release(connection, state.host, self._store.owner)
+
+    # -- runs
+
+    async def _tick(self) -> bool:
+        """Open, finish and feed runs. Returns whether all that was asked for is done."""
+        due = await self._store.write(self._advance)
+        if self._stopping:
+            return True
+        if self._go.is_set():
+            for host in due:
+                if host not in self._lanes and len(self._lanes) < MAX_LANES:
+                    lane = asyncio.create_task(self._lane(host), name=f"lane {host}")
+                    self._lanes[host] = lane
+                    lane.add_done_callback(self._ended)
+                    lane.add_done_callback(lambda _, host=host: self._lanes.pop(host, None))
+        return self._once is not None and not self._open
+
+    def _advance(self, connection: Connection) -> list[str]:
+        at = now()
+        if self._once is None and self._go.is_set():
+            runs.request_due(connection, list(self._works), at)
+        for run_id, name in runs.queued(connection, list(self._works), self._once):
+            self._start(connection, run_id, self._works[name], at)
+        opened = []
+        for run in runs.running(connection, self._once):
+            if frontier.has(connection, run.id, UrlState.CLAIMED):
+                opened.append(run.source)
+                continue
+            full = run.pages >= run.max_pages
+            left = frontier.count(connection, run.id, UrlState.QUEUED) if full else 0
+            if full or not frontier.has(connection, run.id, UrlState.QUEUED):
+                state = runs.finish(connection, run.id, at, left, TRANSIENT)
+                log.info("run finished", extra={"source": run.source, "run": run.id, "state": str(state), "pages": run.pages})
+            else:
+                opened.append(run.source)
+        if tuple(opened) != self._open:
+            self._open = tuple(opened)
+            self.changed.set()
+        return frontier.hosts_due(connection, at, self._once) if opened else []
+
+    def _start(self, connection: Connection, run_id: int, work: Work, at: datetime) -> None:
+        source = work.source
+        seeds = [Link(url, "sitemap") for text in source.sitemaps if (url := canonical(text))]
+        seeds += [Link(url) for text in source.start if (url := canonical(text))]
+        known, _ = frontier.add(self._db, connection, run_id, source.name, seeds, 0, len(seeds))
+        runs.start(connection, run_id, source.max_pages, known, at)
+        next_at = schedule.next_due(source.every, source.cron, at, at.astimezone())
+        sources.started(connection, source.name, at, next_at)
+        log.info("run started", extra={"source": source.name, "run": run_id})
+
+    # -- hosts
+
+    async def _lane(self, host: str) -> None:
+        if await self._politeness.open(host) is None:
+            await asyncio.sleep(TICK_S)
+            return
+        lane = Lane(host)
+        per_host = max((work.http.per_host for work in self._works.values()), default=1)
+        workers = [asyncio.create_task(self._work(lane)) for _ in range(min(per_host, self._http.concurrency))]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+        states = self._times({host})
+        await self._store.write(lambda c: hosts.record(c, states))
+
+    async def _work(self, lane: Lane) -> None:
+        while not self._stopping:
+            await self._go.wait()
+            while len(self._backlog) > BACKLOG:
+                await self._stored.wait()
+            stored = self._stored
+            claim = await self._take(lane)
+            if claim is not None:
+                await self._visit(lane, claim)
+            elif lane.busy == 0:
+                return
+            else:
+                await stored.wait()
+
+    async def _take(self, lane: Lane) -> Claim | None:
+        async with lane.lock:
+            if not lane.queue and lane.dry_at != self._commits:
+                commits = self._commits
+                lane.queue.extend(await self._store.write(lambda c: self._claim(c, lane.host)))
+                lane.dry_at = -1 if lane.queue else commits
+            if not lane.queue or self._stopping:
+                return None
+            lane.busy += 1
+            return lane.queue.popleft()
+
+    def _claim(self, connection: Connection, host: str) -> list[Claim]:
+        return frontier.claim(self._db, connection, host, self._store.owner, CLAIM_AT_ONCE, now(), self._once)
+
+    async def _visit(self, lane: Lane, claim: Claim) -> None:
+        self._visiting[claim.url_id] = claim.url
+        try:
+            visit = await self._visitor.visit(claim)
+            self._backlog.append((visit, lane))
+            self._arrived.set()
+        except BaseException:
+            lane.busy -= 1
+            raise
+        finally:
+            self._visiting.pop(claim.url_id, None)
+
+    async def _stored_body(self, source: str, url: str) -> bytes | None:
+        return await self._store.read(lambda c: pages.body_of(c, source, url))
+
+    async def _ask_robots(self, origin: str, http: Http, place: Place) -> Robots:
+        return await fetch_robots(self._fetcher, origin, http, place)
+
+    # -- storing
+
+    async def _record(self) -> None:
+        """Store visits as they come: all that finished while the last batch was stored make the next one."""
+        while True:
+            if not self._backlog:
+                if self._closed:
+                    return
+                self._arrived.clear()
+                await self._arrived.wait()
+                continue
+            batch = [self._backlog.popleft() for _ in range(min(len(self._backlog), BATCH))]
+            states = self._times({lane.host for _, lane in batch})
+            done = await self._store.write(lambda c, b=batch, s=states: self._finish(c, [visit for visit, _ in b], s))
+            for visit, lane in batch:
+                lane.busy -= 1
+                self._last_check = visit.at
+                self._counts[visit.failure is not None] += 1
+                if visit.failure is not None:
+                    log.info(
+                        "visit failed",
+                        extra={
+                            "source": visit.claim.source,
+                            "url": visit.claim.url,
+                            "failure": str(visit.failure),
+                            "reason": visit.message,
+                            "retry_at": visit.retry_at,
+                        },
+                    )
+            self._commits += 1
+            self._pulse()
+            if done.hosts - self._lanes.keys():
+                self._wake.set()
+
+    def _finish(self, connection: Connection, batch: list[Visit], states: list[HostState]) -> visits.Finished:
+        depths = {name: work.source.max_depth for name, work in self._works.items()}
+        return visits.finish(self._db, connection, batch, self._store.owner, depths, states)
+
+    def _times(self, only: Collection[str] | None = None) -> list[HostState]:
+        found = [gate.times(now()) for gate in self._politeness.gates() if only is None or gate.host in only]
+        return [HostState(t.host, t.next_at, t.delay_s) for t in found]
+
+    def _pulse(self) -> None:
+        stored, self._stored = self._stored, asyncio.Event()
+        stored.set()
+

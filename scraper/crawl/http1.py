@@ -1,0 +1,273 @@
+"""HTTP/1.1 over connections of our own: pinned to checked addresses, kept alive, bounded in every direction.
+
+httpx's own pool costs more the more requests are in flight, and connects to whatever a name resolves to at that
+moment; so pages go through here, and through httpx where a proxy is asked for.
+"""
+
+import asyncio
+import ssl
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+
+import certifi
+import httptools
+
+from scraper.crawl.addresses import Network, checked_parts, resolve
+from scraper.urls import Parts
+from scraper.errors import Failure, VisitFailed
+
+MAX_HEADER_BYTES = 64 * 1024
+MAX_HEADERS = 200
+MAX_INTERIM = 10
+CONNECT_TIMEOUT_S = 10.0
+IDLE_S = 15.0
+IDLE_PER_HOST = 8
+
+HeadersSeen = Callable[[int, Mapping[str, str]], None]
+
+
+@dataclass(slots=True)
+class Answer:
+    """One response as it came: not decoded, redirects not followed."""
+
+    status: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytearray = field(default_factory=bytearray)
+    wire_bytes: int = 0
+
+
+@cache
+def tls_context() -> ssl.SSLContext:
+    """Return the context that verifies servers by the system's certificates, or certifi's where there are none."""
+    context = ssl.create_default_context()
+    if not context.cert_store_stats()["x509_ca"]:
+        context.load_verify_locations(certifi.where())
+    return context
+
+
+class Connection(asyncio.Protocol):
+    """One connection to one address. Carries one exchange at a time."""
+
+    def __init__(self) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.reusable = True
+        self.idle_since = 0.0
+        self.answer = Answer()
+        self._done: asyncio.Future[Answer] | None = None
+
+    # -- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if self._done is None or self._done.done():
+            self.close()  # bytes that nobody asked for
+            return
+        self.answer.wire_bytes += len(data)
+        if not self._in_body and self.answer.wire_bytes > MAX_HEADER_BYTES + 256 * 1024:
+            self._fail(Failure.HEADER_TOO_LARGE, "the response header has no end")
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError as error:
+            cause = error.__context__
+            if not isinstance(cause, VisitFailed):
+                raise
+            self._fail(cause.failure, cause.message)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._fail(Failure.PROTOCOL, f"the response is not valid HTTP: {error}")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.reusable = False
+        if self._done is None or self._done.done():
+            return
+        if self._in_body and self._until_close and exc is None:
+            self._done.set_result(self.answer)
+        elif self._in_body:
+            self._fail(Failure.INCOMPLETE_BODY, "the connection closed before the body was complete")
+        elif self.answer.wire_bytes:
+            self._fail(Failure.PROTOCOL, "the connection closed inside the response header")
+        else:
+            self._fail(Failure.PROTOCOL, "the connection closed without an answer")
+
+    # -- httptools callbacks
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            raise VisitFailed(Failure.PROTOCOL, "more than one response to one request")
+        self._header_bytes = 0
+        self.answer.headers = {}
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._header_bytes += len(name) + len(value) + 4
+        self._header_count += 1
+        if self._header_bytes > MAX_HEADER_BYTES or self._header_count > MAX_HEADERS:
+            raise VisitFailed(Failure.HEADER_TOO_LARGE, f"more than {MAX_HEADERS} headers or {MAX_HEADER_BYTES} bytes")
+        if self._in_body:
+            return  # trailers change nothing (RFC 9110 section 6.5.1)
+        key = name.decode("latin-1").lower()
+        text = value.decode("latin-1")
+        held = self.answer.headers.get(key)
+        self.answer.headers[key] = f"{held}, {text}" if held is not None else text
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status < 200:
+            self._interim += 1
+            if status == 101 or self._interim > MAX_INTERIM:
+                raise VisitFailed(Failure.PROTOCOL, f"unasked-for {status} responses")
+            return
+        self.answer.status = status
+        self._in_body = True
+        headers = self.answer.headers
+        self._until_close = "content-length" not in headers and "chunked" not in headers.get("transfer-encoding", "")
+        self._headers_seen(status, headers)
+
+    def on_body(self, data: bytes) -> None:
+        if len(self.answer.body) + len(data) > self._max_body:
+            raise VisitFailed(Failure.BODY_TOO_LARGE, f"the body is longer than {self._max_body} bytes")
+        self.answer.body += data
+
+    def on_message_complete(self) -> None:
+        if not self._in_body:
+            return
+        self._complete = True
+        if not self._parser.should_keep_alive():
+            self.reusable = False
+        if self._done is not None and not self._done.done():
+            self._done.set_result(self.answer)
+
+    # -- one exchange
+
+    async def exchange(self, request: bytes, max_body: int, headers_seen: HeadersSeen) -> Answer:
+        """Send a request and return its whole answer. Raises VisitFailed; then the connection is of no more use."""
+        assert self.transport is not None
+        self.answer = Answer()
+        self._parser = httptools.HttpResponseParser(self)
+        self._max_body = max_body
+        self._headers_seen = headers_seen
+        self._header_bytes = self._header_count = self._interim = 0
+        self._in_body = self._until_close = self._complete = False
+        self._done = asyncio.get_running_loop().create_future()
+        try:
+            self.transport.write(request)
+            return await self._done
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            self._done = None
+
+    def _fail(self, failure: Failure, message: str) -> None:
+        if self._done is not None and not self._done.done():
+            self._done.set_exception(VisitFailed(failure, message))
+        self.close()
+
+    def close(self) -> None:
+        """Drop the connection at once."""
+        self.reusable = False
+        if self.transport is not None:
+            self.transport.abort()
+
+
+class Pool:
+    """Connections to all hosts, kept alive for a while between requests."""
+
+    def __init__(self, allowed: tuple[Network, ...]) -> None:
+        self._allowed = allowed
+        self._idle: defaultdict[tuple[str, str, int], list[Connection]] = defaultdict(list)
+
+    async def get(self, url: str, headers: Mapping[str, str], max_body: int, headers_seen: HeadersSeen) -> Answer:
+        """Ask for one URL once. The caller sets the deadline. Raises VisitFailed."""
+        where = checked_parts(url)
+        key = (where.scheme, where.host, where.port)
+        request = _request(where, headers)
+        while (connection := self._reuse(key)) is not None:
+            try:
+                return await self._exchange(key, connection, request, max_body, headers_seen)
+            except VisitFailed:
+                if connection.answer.wire_bytes:
+                    raise
+                # A kept connection that the server had closed meanwhile: ask again on another one.
+        connection = await self._connect(where)
+        return await self._exchange(key, connection, request, max_body, headers_seen)
+
+    async def _exchange(
+        self, key: tuple[str, str, int], connection: Connection, request: bytes, max_body: int, seen: HeadersSeen
+    ) -> Answer:
+        answer = await connection.exchange(request, max_body, seen)
+        idle = self._idle[key]
+        if connection.reusable and len(idle) < IDLE_PER_HOST:
+            connection.idle_since = time.monotonic()
+            idle.append(connection)
+        else:
+            connection.close()
+        return answer
+
+    def _reuse(self, key: tuple[str, str, int]) -> Connection | None:
+        idle = self._idle[key]
+        while idle:
+            connection = idle.pop()
+            if connection.reusable and time.monotonic() - connection.idle_since < IDLE_S:
+                return connection
+            connection.close()
+        return None
+
+    async def _connect(self, where: Parts) -> Connection:
+        loop = asyncio.get_running_loop()
+        secure = where.scheme == "https"
+        last: Exception | None = None
+        for address in await resolve(where.host, where.port, self._allowed):
+            try:
+                async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                    _, connection = await loop.create_connection(
+                        Connection,
+                        address,
+                        where.port,
+                        ssl=tls_context() if secure else None,
+                        server_hostname=where.host if secure else None,
+                    )
+                return connection
+            except TimeoutError as error:
+                last = TimeoutError(f"no connection within {CONNECT_TIMEOUT_S:g} s") if not error.args else error
+            except ssl.SSLError as error:
+                raise VisitFailed(Failure.TLS, f"no trusted TLS connection: {error.reason or error}") from None
+            except OSError as error:
+                last = error
+        raise VisitFailed(Failure.CONNECT, f"{where.host}:{where.port}: {last}")
+
+    def prune(self) -> None:
+        """Close the connections that have been idle for too long."""
+        now = time.monotonic()
+        for key in list(self._idle):
+            kept = []
+            for connection in self._idle[key]:
+                if connection.reusable and now - connection.idle_since < IDLE_S:
+                    kept.append(connection)
+                else:
+                    connection.close()
+            if kept:
+                self._idle[key] = kept
+            else:
+                del self._idle[key]
+
+    def close(self) -> None:
+        """Drop all idle connections."""
+        for idle in self._idle.values():
+            for connection in idle:
+                connection.close()
+        self._idle.clear()
+
+
+def _request(where: Parts, headers: Mapping[str, str]) -> bytes:
+    host = f"[{where.host}]" if ":" in where.host else where.host
+    if where.port != (443 if where.scheme == "https" else 80):
+        host = f"{host}:{where.port}"
+    lines = [f"GET {where.path} HTTP/1.1", f"Host: {host}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")

@@ -1,0 +1,215 @@
+"""Per host: robots, delay, free places. A request is made only after it was admitted here."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from scraper.config.settings import Http
+from scraper.crawl.robots import CACHE_S, RETRY_S, Robots, Rules, agent_token
+from scraper.errors import Failure, VisitFailed
+from scraper.urls import host_of, parts
+
+PENALTY_FIRST_S = 0.5
+PENALTY_MAX_S = 60.0
+LEASE_RETRY_S = 0.5
+LEASE_PATIENCE_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class HostTimes:
+    """What is kept of a host over restarts."""
+
+    host: str
+    next_at: datetime | None
+    delay_s: float
+
+
+class Memory(Protocol):
+    """What politeness remembers in the database; the engine provides it."""
+
+    async def lease(self, host: str) -> HostTimes | None:
+        """Take a host for this worker, or return None while another one has it."""
+
+    async def robots_of(self, origin: str) -> tuple[Robots, datetime] | None:
+        """Return a kept robots.txt and when it was asked for."""
+
+    async def keep_robots(self, origin: str, robots: Robots) -> None:
+        """Keep a robots.txt."""
+
+    def now(self) -> datetime:
+        """Return this instant."""
+
+
+class Gate:
+    """The way to one host: one after the other, each at its time, so many at once."""
+
+    def __init__(self, host: str, places: asyncio.Semaphore) -> None:
+        self.host = host
+        self.in_flight = 0
+        self.delay_s = 0.0
+        self.next = 0.0  # of the event loop's clock
+        self.penalty_s = 0.0
+        self._places = places
+        self._line = asyncio.Lock()
+        self._left = asyncio.Event()
+
+    async def enter(self, delay_s: float, per_host: int) -> None:
+        """Wait for the turn, then count as in flight until leave()."""
+        loop = asyncio.get_running_loop()
+        async with self._line:
+            while True:
+                if self.in_flight >= per_host:
+                    self._left.clear()
+                    await self._left.wait()
+                elif (wait := self.next - loop.time()) > 0:
+                    await asyncio.sleep(wait)
+                else:
+                    break
+            await self._places.acquire()
+            self.delay_s = delay_s + self.penalty_s
+            self.next = loop.time() + self.delay_s
+            self.in_flight += 1
+
+    def leave(self) -> None:
+        """Give the place back."""
+        self.in_flight -= 1
+        self._places.release()
+        self._left.set()
+
+    def pause(self, seconds: float) -> None:
+        """Leave the host alone for a while."""
+        self.next = max(self.next, asyncio.get_running_loop().time() + seconds)
+
+    def went(self, *, well: bool) -> None:
+        """Slow down after trouble, step by step, and speed up again after success."""
+        if well:
+            self.penalty_s = self.penalty_s * 0.7 if self.penalty_s > 0.05 else 0.0
+        else:
+            self.penalty_s = min(max(PENALTY_FIRST_S, self.penalty_s * 2), PENALTY_MAX_S)
+
+    def times(self, now: datetime) -> HostTimes:
+        """Return what has to hold over a restart."""
+        wait = self.next - asyncio.get_running_loop().time()
+        return HostTimes(self.host, now + timedelta(seconds=wait) if wait > 0 else None, self.delay_s)
+
+
+FetchRobots = Callable[[str, Http, "Place"], Awaitable[Robots]]
+
+
+class Politeness:
+    """All gates, and the robots rules of all origins."""
+
+    def __init__(self, memory: Memory, concurrency: int, fetch_robots: FetchRobots) -> None:
+        self._memory = memory
+        self._fetch_robots = fetch_robots
+        self._places = asyncio.Semaphore(concurrency)
+        self._gates: dict[str, Gate] = {}
+        self._rules: dict[str, tuple[Rules, float]] = {}
+        self._asking: dict[str, asyncio.Lock] = {}
+
+    async def open(self, host: str) -> Gate | None:
+        """Return the gate of a host that this worker has leased, or None while another worker has it."""
+        if (gate := self._gates.get(host)) is None:
+            times = await self._memory.lease(host)
+            if times is None:
+                return None
+            gate = self._gates.setdefault(host, Gate(host, self._places))
+            gate.delay_s = times.delay_s
+            if times.next_at is not None:
+                gate.pause((times.next_at - self._memory.now()).total_seconds())
+        return gate
+
+    def forget(self, host: str) -> None:
+        """Drop a gate that nobody uses."""
+        gate = self._gates.get(host)
+        if gate is not None and not gate.in_flight:
+            del self._gates[host]
+
+    def gates(self) -> list[Gate]:
+        """Return the gates of all leased hosts."""
+        return list(self._gates.values())
+
+    async def patiently(self, host: str) -> Gate:
+        """Return the gate of a host, waiting for another worker to give it back. Raises VisitFailed."""
+        deadline = asyncio.get_running_loop().time() + LEASE_PATIENCE_S
+        while (gate := await self.open(host)) is None:
+            if asyncio.get_running_loop().time() > deadline:
+                raise VisitFailed(Failure.CANCELLED, f"{host} is being asked by another worker")
+            await asyncio.sleep(LEASE_RETRY_S)
+        return gate
+
+    async def rules(self, url: str, http: Http) -> Rules | None:
+        """Return the robots rules for a URL, or None if its source does not obey robots."""
+        if not http.obey_robots:
+            return None
+        origin = parts(url).origin
+        async with self._asking.setdefault(origin, asyncio.Lock()):
+            clock = asyncio.get_running_loop().time()
+            held = self._rules.get(origin)
+            if held is None or held[1] <= clock:
+                held = await self._learn(origin, http, clock)
+                self._rules[origin] = held
+        return held[0]
+
+    async def _learn(self, origin: str, http: Http, clock: float) -> tuple[Rules, float]:
+        kept = await self._memory.robots_of(origin)
+        if kept is not None:
+            rules = Rules(kept[0])
+            age = (self._memory.now() - kept[1]).total_seconds()
+            left = (RETRY_S if rules.unreachable else CACHE_S) - age
+            if 0 < left <= CACHE_S:
+                return rules, clock + left
+        async with Place(self) as place:
+            robots = await self._fetch_robots(origin, http, place)
+        await self._memory.keep_robots(origin, robots)
+        rules = Rules(robots)
+        return rules, asyncio.get_running_loop().time() + (RETRY_S if rules.unreachable else CACHE_S)
+
+    def forget_rules(self, origin: str) -> None:
+        """Ask for a robots.txt anew the next time."""
+        self._rules.pop(origin, None)
+
+
+class Place:
+    """A place in flight: at one host at a time, given back at the end."""
+
+    def __init__(self, politeness: Politeness) -> None:
+        self._politeness = politeness
+        self.gate: Gate | None = None
+
+    async def __aenter__(self) -> "Place":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """Give the place back."""
+        if self.gate is not None:
+            self.gate.leave()
+            self.gate = None
+
+    async def enter(self, url: str, http: Http, crawl_delay_s: float = 0.0) -> None:
+        """Wait for a turn at the host of a URL. Raises VisitFailed."""
+        self.leave()
+        gate = await self._politeness.patiently(host_of(url))
+        await gate.enter(max(http.delay, crawl_delay_s), http.per_host)
+        self.gate = gate
+
+    async def admit(self, url: str, http: Http) -> None:
+        """Wait for a turn at the host of a URL that its robots.txt allows. Raises VisitFailed."""
+        self.leave()
+        rules = await self._politeness.rules(url, http)
+        delay = 0.0
+        if rules is not None:
+            agent = agent_token(http.user_agent)
+            if rules.unreachable:
+                raise VisitFailed(
+                    Failure.ROBOTS_UNREACHABLE, "robots.txt cannot be read, so nothing may be asked (RFC 9309)"
+                )
+            if not rules.allows(url, agent):
+                raise VisitFailed(Failure.ROBOTS_DENIED, "robots.txt does not allow it")
+            delay = rules.crawl_delay(agent)
+        await self.enter(url, http, delay)

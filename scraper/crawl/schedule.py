@@ -1,0 +1,33 @@
+"""When a source is due. Pure: the clock is an argument."""
+
+from datetime import datetime, timedelta
+
+from cronsim import CronSim, CronSimError
+
+
+def next_due(every_s: float | None, cron: str | None, last: datetime | None, now: datetime) -> datetime | None:
+    """Return when a source is due next, or None if only when asked.
+
+    last: when its last run started; never: an interval is due now, a cron expression at its next match. A cron
+    expression is read in the time zone of now. All instants are aware.
+    """
+    if every_s is not None:
+        return now if last is None else last + timedelta(seconds=every_s)
+    if cron is not None:
+        after = now if last is None else last.astimezone(now.tzinfo)
+        try:
+            return next(CronSim(cron, after))
+        except (CronSimError, StopIteration):
+            return None
+    return None
+
+
+def cron_fault(cron: str, now: datetime) -> str | None:
+    """Say what is wrong with a cron expression, or None."""
+    try:
+        next(CronSim(cron, now))
+    except CronSimError as error:
+        return f'{cron!r} is no cron expression: {error}; five fields, for example "*/15 * * * *"'
+    except StopIteration:
+        return f"{cron!r} never comes due"
+    return None

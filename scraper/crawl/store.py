@@ -1,0 +1,86 @@
+"""The engine's way to the database: one thread, one unit after the other, and patience while the database is away."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import TypeVar
+
+from sqlalchemy import Connection
+
+from scraper.crawl.politeness import HostTimes
+from scraper.crawl.robots import Robots
+from scraper.database import Db, hosts
+from scraper.database.connection import now
+from scraper.errors import Unavailable
+
+T = TypeVar("T")
+PATIENCE_MAX_S = 10.0
+
+log = logging.getLogger(__name__)
+
+
+class Store:
+    """Runs units in a thread of its own, and waits while the database cannot be used."""
+
+    def __init__(self, db: Db, owner: str) -> None:
+        self.db = db
+        self.owner = owner
+        self.trouble: str | None = None
+        self._thread = ThreadPoolExecutor(1, "store")
+
+    async def write(self, unit: Callable[[Connection], T]) -> T:
+        """Run a unit that may write; tries again until the database takes it. Raises Unusable."""
+        return await self._patiently(self.db.write, unit)
+
+    async def read(self, unit: Callable[[Connection], T]) -> T:
+        """Run a unit that only reads; tries again until the database answers. Raises Unusable."""
+        return await self._patiently(self.db.read, unit)
+
+    async def upgrade(self) -> None:
+        """Bring the tables to this version, as soon as there is a database. Raises Unusable."""
+        await self._patiently(lambda _: self.db.upgrade(), lambda _: None)
+
+    async def _patiently(self, run: Callable[[Callable[[Connection], T]], T], unit: Callable[[Connection], T]) -> T:
+        loop = asyncio.get_running_loop()
+        wait = 0.25
+        while True:
+            try:
+                result = await loop.run_in_executor(self._thread, run, unit)
+            except Unavailable as error:
+                if self.trouble is None:
+                    log.warning("the database is away, waiting for it", extra={"reason": str(error)})
+                self.trouble = str(error)
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, PATIENCE_MAX_S)
+                continue
+            if self.trouble is not None:
+                log.info("the database is back")
+                self.trouble = None
+            return result
+
+    # -- what politeness remembers
+
+    def now(self) -> datetime:
+        """Return this instant."""
+        return now()
+
+    async def lease(self, host: str) -> HostTimes | None:
+        """Take a host for this worker."""
+        found = await self.write(lambda connection: hosts.lease(self.db, connection, host, self.owner, now()))
+        return HostTimes(found.host, found.next_at, found.delay_s) if found else None
+
+    async def robots_of(self, origin: str) -> tuple[Robots, datetime] | None:
+        """Return a kept robots.txt and when it was asked for."""
+        found = await self.read(lambda connection: hosts.robots_of(connection, origin))
+        return (Robots(found.status, found.text), found.fetched_at) if found else None
+
+    async def keep_robots(self, origin: str, robots: Robots) -> None:
+        """Keep a robots.txt."""
+        kept = hosts.StoredRobots(robots.status, robots.text, now())
+        await self.write(lambda connection: hosts.keep_robots(self.db, connection, origin, kept))
+
+    def close(self) -> None:
+        """Let the thread end when its unit does."""
+        self._thread.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,5 @@
+"""The tables and their verbs. An engine belongs to the process that made it; write() and read() are the only doors."""
+
+from scraper.database.connection import Db
+
+__all__ = ["Db"]

@@ -1,0 +1,212 @@
+"""Engines and units of work.
+
+A unit is a function over a connection. write() runs it inside BEGIN IMMEDIATE (SQLite) or BEGIN, read() inside BEGIN;
+the whole unit runs again when the database says that it could not keep this one.
+"""
+
+import os
+import random
+import sqlite3
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Dialect, create_engine, event, insert, inspect, pool, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+
+from scraper.config.settings import Database
+from scraper.database.models import SCHEMA_VERSION, meta, metadata
+from scraper.errors import Unavailable, Unusable
+
+T = TypeVar("T")
+Unit = Callable[[Connection], T]
+
+RETRIES = 5
+# SQLSTATE of PostgreSQL: serialisation failure, deadlock, lock timeout: this transaction lost, the next one may win.
+LOST = {"40001", "40P01", "55P03"}
+MENDS_ITSELF = ("locked", "busy", "full", "i/o error", "unable to open", "readonly", "read-only")
+CORRUPT = ("malformed", "not a database", "corrupt")
+
+
+def now() -> datetime:
+    """Return this instant, in UTC."""
+    return datetime.now(UTC)
+
+
+def resolved_url(url: str, base: Path) -> str:
+    """Return a database URL with a relative SQLite path made absolute, relative to the configuration's directory."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite" and parsed.database:
+        parsed = parsed.set(database=str((base / Path(parsed.database).expanduser()).absolute()))
+    return parsed.render_as_string(hide_password=False)
+
+
+def sqlite_file(url: str) -> Path | None:
+    """Return the file of a SQLite URL, or None for another database."""
+    parsed = make_url(url)
+    return Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
+
+
+class Db:
+    """The database, for one process. Thread-safe: each thread gets a connection of its own."""
+
+    def __init__(self, settings: Database, role: str = "bowerbird") -> None:
+        """Raises Unusable if the URL or its driver cannot be used. Connects only when it is first asked."""
+        self._pid = os.getpid()
+        self.settings = settings
+        try:
+            self.url = make_url(settings.url)
+            self.engine = create_engine(self.url, **_options(settings, self.url, role))
+        except (ArgumentError, NoSuchModuleError, ImportError) as error:
+            raise Unusable(f"[database] url: {error}; for PostgreSQL install bowerbird[postgres]") from None
+        self.dialect: Dialect = self.engine.dialect
+        self.shown = self.url.render_as_string(hide_password=True)
+        if self.is_sqlite:
+            event.listen(self.engine, "connect", self._prepare_sqlite)
+            event.listen(self.engine, "begin", _begin_sqlite)
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether this is SQLite."""
+        return self.url.get_backend_name() == "sqlite"
+
+    def _prepare_sqlite(self, connection: sqlite3.Connection, record: object) -> None:
+        connection.isolation_level = None
+        for pragma in (
+            f"busy_timeout={int(self.settings.timeout * 1000)}",
+            "journal_mode=wal",
+            "synchronous=normal",
+            "foreign_keys=on",
+            "temp_store=memory",
+            "cache_size=-16384",
+            "journal_size_limit=67108864",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    def write(self, unit: Unit[T]) -> T:
+        """Run a unit in a transaction that may write. Raises Unavailable, Unusable, or what the unit raises."""
+        return self._run(unit, writes=True)
+
+    def read(self, unit: Unit[T]) -> T:
+        """Run a unit that only reads. Raises Unavailable, Unusable, or what the unit raises."""
+        return self._run(unit, writes=False)
+
+    def _run(self, unit: Unit[T], *, writes: bool) -> T:
+        if os.getpid() != self._pid:
+            raise RuntimeError(f"this database belongs to process {self._pid}; make one in the process that uses it")
+        for attempt in range(RETRIES):
+            try:
+                with self.engine.connect() as connection:
+                    connection = connection.execution_options(writes=writes)
+                    with connection.begin():
+                        return unit(connection)
+            except DBAPIError as error:
+                state = getattr(error.orig, "sqlstate", None)
+                if attempt + 1 < RETRIES and (error.connection_invalidated or state in LOST):
+                    time.sleep(random.random() * 0.05 * 2**attempt)
+                    continue
+                raise self._translated(error) from error
+        raise AssertionError("unreachable")
+
+    def _translated(self, error: DBAPIError) -> Exception:
+        text = " ".join(str(error.orig).split())
+        low = text.lower()
+        if self.is_sqlite:
+            if any(word in low for word in CORRUPT):
+                return Unusable(
+                    f"{self.url.database}: {text}; the file is damaged or no SQLite database: restore a backup, or move "
+                    "it away to start with an empty one"
+                )
+            if any(word in low for word in MENDS_ITSELF):
+                return Unavailable(f"{self.url.database}: {text}{_remedy(low)}")
+        elif error.connection_invalidated or type(error).__name__ in ("OperationalError", "InterfaceError"):
+            return Unavailable(f"{self.shown}: {text}")
+        return error
+
+    def upgrade(self) -> None:
+        """Bring the tables to this version; safe when several processes do so at once.
+
+        Raises Unusable for a database of a newer version, Unavailable while there is none.
+        """
+        if self.is_sqlite and self.url.database:
+            folder = Path(self.url.database).parent
+            if not folder.is_dir():
+                raise Unusable(f"{folder}: there is no such directory for the database; make it or change [database] url")
+        self.write(self._upgrade)
+
+    def _upgrade(self, connection: Connection) -> None:
+        if not self.is_sqlite:
+            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7215460139)")
+        found = self.version(connection)
+        if found is not None and found > SCHEMA_VERSION:
+            raise Unusable(
+                f"{self.shown}: was made by a newer version (schema {found}, this one knows {SCHEMA_VERSION}); "
+                "install that version again"
+            )
+        if found is None:
+            metadata.create_all(connection)
+            connection.execute(insert(meta).values(name="schema_version", value=str(SCHEMA_VERSION)))
+
+    @staticmethod
+    def version(connection: Connection) -> int | None:
+        """Return the version of the tables, or None if there are none yet."""
+        if not inspect(connection).has_table("meta"):
+            return None
+        found = connection.scalar(select(meta.c.value).where(meta.c.name == "schema_version"))
+        return int(found) if found is not None else None
+
+    def upsert(self, table: Any) -> Any:
+        """Return an INSERT that knows ON CONFLICT, in the words of this database."""
+        return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
+
+    def close(self) -> None:
+        """Give all connections back."""
+        try:
+            self.engine.dispose()
+        except SQLAlchemyError:
+            pass
+
+
+def _remedy(low: str) -> str:
+    if "full" in low:
+        return "; free some space on that disk"
+    if "readonly" in low or "read-only" in low or "unable to open" in low:
+        return "; make the file and its directory writable for this user"
+    return ""
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("writes", True)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _options(settings: Database, url: URL, role: str) -> dict[str, Any]:
+    options: dict[str, Any] = {"hide_parameters": True}
+    if url.get_backend_name() == "sqlite":
+        return {
+            **options,
+            "poolclass": pool.QueuePool,
+            "pool_size": settings.pool_size,
+            "max_overflow": settings.max_overflow,
+            "pool_timeout": settings.timeout,
+            "connect_args": {"timeout": settings.timeout, "check_same_thread": False},
+        }
+    options["connect_args"] = {
+        "connect_timeout": max(2, int(min(settings.timeout, 30))),
+        "application_name": f"bowerbird/{role}/{os.getpid()}"[:60],
+        "prepare_threshold": None,  # safe behind a transaction pooler, and costs nothing measurable
+    }
+    if settings.transaction_pooler:
+        return {**options, "poolclass": pool.NullPool}
+    return {
+        **options,
+        "pool_size": settings.pool_size,
+        "max_overflow": settings.max_overflow,
+        "pool_timeout": settings.timeout,
+        "pool_recycle": int(settings.pool_recycle),
+        "pool_pre_ping": True,
+    }

@@ -1,0 +1,96 @@
+"""hosts, robots: who may ask a host, and when; what its robots.txt said."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, or_, select, update
+
+from scraper.database.connection import Db
+from scraper.database.models import hosts, robots
+
+LEASE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class HostState:
+    """What is kept of a host between requests and over restarts."""
+
+    host: str
+    next_at: datetime | None
+    delay_s: float
+
+
+def lease(db: Db, connection: Connection, host: str, owner: str, at: datetime) -> HostState | None:
+    """Take a host for this worker alone, or return None if another one has it."""
+    until = at + timedelta(seconds=LEASE_S)
+    statement = db.upsert(hosts).values(host=host, lease_owner=owner, lease_until=until, delay_s=0.0)
+    statement = statement.on_conflict_do_update(
+        index_elements=["host"],
+        set_={"lease_owner": owner, "lease_until": until},
+        where=or_(hosts.c.lease_owner.is_(None), hosts.c.lease_owner == owner, hosts.c.lease_until < at),
+    ).returning(hosts.c.host, hosts.c.next_at, hosts.c.delay_s)
+    row = connection.execute(statement).first()
+    return HostState(*row) if row else None
+
+
+def renew(connection: Connection, owner: str, at: datetime) -> None:
+    """Keep what this worker has leased."""
+    until = at + timedelta(seconds=LEASE_S)
+    connection.execute(update(hosts).where(hosts.c.lease_owner == owner).values(lease_until=until))
+
+
+def record(connection: Connection, states: Iterable[HostState]) -> None:
+    """Store when hosts may be asked next, so that it holds over restarts."""
+    for state in states:
+        connection.execute(
+            update(hosts).where(hosts.c.host == state.host).values(next_at=state.next_at, delay_s=state.delay_s)
+        )
+
+
+def release(connection: Connection, host: str, owner: str) -> None:
+    """Give a host back."""
+    connection.execute(
+        update(hosts)
+        .where(hosts.c.host == host, hosts.c.lease_owner == owner)
+        .values(lease_owner=None, lease_until=None)
+    )
+
+
+def recover(connection: Connection, owner: str, died_at: datetime) -> None:
+    """Give back what an earlier worker of this name held when it died.
+
+    Its last requests may have been sent up to that moment without being recorded, so the delay counts from there.
+    """
+    held = connection.execute(select(hosts).where(hosts.c.lease_owner == owner)).all()
+    for row in held:
+        earliest = died_at + timedelta(seconds=row.delay_s)
+        next_at = max(row.next_at, earliest) if row.next_at else earliest
+        connection.execute(
+            update(hosts).where(hosts.c.host == row.host).values(lease_owner=None, lease_until=None, next_at=next_at)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRobots:
+    """A robots.txt as it was answered."""
+
+    status: int
+    text: str
+    fetched_at: datetime
+
+
+def robots_of(connection: Connection, origin: str) -> StoredRobots | None:
+    """Return what an origin's robots.txt said when it was last asked for."""
+    row = connection.execute(
+        select(robots.c.status, robots.c.text, robots.c.fetched_at).where(robots.c.origin == origin)
+    ).first()
+    return StoredRobots(*row) if row else None
+
+
+def keep_robots(db: Db, connection: Connection, origin: str, found: StoredRobots) -> None:
+    """Store a robots.txt."""
+    values = {"status": found.status, "text": found.text, "fetched_at": found.fetched_at}
+    connection.execute(
+        db.upsert(robots).values(origin=origin, **values).on_conflict_do_update(index_elements=["origin"], set_=values)
+    )

@@ -1,0 +1,68 @@
+"""Lists of rows, the newest first, paged by keyset: no page gets slower than the first."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, String, cast, select
+
+from scraper.database import failures, items, pages, runs
+from scraper.database.connection import Db, now
+from scraper.database.models import changes as change_table
+from scraper.database.models import failures as failure_table
+from scraper.database.models import items as item_table
+from scraper.database.models import pages as page_table
+from scraper.database.models import runs as run_table
+
+EXPORT_ROWS = 500
+
+Made = dict[str, Any]
+_LISTS: dict[str, tuple[Any, list[Any], Callable[[Row[Any]], Made]]] = {
+    "runs": (run_table, list(run_table.c), lambda row: runs.public(row, now())),
+    "pages": (page_table, pages.BRIEF, pages.public),
+    "items": (item_table, list(item_table.c), items.public),
+    "changes": (change_table, list(change_table.c), items.change),
+    "failures": (failure_table, list(failure_table.c), failures.public),
+}
+
+
+def rows(connection: Connection, name: str, filters: dict[str, Any], before: int | None, limit: int) -> list[Made]:
+    """Return rows of a list, the newest first, older than the id `before`."""
+    table, columns, public = _LISTS[name]
+    statement = select(*columns).where(*_conditions(table, filters)).order_by(table.c.id.desc()).limit(limit)
+    if before is not None:
+        statement = statement.where(table.c.id < before)
+    return [public(row) for row in connection.execute(statement)]
+
+
+def stream(db: Db, name: str, filters: dict[str, Any]) -> Iterator[Made]:
+    """Yield all rows of a list, the oldest first, in short reads: memory stays flat and nothing is held open."""
+    table, columns, public = _LISTS[name]
+    after = 0
+    while True:
+        statement = select(*columns).where(table.c.id > after, *_conditions(table, filters))
+        statement = statement.order_by(table.c.id).limit(EXPORT_ROWS)
+        found = db.read(lambda connection, s=statement: [public(row) for row in connection.execute(s)])
+        yield from found
+        if len(found) < EXPORT_ROWS:
+            return
+        after = found[-1]["id"]
+
+
+def _conditions(table: Any, filters: dict[str, Any]) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    for name, value in filters.items():
+        if value is None:
+            continue
+        if name == "changed_since":
+            conditions.append(table.c.changed_at >= value)
+        elif name == "since":
+            conditions.append(table.c.at >= value)
+        elif name == "q":
+            conditions.append(cast(table.c.data, String).icontains(value, autoescape=True))
+        elif name == "present":
+            conditions.append(table.c.removed_at.is_(None))
+        elif name == "unresolved":
+            conditions.append(table.c.resolved_at.is_(None))
+        else:
+            conditions.append(table.c[name] == value)
+    return conditions

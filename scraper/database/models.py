@@ -1,0 +1,197 @@
+"""The tables."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+SCHEMA_VERSION = 1
+
+metadata = MetaData()
+
+Id = BigInteger().with_variant(Integer, "sqlite")
+Json = JSON().with_variant(JSONB, "postgresql")
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware instant, kept as UTC. SQLite has no time zones of its own."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Any) -> datetime | None:
+        if value is None or dialect.name != "sqlite":
+            return value
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+
+
+meta = Table("meta", metadata, Column("name", Text, primary_key=True), Column("value", Text, nullable=False))
+
+sources = Table(
+    "sources",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("definition", Json, nullable=False),
+    Column("origin", Text, nullable=False),
+    Column("enabled", Boolean, nullable=False, default=True),
+    Column("last_run_at", Instant),
+    Column("checked_at", Instant),
+    Column("next_at", Instant),
+)
+
+hosts = Table(
+    "hosts",
+    metadata,
+    Column("host", Text, primary_key=True),
+    Column("lease_owner", Text),
+    Column("lease_until", Instant),
+    Column("next_at", Instant),
+    Column("delay_s", Float, nullable=False, default=0.0),
+)
+
+robots = Table(
+    "robots",
+    metadata,
+    Column("origin", Text, primary_key=True),
+    Column("status", Integer, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("fetched_at", Instant, nullable=False),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("source", Text, nullable=False, index=True),
+    Column("state", Text, nullable=False, index=True),
+    Column("queued_at", Instant, nullable=False),
+    Column("started_at", Instant),
+    Column("finished_at", Instant),
+    Column("max_pages", Integer, nullable=False, default=0),
+    Column("known", Integer, nullable=False, default=0),
+    Column("pages", Integer, nullable=False, default=0),
+    Column("items", Integer, nullable=False, default=0),
+    Column("bytes", BigInteger, nullable=False, default=0),
+    Column("failures", Integer, nullable=False, default=0),
+    Column("message", Text),
+)
+
+urls = Table(
+    "urls",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("fingerprint", LargeBinary(16), nullable=False),
+    Column("url", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("depth", Integer, nullable=False),
+    Column("run_id", Id, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("not_before", Instant),
+    Column("claimed_by", Text),
+    UniqueConstraint("source", "fingerprint"),
+    Index("urls_by_host", "state", "host", "depth", "id"),
+    Index("urls_by_run", "run_id", "state"),
+)
+
+pages = Table(
+    "pages",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("source", Text, nullable=False, index=True),
+    Column("fingerprint", LargeBinary(16), nullable=False),
+    Column("run_id", Id, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("final_url", Text, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("content_type", Text, nullable=False),
+    Column("title", Text),
+    Column("depth", Integer, nullable=False),
+    Column("content_hash", Text, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("headers", Json, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("fetched_at", Instant, nullable=False),
+    Column("changed_at", Instant, nullable=False),
+    Column("gone_at", Instant),
+    UniqueConstraint("source", "fingerprint"),
+)
+
+items = Table(
+    "items",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("page_id", Id, ForeignKey("pages.id"), nullable=False, index=True),
+    Column("run_id", Id, nullable=False),
+    Column("data", Json, nullable=False),
+    Column("first_seen", Instant, nullable=False),
+    Column("last_seen", Instant, nullable=False),
+    Column("changed_at", Instant, nullable=False),
+    Column("removed_at", Instant),
+    UniqueConstraint("source", "kind", "key"),
+)
+
+item_versions = Table(
+    "item_versions",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("item_id", Id, ForeignKey("items.id"), nullable=False, index=True),
+    Column("run_id", Id, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("data", Json, nullable=False),
+)
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("at", Instant, nullable=False),
+    Column("source", Text, nullable=False, index=True),
+    Column("of", Text, nullable=False),
+    Column("kind", Text),
+    Column("change", Text, nullable=False),
+    Column("item_id", Id),
+    Column("page_id", Id),
+    Column("fields", Json, nullable=False),
+)
+
+failures = Table(
+    "failures",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("url_id", Id, nullable=False, unique=True),
+    Column("source", Text, nullable=False, index=True),
+    Column("url", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("first_at", Instant, nullable=False),
+    Column("last_at", Instant, nullable=False),
+    Column("resolved_at", Instant),
+)

@@ -1,0 +1,172 @@
+"""runs: one crawl of one source, from request to end."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, exists, insert, or_, select, update
+
+from scraper.database.models import changes, failures, items, runs, sources, urls
+from scraper.records import RunTally
+from scraper.states import RunState, UrlState
+
+ACTIVE = (RunState.QUEUED, RunState.RUNNING)
+
+
+def request(connection: Connection, source: str, at: datetime) -> int:
+    """Ask for a run of a source; return the id of the one that is active already, or of a new queued one."""
+    active = connection.scalar(select(runs.c.id).where(runs.c.source == source, runs.c.state.in_(ACTIVE)))
+    if active is not None:
+        return int(active)
+    result = connection.execute(insert(runs).values(source=source, state=RunState.QUEUED, queued_at=at))
+    return int(result.inserted_primary_key[0])
+
+
+def request_due(connection: Connection, names: Sequence[str], at: datetime) -> None:
+    """Ask for a run of each of these sources that is due."""
+    due = connection.scalars(
+        select(sources.c.name).where(sources.c.name.in_(names), sources.c.enabled, sources.c.next_at <= at)
+    ).all()
+    for name in due:
+        request(connection, name, at)
+
+
+def queued(connection: Connection, names: Sequence[str], only: Sequence[int] | None) -> list[tuple[int, str]]:
+    """Return the runs of these sources that wait to be opened, as (id, source)."""
+    statement = select(runs.c.id, runs.c.source).where(runs.c.state == RunState.QUEUED, runs.c.source.in_(names))
+    if only is not None:
+        statement = statement.where(runs.c.id.in_(only))
+    return [(row.id, row.source) for row in connection.execute(statement.order_by(runs.c.id))]
+
+
+def start(connection: Connection, run_id: int, max_pages: int, known: int, at: datetime) -> None:
+    """Open a queued run."""
+    connection.execute(
+        update(runs)
+        .where(runs.c.id == run_id)
+        .values(state=RunState.RUNNING, started_at=at, max_pages=max_pages, known=known)
+    )
+
+
+def running(connection: Connection, only: Sequence[int] | None = None) -> list[Row[Any]]:
+    """Return the rows of the open runs."""
+    statement = select(runs).where(runs.c.state == RunState.RUNNING)
+    if only is not None:
+        statement = statement.where(runs.c.id.in_(only))
+    return list(connection.execute(statement).all())
+
+
+def finish(
+    connection: Connection, run_id: int, at: datetime, dropped: int, transient: Sequence[str]
+) -> RunState:
+    """Close a run: say how it ended, and mark the items that are gone.
+
+    dropped: how many URLs a limit left unvisited. transient: the reasons of failure that may pass.
+    An item is gone when the run did not see it, unless the page that held it failed in this run: then nobody knows.
+    After a run that a limit or a passing failure cut short, only the pages that it read say what is gone.
+    """
+    run = connection.execute(select(runs).where(runs.c.id == run_id)).one()
+    message = f"max_pages = {run.max_pages} was reached; {dropped} known URLs were not visited" if dropped else None
+    state = RunState.FAILED if run.pages == 0 and run.failures > 0 else RunState.DONE
+    if state is RunState.FAILED:
+        reasons = connection.execute(
+            select(failures.c.reason, failures.c.message)
+            .where(failures.c.source == run.source, failures.c.resolved_at.is_(None))
+            .order_by(failures.c.last_at.desc())
+            .limit(1)
+        ).first()
+        message = f"{reasons.reason}: {reasons.message}" if reasons else None
+    connection.execute(
+        update(runs).where(runs.c.id == run_id).values(state=state, finished_at=at, message=message)
+    )
+    if dropped:
+        connection.execute(
+            update(urls)
+            .where(urls.c.run_id == run_id, urls.c.state == UrlState.QUEUED)
+            .values(state=UrlState.DONE, not_before=None)
+        )
+    if run.pages:
+        cut = connection.scalar(
+            select(urls.c.id)
+            .join(failures, failures.c.url_id == urls.c.id)
+            .where(urls.c.run_id == run_id, urls.c.state == UrlState.FAILED, failures.c.reason.in_(transient))
+            .limit(1)
+        )
+        _remove_unseen(connection, run_id, run.source, at, limited=bool(dropped) or cut is not None)
+    return state
+
+
+def _remove_unseen(connection: Connection, run_id: int, source: str, at: datetime, *, limited: bool) -> None:
+    page_url = and_(urls.c.source == items.c.source, urls.c.url == items.c.url, urls.c.run_id == run_id)
+    unknown = exists().where(page_url, urls.c.state == UrlState.FAILED, ~_gone_for_good())
+    visited = exists().where(page_url)
+    unseen = (
+        select(items.c.id, items.c.kind, items.c.page_id)
+        .where(items.c.source == source, items.c.run_id < run_id, items.c.removed_at.is_(None), ~unknown)
+        .where(or_(visited, not limited))
+    )
+    gone = connection.execute(unseen).all()
+    if not gone:
+        return
+    connection.execute(
+        insert(changes),
+        [
+            {
+                "at": at,
+                "source": source,
+                "of": "item",
+                "kind": row.kind,
+                "change": "removed",
+                "item_id": row.id,
+                "page_id": row.page_id,
+                "fields": {},
+            }
+            for row in gone
+        ],
+    )
+    for start_at in range(0, len(gone), 500):
+        ids = [row.id for row in gone[start_at : start_at + 500]]
+        connection.execute(update(items).where(items.c.id.in_(ids)).values(removed_at=at))
+
+
+def _gone_for_good() -> Any:
+    return exists().where(
+        failures.c.url_id == urls.c.id,
+        failures.c.reason == "http_4xx",
+        or_(failures.c.message.startswith("404"), failures.c.message.startswith("410")),
+    )
+
+
+def stop(connection: Connection, ids: Sequence[int], at: datetime) -> None:
+    """End runs that somebody does not want any more."""
+    connection.execute(
+        update(runs)
+        .where(runs.c.id.in_(ids), runs.c.state.in_(ACTIVE))
+        .values(state=RunState.STOPPED, finished_at=at)
+    )
+
+
+def tallies(connection: Connection, ids: Sequence[int]) -> list[RunTally]:
+    """Return the counts of these runs, as they stand."""
+    rows = connection.execute(select(runs).where(runs.c.id.in_(ids)).order_by(runs.c.id)).all()
+    return [RunTally(r.id, r.source, r.state, r.pages, r.known, r.items, r.bytes, r.failures) for r in rows]
+
+
+def public(row: Row[Any], at: datetime) -> dict[str, Any]:
+    """Return a run as the API tells it."""
+    seconds = ((row.finished_at or at) - row.started_at) / timedelta(seconds=1) if row.started_at else 0.0
+    return {
+        "id": row.id,
+        "source": row.source,
+        "state": row.state,
+        "queued_at": row.queued_at,
+        "started_at": row.started_at,
+        "finished_at": row.finished_at,
+        "pages": row.pages,
+        "known": row.known,
+        "items": row.items,
+        "bytes": row.bytes,
+        "failures": row.failures,
+        "pages_per_s": round(row.pages / seconds, 2) if seconds > 0 else 0.0,
+        "message": row.message,
+    }

@@ -1,0 +1,111 @@
+"""Text to int, float, decimal, bool, date, url. Pure. Each raises ValueError for what it cannot read."""
+
+import re
+from collections.abc import Callable
+from datetime import date, datetime
+from decimal import Decimal
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from scraper.urls import canonical
+
+_NUMBER = re.compile(r"[-+\N{MINUS SIGN}]?\s*\d[\d.,'\u2019\u00a0\u202f ]*")
+_TRUE = {"true", "yes", "y", "1", "on"}
+_FALSE = {"false", "no", "n", "0", "off", ""}
+_DATES = ("%d %B %Y", "%d %b %Y", "%B %d, %Y", "%b %d, %Y", "%d/%m/%Y", "%Y/%m/%d", "%d.%m.%Y", "%Y%m%d")
+
+
+def number(text: str) -> Decimal:
+    """Return the first number in a text, whatever currency, thousands mark or decimal mark it carries.
+
+    The last of two different marks is the decimal one; so is a single one, unless it is a comma before three digits.
+    """
+    match = _NUMBER.search(text)
+    if match is None:
+        raise ValueError(f"no number in {text[:80]!r}")
+    found = re.sub(r"[\s'\u2019\u00a0\u202f]", "", match[0]).replace("\N{MINUS SIGN}", "-").rstrip(".,")
+    dot, comma = found.rfind("."), found.rfind(",")
+    if dot >= 0 and comma >= 0:
+        thousands, decimal = (",", ".") if dot > comma else (".", ",")
+        found = found.replace(thousands, "").replace(decimal, ".")
+    elif comma >= 0:
+        single = found.count(",") == 1 and len(found) - comma - 1 != 3
+        found = found.replace(",", "." if single else "")
+    elif found.count(".") > 1:
+        found = found.replace(".", "")
+    if len(found) > 400:
+        raise ValueError("more than 400 digits")
+    return Decimal(found)
+
+
+def _integer(text: str, base: str) -> int:
+    return int(number(text))
+
+
+def _float(text: str, base: str) -> float:
+    return float(number(text))
+
+
+def _decimal(text: str, base: str) -> str:
+    return format(number(text), "f")
+
+
+def _boolean(text: str, base: str) -> bool:
+    word = text.strip().lower()
+    if word in _TRUE or word in _FALSE:
+        return word in _TRUE
+    raise ValueError(f"{text[:80]!r} is neither true nor false")
+
+
+def _date(text: str, base: str) -> str:
+    text = " ".join(text.split())
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment.date().isoformat() if len(text) <= 10 else moment.isoformat()
+    except ValueError:
+        pass
+    for form in _DATES:
+        try:
+            parsed: date = datetime.strptime(text, form).date()  # noqa: DTZ007  a day has no time zone
+            return parsed.isoformat()
+        except ValueError:
+            continue
+    try:
+        return parsedate_to_datetime(text).isoformat()
+    except (ValueError, TypeError, IndexError):
+        raise ValueError(f"{text[:80]!r} is no date that is understood") from None
+
+
+def _url(text: str, base: str) -> str:
+    found = canonical(text, base)
+    if found is None:
+        raise ValueError(f"{text[:80]!r} is no URL")
+    return found
+
+
+_CONVERTERS: dict[str, Callable[[str, str], Any]] = {
+    "str": lambda text, base: text,
+    "int": _integer,
+    "float": _float,
+    "decimal": _decimal,
+    "bool": _boolean,
+    "date": _date,
+    "url": _url,
+}
+
+
+def convert(value: Any, wanted: str | None, base: str) -> Any:
+    """Return a value as the type that is wanted; decimals come as text, so that JSON keeps every digit.
+
+    base: the URL that relative ones are relative to. Without a wanted type, JSON values stay what they are.
+    Raises ValueError.
+    """
+    if wanted is None:
+        return value
+    if isinstance(value, bool):
+        return value if wanted == "bool" else _CONVERTERS[wanted](str(int(value)), base)
+    if wanted == "int" and isinstance(value, int | float):
+        return int(value)
+    if wanted == "float" and isinstance(value, int | float):
+        return float(value)
+    return _CONVERTERS[wanted](value if isinstance(value, str) else str(value), base)

@@ -1,0 +1,141 @@
+"""A source's item rules, or its parser function, over a page."""
+
+import importlib
+import json
+import re
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+from scraper.config.settings import FieldRule, ItemRule, Source
+from scraper.errors import Failure, VisitFailed
+from scraper.extract import links
+from scraper.extract.convert import convert
+from scraper.extract.page import Page
+from scraper.extract.select import BadExpression, compile_expression, compiled_css, matches, text_of
+from scraper.records import Item, Link, Reading
+from scraper.urls import Scope
+
+Parser = Callable[[Page], Iterable[Any] | None]
+
+
+def faults(source: Source) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yield each expression of a source that cannot be compiled, as (path in the source, message)."""
+    if isinstance(source.follow, tuple):
+        for index, css in enumerate(source.follow):
+            try:
+                compiled_css(css)
+            except BadExpression as error:
+                yield ("follow", index), str(error)
+    for index, rule in enumerate(source.item):
+        named = [(("select",), rule.select)] if rule.select else []
+        paths = [*named, *((("fields", name), field.expression) for name, field in rule.fields.items())]
+        for path, expression in paths:
+            try:
+                compile_expression(expression)
+            except BadExpression as error:
+                yield ("item", index, *path), str(error)
+
+
+def load_parser(path: str) -> Parser:
+    """Return the function that "module:function" names. Raises VisitFailed: extract, with the reason."""
+    module, _, name = path.partition(":")
+    try:
+        parser: Parser = getattr(importlib.import_module(module), name)
+    except Exception as error:  # noqa: BLE001  a user's module may raise anything when it is imported
+        raise VisitFailed(Failure.EXTRACT, f"the parser {path} cannot be loaded: {error!r}") from None
+    return parser
+
+
+def read(page: Page, source: Source, scope: Scope, parser: Parser | None) -> Reading:
+    """Return title, items and links of a page. Raises VisitFailed: extract, decode."""
+    if parser is not None:
+        return _parsed(page, scope, parser)
+    items = tuple(item for rule in source.item for item in _by_rule(page, rule))
+    return Reading(page.title, items, links.followed(page, source.follow, scope))
+
+
+def _by_rule(page: Page, rule: ItemRule) -> Iterator[Item]:
+    scopes = [None] if rule.select is None else matches(rule.select, page, None)
+    for position, scope in enumerate(scopes):
+        data = {name: _field(page, field, scope) for name, field in rule.fields.items()}
+        found = [data[name] for name, field in rule.fields.items() if data[name] not in (None, [], field.default)]
+        if not found:
+            continue
+        parts = [data[name] for name in rule.key]
+        if any(part in (None, "") for part in parts):
+            continue  # what cannot be told apart cannot be kept
+        yield Item(rule.kind, _key(parts) if parts else _place(page, position), data)
+
+
+def _key(parts: list[Any]) -> str:
+    return str(parts[0]) if len(parts) == 1 else json.dumps(parts, ensure_ascii=False, default=str)
+
+
+def _place(page: Page, position: int) -> str:
+    return f"{page.url}#{position}" if position else page.url
+
+
+def _field(page: Page, rule: FieldRule, scope: Any) -> Any:
+    values = [value for value in (text_of(v) for v in matches(rule.expression, page, scope)) if value not in ("", None)]
+    if rule.re is not None:
+        values = [match[match.re.groups and 1] for v in values if (match := re.search(rule.re, str(v)))]
+    done: list[Any] = []
+    for value in values:
+        try:
+            done.append(convert(value, rule.type, page.base_url))
+        except (ValueError, ArithmeticError):
+            continue
+        if not rule.many:
+            break
+    if rule.many:
+        return done or (rule.default if rule.default is not None else [])
+    return done[0] if done else rule.default
+
+
+def _parsed(page: Page, scope: Scope, parser: Parser) -> Reading:
+    items: list[Item] = []
+    urls: list[str] = []
+    try:
+        for position, made in enumerate(parser(page) or ()):
+            if isinstance(made, str):
+                urls.append(made)
+            elif isinstance(made, Link):
+                urls.append(made.url)
+            else:
+                items.append(_item(page, made, position))
+    except VisitFailed:
+        raise
+    except Exception as error:  # noqa: BLE001  a user's function may raise anything; it is this page's failure
+        frames = traceback.extract_tb(error.__traceback__)
+        where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "?"
+        raise VisitFailed(Failure.EXTRACT, f"the parser raised {error!r} at {where}") from None
+    return Reading(page.title, tuple(items), links.in_scope(urls, page, scope))
+
+
+def _item(page: Page, made: Any, position: int) -> Item:
+    if isinstance(made, Item):
+        return Item(made.kind, made.key, _jsonable(made.data))
+    kind = "item"
+    if hasattr(made, "model_dump"):
+        kind = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(made).__name__).lower()
+        made = made.model_dump(mode="json")
+    if not isinstance(made, dict):
+        raise TypeError(f"a parser yields dicts, pydantic models, Items, URLs or Links, not {type(made).__name__}")
+    return Item(kind, _place(page, position), _jsonable(made))
+
+
+def _jsonable(data: Any) -> dict[str, Any]:
+    def fallback(value: Any) -> Any:
+        if isinstance(value, datetime | date):
+            return value.isoformat()
+        if isinstance(value, Decimal):
+            return format(value, "f")
+        if isinstance(value, set | frozenset | tuple):
+            return sorted(value, key=str)
+        return str(value)
+
+    made: dict[str, Any] = json.loads(json.dumps(data, default=fallback))
+    return made

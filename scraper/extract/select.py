@@ -1,0 +1,87 @@
+"""One expression over one document, to values."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import jmespath
+from cssselect import SelectorError
+from lxml import etree
+from parsel.csstranslator import HTMLTranslator
+
+from scraper.config.settings import Expression
+from scraper.extract.page import Page
+
+_translator = HTMLTranslator()
+
+
+class BadExpression(ValueError):
+    """An expression cannot be compiled; the text says why."""
+
+
+@lru_cache(maxsize=1024)
+def compiled_css(css: str) -> etree.XPath:
+    """Return a CSS selector, with ::text and ::attr(name), ready to use. Raises BadExpression."""
+    try:
+        return etree.XPath(_translator.css_to_xpath(css))
+    except (SelectorError, etree.XPathError, ValueError, RecursionError) as error:
+        raise BadExpression(f"{css!r} is no CSS selector: {error}") from None
+
+
+@lru_cache(maxsize=1024)
+def compiled_xpath(xpath: str) -> etree.XPath:
+    """Return an XPath 1.0 expression ready to use, with the EXSLT functions of parsel. Raises BadExpression."""
+    try:
+        return etree.XPath(xpath, namespaces={"re": "http://exslt.org/regular-expressions"})
+    except etree.XPathError as error:
+        raise BadExpression(f"{xpath!r} is no XPath expression: {error}") from None
+
+
+@lru_cache(maxsize=1024)
+def compiled_json(path: str) -> Callable[[Any], Any]:
+    """Return a JMESPath expression ready to use. Raises BadExpression."""
+    try:
+        search: Callable[[Any], Any] = jmespath.compile(path).search
+    except (jmespath.exceptions.JMESPathError, ValueError) as error:
+        raise BadExpression(f"{path!r} is no JMESPath expression: {' '.join(str(error).split())}") from None
+    return search
+
+
+def compile_expression(expression: Expression) -> None:
+    """Compile an expression, so that a bad one is found. Raises BadExpression."""
+    if expression.css is not None:
+        compiled_css(expression.css)
+    if expression.xpath is not None:
+        compiled_xpath(expression.xpath)
+    for path in (expression.json, expression.jsonld):
+        if path is not None:
+            compiled_json(path)
+
+
+def matches(expression: Expression, page: Page, scope: Any) -> list[Any]:
+    """Return what an expression finds: elements, texts or JSON values.
+
+    scope: the element or the JSON value that the search starts from; None: the whole page.
+    """
+    if expression.json is not None:
+        return _listed(compiled_json(expression.json)(page.json() if scope is None else scope))
+    if expression.jsonld is not None:
+        search = compiled_json(expression.jsonld)
+        return [value for entry in page.jsonld for value in _listed(search(entry))]
+    compiled = compiled_css(expression.css) if expression.css is not None else compiled_xpath(expression.xpath or "")
+    root = page.root if scope is None else scope
+    if not etree.iselement(root):
+        return []
+    found = compiled(root)
+    return found if isinstance(found, list) else [found]
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def text_of(value: Any) -> Any:
+    """Return an element's text, white space folded; a text stripped; any other JSON value as it is."""
+    if etree.iselement(value):
+        return " ".join("".join(value.itertext(with_tail=False)).split())
+    return str(value).strip() if isinstance(value, str) else value

@@ -1,0 +1,53 @@
+"""Every state of a scraper process and every legal move between them; the states of runs and URLs."""
+
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """What a scraper process is doing, as the status tells it."""
+
+    STARTING = "starting"  # spawned, no heartbeat yet
+    IDLE = "idle"  # nothing is due
+    SCRAPING = "scraping"
+    PAUSED = "paused"
+    STOPPING = "stopping"  # asked to end
+    STOPPED = "stopped"  # the operator wants it so
+    RESTARTING = "restarting"  # gone, its next start is waiting
+    HUNG = "hung"  # there, silent for too long
+    FAILED = "failed"  # died too often, or cannot start: a slow retry or a person is needed
+
+
+ALIVE = {State.STARTING, State.IDLE, State.SCRAPING, State.PAUSED, State.STOPPING, State.HUNG}
+AT_WORK = {State.IDLE, State.SCRAPING, State.PAUSED}
+DEAD = {State.STOPPED, State.RESTARTING, State.FAILED}
+
+MOVES: dict[State, set[State]] = {
+    State.STARTING: {*AT_WORK, State.STOPPING, State.HUNG, *DEAD},
+    State.IDLE: {State.SCRAPING, State.PAUSED, State.STOPPING, State.HUNG, *DEAD},
+    State.SCRAPING: {State.IDLE, State.PAUSED, State.STOPPING, State.HUNG, *DEAD},
+    State.PAUSED: {State.IDLE, State.SCRAPING, State.STOPPING, State.HUNG, *DEAD},
+    State.STOPPING: {State.HUNG, *DEAD},
+    State.HUNG: {*AT_WORK, State.STOPPING, *DEAD},
+    State.STOPPED: {State.STARTING, State.RESTARTING, State.FAILED},
+    State.RESTARTING: {State.STARTING, State.STOPPED, State.FAILED},
+    State.FAILED: {State.STARTING, State.STOPPED, State.RESTARTING},
+}
+
+
+class RunState(StrEnum):
+    """The life of one crawl of one source."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+class UrlState(StrEnum):
+    """What is to become of a URL in the run that it belongs to."""
+
+    QUEUED = "queued"
+    CLAIMED = "claimed"
+    DONE = "done"
+    FAILED = "failed"

@@ -17,7 +17,6 @@ class State(StrEnum):
     FAILED = "failed"  # died too often, or cannot start: a slow retry or a person is needed
 
 
-ALIVE = {State.STARTING, State.IDLE, State.SCRAPING, State.PAUSED, State.STOPPING, State.HUNG}
 AT_WORK = {State.IDLE, State.SCRAPING, State.PAUSED}
 DEAD = {State.STOPPED, State.RESTARTING, State.FAILED}
 
@@ -27,7 +26,7 @@ MOVES: dict[State, set[State]] = {
     State.SCRAPING: {State.IDLE, State.PAUSED, State.STOPPING, State.HUNG, *DEAD},
     State.PAUSED: {State.IDLE, State.SCRAPING, State.STOPPING, State.HUNG, *DEAD},
     State.STOPPING: {State.HUNG, *DEAD},
-    State.HUNG: {*AT_WORK, State.STOPPING, *DEAD},
+    State.HUNG: {State.STARTING, *AT_WORK, State.STOPPING, *DEAD},
     State.STOPPED: {State.STARTING, State.RESTARTING, State.FAILED},
     State.RESTARTING: {State.STARTING, State.STOPPED, State.FAILED},
     State.FAILED: {State.STARTING, State.STOPPED, State.RESTARTING},

@@ -1,0 +1,1 @@
+"""The shape of every setting, and where its value comes from."""

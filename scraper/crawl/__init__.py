@@ -1,0 +1,1 @@
+"""The crawl: politeness, fetching, and what becomes of each URL."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -61,17 +61,24 @@ class Progress:
     trouble: str | None
 
 
+async def at_once() -> None:
+    """Wait for nothing."""
+
+
 class Engine:
     """The crawl of one worker.
 
-    once: the runs to do, and then end; None: whatever is due, for ever.
+    once: the runs to do, and then end; None: whatever is due, for ever. pace: awaited before each visit.
     """
 
-    def __init__(self, store: Store, http: Http, once: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, store: Store, http: Http, once: Sequence[int] | None = None, pace: Callable[[], Awaitable[None]] = at_once
+    ) -> None:
         self._store = store
         self._db = store.db
         self._http = http
         self._once = list(once) if once is not None else None
+        self._pace = pace
         self._works: dict[str, Work] = {}
         self._fetcher = Fetcher(http)
         self._politeness = Politeness(store, http.concurrency, self._ask_robots)
@@ -310,6 +317,7 @@ class Engine:
     async def _visit(self, lane: Lane, claim: Claim) -> None:
         self._visiting[claim.url_id] = claim.url
         try:
+            await self._pace()
             visit = await self._visitor.visit(claim)
             self._backlog.append((visit, lane))
             self._arrived.set()

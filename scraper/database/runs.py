@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, exists, insert, or_, select, update
 
 from scraper.database.models import changes, failures, items, runs, sources, urls
+from scraper.errors import NotFound
 from scraper.records import RunTally
 from scraper.states import RunState, UrlState
 
@@ -150,6 +151,14 @@ def tallies(connection: Connection, ids: Sequence[int]) -> list[RunTally]:
     """Return the counts of these runs, as they stand."""
     rows = connection.execute(select(runs).where(runs.c.id.in_(ids)).order_by(runs.c.id)).all()
     return [RunTally(r.id, r.source, r.state, r.pages, r.known, r.items, r.bytes, r.failures) for r in rows]
+
+
+def one(connection: Connection, run_id: int, at: datetime) -> dict[str, Any]:
+    """Return one run as the API tells it. Raises NotFound."""
+    row = connection.execute(select(runs).where(runs.c.id == run_id)).first()
+    if row is None:
+        raise NotFound(f"there is no run {run_id}")
+    return public(row, at)
 
 
 def public(row: Row[Any], at: datetime) -> dict[str, Any]:

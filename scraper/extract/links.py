@@ -48,8 +48,13 @@ def _hrefs(root: "etree._Element", selectors: tuple[str, ...]) -> Iterator[str]:
 
 def _in_scope(hrefs: Iterable[str], base: str, scope: Scope) -> list[str]:
     found: dict[str, bool] = {}
+    seen: set[str] = set()
     for href in hrefs:
-        url = canonical(href, base)
+        reference = href.partition("#")[0]  # most links of a page differ in their fragment alone
+        if not reference.strip() or reference in seen:
+            continue
+        seen.add(reference)
+        url = canonical(reference, base)
         if url is None or url in found or not is_web(url):
             continue
         found[url] = _FILES.search(url.partition("?")[0]) is None and scope.admits(url)

@@ -1,0 +1,1 @@
+"""HTTP: a call in, one call on scraper, a value out."""

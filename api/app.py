@@ -1,0 +1,140 @@
+"""create_app(): the lifespan starts and stops the Service; routers; error handlers."""
+
+import asyncio
+import logging
+import signal
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from anyio import to_thread
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+from starlette.types import Message, Receive, Scope, Send
+
+from api import dashboard, problems
+from api.routes import control, exports, health, rows, sources, status
+from api.security import Guard
+from scraper import logs
+from scraper.config.load import Loaded
+from scraper.database import Db
+from scraper.errors import BowerbirdError
+from scraper.service import Service, preflight, settings_of
+from scraper.supervisor import systemd
+
+LOOP_LAG_S = 10.0
+
+log = logging.getLogger(__name__)
+
+
+class Bowerbird(FastAPI):
+    """FastAPI, but a start that fails for a reason that a person can mend says that reason and nothing else."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def plainly(message: Message) -> None:
+            error = getattr(self.state, "cannot_start", None)
+            if message["type"] == "lifespan.startup.failed" and error is not None:
+                message = {**message, "message": f"{error}"}
+            await send(message)
+
+        await super().__call__(scope, receive, plainly if scope["type"] == "lifespan" else send)
+
+
+def _ready() -> tuple[Loaded, Db]:
+    loaded = settings_of()
+    logs.set_up(production=loaded.settings.production)
+    return loaded, preflight(loaded)
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Start the scraper with the application, and stop it with it."""
+    try:
+        loaded, db = await to_thread.run_sync(_ready)
+        service = Service(loaded)
+    except BowerbirdError as error:
+        app.state.cannot_start = error
+        raise
+    app.state.settings, app.state.db, app.state.service = loaded.settings, db, service
+    _hear_signals(service)
+    service.start()
+    feeding = asyncio.create_task(_tell_systemd(service), name="systemd")
+    try:
+        yield
+    finally:
+        systemd.notify(STOPPING=1)
+        feeding.cancel()
+        with suppress(asyncio.CancelledError):
+            await feeding
+        await to_thread.run_sync(service.stop)
+        await to_thread.run_sync(db.close)
+
+
+def _hear_signals(service: Service) -> None:
+    """Stop the scraper as soon as the signal comes: the server first waits for open connections."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+
+    def chained(before: Any) -> Any:
+        def handle(number: int, frame: FrameType | None) -> None:
+            service.stop_soon()
+            if callable(before):
+                before(number, frame)
+
+        return handle
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, chained(signal.getsignal(number)))
+    if hasattr(signal, "SIGHUP"):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: _reload(service))
+
+
+def _reload(service: Service) -> None:
+    def ask() -> None:
+        systemd.notify(RELOADING=1)
+        try:
+            service.ask("restart")
+        except BowerbirdError as error:
+            log.error("the configuration was refused, the old one stays", extra={"problems": str(error)})
+        systemd.notify(READY=1)
+
+    threading.Thread(target=ask, name="reload", daemon=True).start()
+
+
+async def _tell_systemd(service: Service) -> None:
+    """READY once there is a first picture, then a STATUS line, and the watchdog as long as this loop runs freely."""
+    loop = asyncio.get_running_loop()
+    each = min((systemd.watchdog_s() or 30.0) / 3, 5.0)
+    while not service.status().processes:
+        await asyncio.sleep(0.02)
+    heard = systemd.notify(READY=1)
+    while heard:
+        status = service.status()
+        systemd.notify(STATUS=f"{status.state}, scraper pid {status.processes[0].pid}")
+        before = loop.time()
+        await asyncio.sleep(each)
+        if loop.time() - before - each < LOOP_LAG_S:
+            systemd.notify(WATCHDOG=1)
+
+
+def create_app() -> FastAPI:
+    """Return the application. Nothing is read or started before its lifespan begins."""
+    app = Bowerbird(
+        title="Bowerbird",
+        description="A supervised scraper daemon.",
+        version=version("bowerbird"),
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.add_middleware(Guard)
+    problems.install(app)
+    for module in (status, control, health, sources, rows, exports, dashboard):
+        app.include_router(module.router)
+    app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
+    return app
+

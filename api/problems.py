@@ -1,0 +1,77 @@
+"""Errors as problem details (RFC 9457). One table."""
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from scraper.errors import BadConfig, BowerbirdError, Conflict, NotFound, Unavailable, Unusable
+
+STATUS: dict[type[BowerbirdError], int] = {
+    BadConfig: 422,
+    NotFound: 404,
+    Conflict: 409,
+    Unavailable: 503,
+    Unusable: 503,
+    BowerbirdError: 500,
+}
+
+log = logging.getLogger(__name__)
+
+
+def problem(status: int, detail: str, **more: Any) -> JSONResponse:
+    """Return a problem document."""
+    headers = {"Retry-After": "5"} if status == 503 else {}
+    return JSONResponse(
+        {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, **more},
+        status_code=status,
+        media_type="application/problem+json",
+        headers=headers,
+    )
+
+
+async def _ours(request: Request, error: Exception) -> JSONResponse:
+    kind = next(kind for kind in type(error).__mro__ if kind in STATUS)
+    more = {}
+    if isinstance(error, BadConfig):
+        more = {"errors": [{"place": p.place, "detail": p.message} for p in error.problems]}
+    return problem(STATUS[kind], str(error), **more)
+
+
+async def _http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    detail = error.detail if error.detail != HTTPStatus(error.status_code).phrase else _hint(request, error.status_code)
+    answer = problem(error.status_code, str(detail))
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+def _hint(request: Request, status: int) -> str:
+    if status == 404:
+        return f"there is nothing at {request.url.path}; /docs lists what there is"
+    if status == 405:
+        return f"{request.method} is not for {request.url.path}; /docs lists what is"
+    return HTTPStatus(status).phrase
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    errors = [{"pointer": "/" + "/".join(map(str, e["loc"])), "detail": e["msg"]} for e in error.errors()]
+    return problem(422, "; ".join(f"{e['pointer']}: {e['detail']}" for e in errors), errors=errors)
+
+
+async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
+    log.error("a request failed", exc_info=error, extra={"path": request.url.path})
+    return problem(500, "this is a fault of ours; the log of the service has the details")
+
+
+def install(app: FastAPI) -> None:
+    """Have every error answered as a problem document."""
+    app.add_exception_handler(BowerbirdError, _ours)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(Exception, _unforeseen)

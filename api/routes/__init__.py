@@ -1,0 +1,1 @@
+"""One file a resource, a question or a stream."""

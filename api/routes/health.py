@@ -1,0 +1,37 @@
+"""healthz: this process answers. readyz: the whole can do its work."""
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from api.deps import TheDb, TheService
+from scraper.errors import BowerbirdError
+from scraper.states import State
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """This process answers; nothing else is looked at."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz", responses={503: {"description": "the checks that fail, and why"}})
+def readyz(db: TheDb, service: TheService, response: Response) -> dict[str, Any]:
+    """Whether database and scraper can do their work."""
+    checks: dict[str, str] = {}
+    try:
+        db.read(lambda connection: connection.exec_driver_sql("SELECT 1").scalar())
+        checks["database"] = "ok"
+    except BowerbirdError as error:
+        checks["database"] = str(error)
+    status = service.status()
+    troubles = [p.trouble for p in status.processes if p.trouble]
+    if troubles:
+        checks["database"] = troubles[0]
+    bad = {State.FAILED: "it has failed", State.HUNG: "it is hung"}
+    checks["scraper"] = bad.get(status.state, "ok")
+    ready = all(value == "ok" for value in checks.values())
+    response.status_code = 200 if ready else 503
+    return {"status": "ready" if ready else "not ready", "checks": checks}

@@ -1,0 +1,11 @@
+"""The ASGI application, for ``uvicorn fastapi_app:app``; run as a script, it serves itself."""
+
+import sys
+
+from api.app import create_app
+from scraper.__main__ import main
+
+app = create_app()
+
+if __name__ == "__main__":
+    sys.exit(main(["serve"]))

@@ -1,0 +1,155 @@
+"""init, db, doctor: set up and look after."""
+
+import importlib.util
+import os
+import platform
+import shutil
+import sqlite3
+import sys
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scraper.cli.serve import ConfigFile, bound
+from scraper.config.load import FILE_NAME, Loaded
+from scraper.database import Db, maintenance
+from scraper.database.models import SCHEMA_VERSION
+from scraper.errors import BowerbirdError, Conflict, Unusable
+from scraper.service import Service, preflight, settings_of
+
+db = typer.Typer(help="The database.", no_args_is_help=True, rich_markup_mode=None)
+
+TEMPLATE = '''\
+# Bowerbird watches the sources below. `bowerbird sources check NAME` shows what one page yields,
+# `bowerbird scrape` runs them once, `bowerbird serve` keeps them scraped. Every setting is in the guide.
+
+[server]
+host = "127.0.0.1"
+port = 5000
+# token = "..."                     # required for a host that is not loopback
+
+[database]
+url = "sqlite:///bowerbird.db"      # or postgresql+psycopg://user:secret@host/db?sslmode=require
+
+[http]
+delay = 0.5                         # seconds between requests to one host
+per_host = 2                        # requests in flight per host
+# allow_networks = ["127.0.0.0/8"]  # loopback or private networks that may be asked all the same
+
+[[source]]
+name = "books"
+start = ["https://books.toscrape.com/"]
+every = "1h"                        # or cron = "*/15 * * * *"; neither: only when asked
+follow = ["ul.nav a", "article h3 a", "li.next a"]   # CSS selectors; true: every link on the source's hosts
+max_pages = 100
+
+[[source.item]]
+kind = "book"
+select = "article.product_page"     # one item for each match; left out: one for the page
+key = ["upc"]                       # fields that identify the item; left out: the page's URL
+[source.item.fields]
+title = "h1::text"                  # ::text and ::attr(name) as in Scrapy
+price = { css = "p.price_color::text", type = "decimal" }
+upc = { xpath = "//th[text()='UPC']/following-sibling::td/text()" }
+stock = { css = "p.instock", re = "(\\\\d+) available", type = "int", default = 0 }
+'''
+
+
+def init(folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to write it.")] = Path()) -> None:
+    """Write a commented bowerbird.toml."""
+    file = folder / FILE_NAME
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with file.open("x", encoding="utf-8") as made:
+            made.write(TEMPLATE)
+    except FileExistsError:
+        raise Conflict(f"{file}: is there already, and is not overwritten") from None
+    except OSError as error:
+        raise Unusable(f"{file}: cannot be written: {error.strerror}") from None
+    print(f"Wrote {file}. Next: bowerbird sources check books")
+
+
+@db.command()
+def upgrade(config: ConfigFile = None) -> None:
+    """Bring the tables to this version."""
+    made = Db(settings_of(config).settings.database)
+    made.upgrade()
+    print(f"{made.shown}: schema {SCHEMA_VERSION}")
+
+
+@db.command()
+def current(config: ConfigFile = None) -> None:
+    """Show the version of the tables."""
+    made = Db(settings_of(config).settings.database)
+    found = made.read(made.version)
+    print(f"{made.shown}: " + (f"schema {found}" if found is not None else "no tables yet"))
+
+
+@db.command()
+def check(config: ConfigFile = None) -> None:
+    """Check the integrity of the database, and that its rows fit together."""
+    made = Db(settings_of(config).settings.database)
+    faults = maintenance.check(made)
+    for fault in faults:
+        print(fault)
+    if faults:
+        raise Unusable(f"{made.shown}: {len(faults)} faults; restore a backup")
+    print(f"{made.shown}: ok")
+
+
+def doctor(config: ConfigFile = None) -> None:
+    """Check everything that Bowerbird needs, and say what to do about what is missing."""
+    bad = 0
+    for name, verdict, good in _checks(config):
+        print(f"{'ok  ' if good else 'FAIL'}  {name}: {verdict}")
+        bad += not good
+    if bad:
+        raise typer.Exit(1)
+
+
+def _checks(config: Path | None) -> Iterator[tuple[str, str, bool]]:
+    yield "bowerbird", f"{version('bowerbird')}, Python {platform.python_version()}, {platform.platform()}", True
+    try:
+        loaded = settings_of(config)
+    except BowerbirdError as error:
+        for line in str(error).splitlines():
+            yield "config", line, False
+        return
+    yield "config", f"{loaded.path or 'defaults and environment'}, {len(loaded.settings.source)} sources", True
+    yield _tried("database", lambda: preflight(loaded).shown)
+    yield _tried("state directory", lambda: str(Service(loaded).state_dir))
+    yield from _system(loaded)
+    for extra, module in (("postgres", "psycopg"), ("socks", "socksio")):
+        there = importlib.util.find_spec(module) is not None
+        yield f"extra {extra}", "installed" if there else f'not installed; pip install "bowerbird[{extra}]"', True
+
+
+def _tried(name: str, attempt: object) -> tuple[str, str, bool]:
+    assert callable(attempt)
+    try:
+        return name, str(attempt()), True
+    except BowerbirdError as error:
+        return name, str(error), False
+
+
+def _system(loaded: Loaded) -> Iterator[tuple[str, str, bool]]:
+    free = shutil.disk_usage(loaded.base).free
+    yield "disk", f"{free / 2**30:.1f} GiB free at {loaded.base}", free > 2**28
+    yield "sqlite", sqlite3.sqlite_version, sqlite3.sqlite_version_info >= (3, 35)
+    server = loaded.settings.server
+    try:
+        bound(server).close()
+        yield "address", f"{server.host}:{server.port} is free", True
+    except Conflict as error:
+        yield "address", f"{error} (fine if that is Bowerbird)", True
+    notify = os.environ.get("NOTIFY_SOCKET")
+    yield "systemd", f"notifies {notify}" if notify else "not started by systemd", True
+    if sys.platform != "win32":
+        import resource  # noqa: PLC0415  there is none on Windows
+
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        need = loaded.settings.http.concurrency * 2 + 64
+        yield "open files", f"{files}, {need} are enough", files >= need

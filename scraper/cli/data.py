@@ -1,0 +1,67 @@
+"""export, failures: what was stored, and what was not."""
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from scraper import export as exports
+from scraper.cli.serve import ConfigFile
+from scraper.database import listing, sources
+from scraper.errors import BowerbirdError
+from scraper.service import preflight, settings_of
+
+failures = typer.Typer(help="What failed and why.", no_args_is_help=True, rich_markup_mode=None)
+
+
+class Format(StrEnum):
+    """How rows are written."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+
+
+def export(
+    source: Annotated[str | None, typer.Argument(metavar="[SOURCE]", help="Of which source; of all, if none.")] = None,
+    kind: Annotated[str | None, typer.Option("--item", help="Only items of this kind.")] = None,
+    pages: Annotated[bool, typer.Option("--pages", help="Pages instead of items.")] = False,
+    form: Annotated[Format, typer.Option("--format", help="How to write them.")] = Format.JSONL,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="The file; otherwise standard output.")] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Write items, or pages, in bounded memory. Items that are gone are left out."""
+    db = preflight(settings_of(config))
+    if source is not None:
+        db.read(lambda c: sources.one(c, source))
+    filters: dict[str, Any] = {"source": source}
+    filters |= {} if pages else {"kind": kind, "present": True}
+    lines = exports.lines(db, "pages" if pages else "items", filters, form.value)
+    try:
+        if output is None:
+            sys.stdout.writelines(lines)
+            sys.stdout.flush()
+        else:
+            with output.open("w", encoding="utf-8", newline="") as file:
+                file.writelines(lines)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise BowerbirdError(f"{output}: cannot be written: {error.strerror}") from None
+
+
+@failures.command("list")
+def list_failures(
+    source: Annotated[str | None, typer.Option(help="Of which source.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    config: ConfigFile = None,
+) -> None:
+    """List the URLs that fail, with the reason."""
+    db = preflight(settings_of(config))
+    for row in listing.stream(db, "failures", {"source": source, "unresolved": True}):
+        if as_json:
+            print(json.dumps(row, default=str))
+        else:
+            print(f"{row['source']}  {row['reason']}  {row['url']}  ({row['message']}, {row['attempts']} attempts)")

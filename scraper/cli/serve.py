@@ -1,0 +1,130 @@
+"""serve, demo: hand "fastapi_app:app" to uvicorn by name."""
+
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from scraper import logs
+from scraper.cli.shop import Shop
+from scraper.config.settings import Server
+from scraper.errors import Conflict
+from scraper.service import Service, preflight, settings_of
+
+GRACE_S = 8
+HEALTHCHECK_S = 30
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="The configuration file.")]
+
+DEMO = """\
+# A small shop that changes its prices and its stock, and a source that watches it.
+[database]
+url = "sqlite:///demo.db"
+
+[http]
+allow_networks = ["127.0.0.0/8"]    # the shop is on this machine
+delay = 0.15
+
+[[source]]
+name = "shop"
+start = ["{shop}/"]
+every = "5s"
+follow = ["nav a", "article a"]
+
+[[source.item]]
+kind = "product"
+select = "article.product"
+key = ["sku"]
+[source.item.fields]
+title = "h1::text"
+sku = "::attr(data-sku)"
+price = {{ css = "p.price::text", type = "decimal" }}
+stock = {{ css = "p.stock::text", type = "int", default = 0 }}
+"""
+
+
+def serve(
+    config: ConfigFile = None,
+    host: Annotated[str | None, typer.Option(help="The address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="The port; 0 for any free one.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="API processes; one of them owns the scraper.")] = 1,
+) -> None:
+    """Serve API and dashboard, with the scraper under supervision."""
+    if config is not None:
+        os.environ["BOWERBIRD_CONFIG"] = str(config.absolute())
+    if host is not None:
+        os.environ["BOWERBIRD_SERVER__HOST"] = host
+    if port is not None:
+        os.environ["BOWERBIRD_SERVER__PORT"] = str(port)
+    loaded = settings_of()
+    settings = loaded.settings
+    logs.set_up(production=settings.production)
+    end = bound(settings.server)
+    preflight(loaded).close()
+    Service(loaded)  # says now if the state directory cannot be used
+    shown = end.getsockname()
+    print(f"Bowerbird is at http://{settings.server.host}:{shown[1]}/  (Ctrl-C ends it)", file=sys.stderr, flush=True)
+    server = uvicorn.Config(
+        "fastapi_app:app",
+        workers=workers,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_S,
+        timeout_worker_healthcheck=HEALTHCHECK_S,
+    )
+    try:
+        if workers > 1:
+            Multiprocess(server, target=uvicorn.Server(server).run, sockets=[end]).run()
+        else:
+            alone = uvicorn.Server(server)
+            alone.run(sockets=[end])
+            if not alone.started:
+                raise typer.Exit(1)
+    except KeyboardInterrupt:
+        pass
+
+
+def bound(server: Server) -> socket.socket:
+    """Return a socket that listens where it should. Raises Conflict with the remedy."""
+    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
+    end = socket.socket(family, socket.SOCK_STREAM)
+    if os.name == "posix":
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        end.bind((server.host, server.port))
+        end.listen(1)
+    except OSError as error:
+        end.close()
+        raise Conflict(
+            f"{server.host}:{server.port}: {error.strerror or error}; end what listens there, or choose another --port"
+        ) from None
+    end.set_inheritable(True)
+    return end
+
+
+def demo(
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="The port of the dashboard.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="API processes.")] = 1,
+) -> None:
+    """Serve with a small shop of its own, which changes its prices every few seconds. Leaves nothing behind."""
+    folder = Path(tempfile.mkdtemp(prefix="bowerbird-demo-"))
+    shop = Shop()
+    try:
+        config = folder / "bowerbird.toml"
+        config.write_text(DEMO.format(shop=shop.start()))
+        print(f"The shop is at {shop.url}/ , its configuration is {config}", file=sys.stderr)
+        print("Try: kill -9 the pid that the page shows, and watch it come back.", file=sys.stderr)
+        for name in ("DATABASE_URL", "BOWERBIRD_DATABASE__URL", "BOWERBIRD_SERVICE__STATE_DIR", "STATE_DIRECTORY"):
+            os.environ.pop(name, None)
+        serve(config=config, host=None, port=port, workers=workers)
+    finally:
+        shop.stop()
+        shutil.rmtree(folder, ignore_errors=True)

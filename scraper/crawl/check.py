@@ -1,0 +1,74 @@
+"""Try a source on one page, by the crawl's own path, and store nothing."""
+
+import asyncio
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from scraper.config.settings import Http, Source, http_of
+from scraper.crawl.fetcher import Fetcher
+from scraper.crawl.politeness import HostTimes, Place, Politeness
+from scraper.crawl.robots import Robots
+from scraper.crawl.visit import Visitor, Work, fetch_robots
+from scraper.database.connection import now
+from scraper.records import Claim
+from scraper.urls import canonical, host_of
+
+
+class Forgetful:
+    """Remembers nothing: each check asks anew."""
+
+    async def lease(self, host: str) -> HostTimes | None:
+        """Every host is free."""
+        return HostTimes(host, None, 0.0)
+
+    async def robots_of(self, origin: str) -> tuple[Robots, datetime] | None:
+        """None is kept."""
+        return None
+
+    async def keep_robots(self, origin: str, robots: Robots) -> None:
+        """Keep nothing."""
+
+    def now(self) -> datetime:
+        """Return this instant."""
+        return now()
+
+
+async def check(source: Source, base: Http, url: str | None = None) -> dict[str, Any]:
+    """Return what one page of a source yields: its items, how many links it follows, or its failure.
+
+    url: which page; None: the first start address. Raises ValueError if there is no such URL.
+    """
+    target = canonical(url or (source.start or source.sitemaps)[0])
+    if target is None:
+        raise ValueError(f"{url!r} is no URL")
+    http = http_of(base, source)
+    fetcher = Fetcher(http)
+
+    async def ask_robots(origin: str, settings: Http, place: Place) -> Robots:
+        return await fetch_robots(fetcher, origin, settings, place)
+
+    async def no_body(name: str, address: str) -> bytes | None:
+        return None
+
+    politeness = Politeness(Forgetful(), 1, ask_robots)
+    visitor = Visitor(fetcher, politeness, {source.name: Work.of(source, base)}, no_body, now)
+    kind = "page" if url or source.start else "sitemap"
+    claim = Claim(0, 0, source.name, target, host_of(target), 0, "sitemap" if kind == "sitemap" else "page", 0)
+    try:
+        visit = await visitor.visit(claim)
+    finally:
+        fetcher.close()
+        await asyncio.sleep(0)  # lets closed connections leave the loop
+    fetched, reading = visit.fetched, visit.reading
+    return {
+        "url": target,
+        "final_url": fetched.final_url if fetched else None,
+        "status": fetched.status if fetched else None,
+        "content_type": fetched.content_type if fetched else None,
+        "bytes": len(fetched.body) if fetched else 0,
+        "title": reading.title,
+        "items": [asdict(item) for item in reading.items],
+        "links": [link.url for link in reading.links],
+        "failure": {"reason": str(visit.failure), "message": visit.message} if visit.failure else None,
+    }

@@ -1,0 +1,162 @@
+"""The Manager().dict(): scrapers write what they are at, the service's own thread copies it, nobody ever waits for it.
+
+Heartbeats do not go this way, so that a Manager that died or was stopped stops nobody; it is started anew.
+"""
+
+import base64
+import contextlib
+import logging
+import multiprocessing
+import multiprocessing.connection
+import os
+import pickle
+import secrets
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from multiprocessing.managers import SyncManager
+from typing import Any
+
+from scraper import kernel
+
+COPY_EACH_S = 1.0
+STUCK_S = 3.0
+BROKEN = (EOFError, OSError, AssertionError, multiprocessing.AuthenticationError, multiprocessing.ProcessError)
+
+log = logging.getLogger(__name__)
+
+
+def _in_manager(parent_pid: int) -> None:
+    """Outlive group signals, and nothing else: gone when the service is."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    kernel.new_session()
+    try:
+        kernel.die_with_parent(parent_pid)
+    except ProcessLookupError:
+        os._exit(0)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def leave() -> None:
+            multiprocessing.connection.wait([parent.sentinel])
+            os._exit(0)
+
+        threading.Thread(target=leave, daemon=True).start()
+
+
+class Scoreboard:
+    """The service's side: starts the Manager, copies its dict each second, starts another when it breaks.
+
+    guard: what to hold around the start of a process.
+    """
+
+    def __init__(self, guard: Callable[[], AbstractContextManager[None]]) -> None:
+        self._guard = guard
+        self._thread = threading.Thread(target=self._run, name="scoreboard", daemon=True)
+        self._ending = threading.Event()
+        self._touched = time.monotonic()
+        self._process: Any = None
+        self.pid: int | None = None
+        self.restarts = 0
+        self.copied: dict[str, Any] = {}
+        self.ticket: str | None = None  # what a scraper needs to reach the dict
+
+    def start(self) -> None:
+        """Start the thread, and by it the Manager."""
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the dict was reached a moment ago."""
+        return self.ticket is not None and time.monotonic() - self._touched < STUCK_S
+
+    def mend(self) -> None:
+        """End a Manager that does not answer; the thread then starts another. Does not wait."""
+        if self.pid is not None and time.monotonic() - self._touched > STUCK_S:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+
+    def stop(self) -> None:
+        """End the thread and the Manager. Waits at most a second."""
+        self._ending.set()
+        self._thread.join(0.5)
+        if self.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+        self._thread.join(0.5)
+
+    def _run(self) -> None:
+        while not self._ending.is_set():
+            try:
+                self._serve()
+            except BROKEN as error:
+                log.warning("the shared dict broke, starting another", extra={"reason": repr(error)})
+            self.ticket = None
+            self._reap()
+            if not self._ending.is_set():
+                self.restarts += 1
+                self._ending.wait(0.2)
+
+    def _serve(self) -> None:
+        # An abstract socket leaves no file behind; elsewhere the Manager chooses.
+        address = f"\0bowerbird-{os.getpid()}-{secrets.token_hex(8)}" if kernel.LINUX else None
+        manager = SyncManager(address=address, ctx=multiprocessing.get_context("spawn"))
+        with self._guard():
+            manager.start(_in_manager, (os.getpid(),))
+        self._process = manager._process  # type: ignore[attr-defined]  there is no public way to its pid
+        self.pid = self._process.pid
+        board = manager.dict()
+        self._touched = time.monotonic()
+        self.ticket = base64.b64encode(pickle.dumps(board)).decode()
+        while not self._ending.is_set():
+            self.copied = dict(board.copy())
+            self._touched = time.monotonic()
+            self._ending.wait(COPY_EACH_S)
+
+    def _reap(self) -> None:
+        process, self._process, self.pid = self._process, None, None
+        if process is not None:
+            process.kill()
+            process.join(1.0)
+
+
+class Writer:
+    """A scraper's side: a thread that puts the newest facts under the scraper's name. Whoever gives them never waits."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._ticket: str | None = None
+        self._facts: dict[str, Any] = {}
+        self._fresh = threading.Event()
+        threading.Thread(target=self._run, name="scoreboard", daemon=True).start()
+
+    def connect(self, ticket: str | None) -> None:
+        """Use another dict from now on."""
+        self._ticket = ticket
+
+    def put(self, facts: dict[str, Any]) -> None:
+        """Give facts; the last ones given are written."""
+        self._facts = facts
+        self._fresh.set()
+
+    def _run(self) -> None:
+        ticket, board = None, None
+        while True:
+            self._fresh.wait()
+            self._fresh.clear()
+            try:
+                if ticket != self._ticket:
+                    ticket, board = self._ticket, None
+                    if ticket is not None:
+                        board = pickle.loads(base64.b64decode(ticket))
+                if board is not None:
+                    board[self._name] = self._facts
+            except BROKEN:
+                board = None
+            except Exception:  # noqa: BLE001  the top of a thread: the dict is a mirror, and no reason to stop
+                log.debug("the shared dict cannot be written", exc_info=sys.exc_info())
+                board = None

@@ -1,0 +1,326 @@
+"""Puts it together: settings, ownership, wishes, and a Supervisor whose target is worker.run.
+
+One thread does all of it. In the API worker that owns the state directory it supervises; in every other one it reads
+what the owner publishes, and waits to take over.
+"""
+
+import atexit
+import hashlib
+import importlib.util
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from scraper import kernel, logs, statedir
+from scraper.channel import Message
+from scraper.config.load import Loaded, load
+from scraper.config.settings import Settings, Source, plain
+from scraper.crawl.schedule import cron_fault
+from scraper.database import Db
+from scraper.database.connection import resolved_url, sqlite_file
+from scraper.errors import BadConfig, Problem, Unavailable
+from scraper.extract.items import faults
+from scraper.states import State
+from scraper.statedir import StateDir, Verb, Wish
+from scraper.supervisor.child import on_parent_death
+from scraper.supervisor.loop import Supervisor
+from scraper.supervisor.policy import Rules
+from scraper.supervisor.status import ScraperStatus, read
+from scraper.worker.main import run
+
+TICK_S = 0.2
+PUBLISH_EACH_S = 1.0
+STALE_S = 5.0
+
+log = logging.getLogger(__name__)
+
+
+def settings_of(path: Path | None = None) -> Loaded:
+    """Return the settings in force, everything in them checked. Raises BadConfig with all problems."""
+    loaded = load(path, review=_review)
+    database = loaded.settings.database
+    url = resolved_url(database.url, loaded.base)
+    return replace(loaded, settings=replace(loaded.settings, database=replace(database, url=url)))
+
+
+def _review(source: Source) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """What only the rooms that use them can say of a source's values."""
+    yield from faults(source)
+    if source.cron is not None and (fault := cron_fault(source.cron, datetime.now().astimezone())):
+        yield ("cron",), fault
+
+
+def review_parsers(loaded: Loaded) -> None:
+    """Check that the modules of parsers can be found. Raises BadConfig."""
+    sys.path.insert(0, str(loaded.base))
+    try:
+        lacking = [s for s in loaded.settings.source if s.parser and not _found(s.parser.partition(":")[0])]
+    finally:
+        sys.path.remove(str(loaded.base))
+    if lacking:
+        raise BadConfig(
+            [
+                Problem(str(loaded.path), f'source "{s.name}": the module of parser {s.parser!r} is not in {loaded.base}')
+                for s in lacking
+            ]
+        )
+
+
+def _found(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What became of a wish."""
+
+    changed: bool
+    status: ScraperStatus
+
+
+class Service:
+    """The scraper as the API sees it. Everything but start() and stop() returns at once."""
+
+    def __init__(self, loaded: Loaded, once: Sequence[int] | None = None) -> None:
+        """once: do these runs and end, instead of whatever is due. Raises Unusable for the state directory."""
+        self.loaded = loaded
+        self._once = once
+        self._dir = StateDir(
+            statedir.path_of(loaded.settings.service.state_dir, loaded.base), sqlite_file(loaded.settings.database.url)
+        )
+        self._ending = threading.Event()
+        self._supervisor: Supervisor | None = None
+        self._thread = threading.Thread(target=self._run, name="service", daemon=True)
+        self._status = ScraperStatus(running=True, state=State.STARTING, at=time.monotonic(), owner_pid=0)
+        self._told = ""
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self.loaded.settings
+
+    @property
+    def state_dir(self) -> Path:
+        """Where lock, status and wish are."""
+        return self._dir.path
+
+    def start(self) -> None:
+        """Start the thread. It takes ownership, or follows the owner."""
+        if kernel.POSIX and threading.current_thread() is threading.main_thread():
+            if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:  # inherited; deaths would go unseen
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        atexit.register(self._last_resort)
+        on_parent_death(self._orphaned)
+        self._thread.start()
+
+    def status(self) -> ScraperStatus:
+        """Return the last picture; never waits."""
+        return self._status
+
+    @property
+    def owns(self) -> bool:
+        """Whether the scraper is this process's."""
+        return self._supervisor is not None
+
+    def ask(self, verb: Verb) -> Asked:
+        """Keep a wish. For restart the configuration is read again first. Raises BadConfig, Unusable."""
+        if verb == "restart" and self._once is None:
+            self._read_settings()
+        changed = self._dir.wish_for(verb)
+        if changed:
+            self._wake()
+        return Asked(changed, self._status)
+
+    def stop_soon(self) -> None:
+        """Begin to stop. Safe in a signal handler."""
+        self._ending.set()
+        self._wake()
+
+    def stop(self) -> None:
+        """Stop: terminate, join, kill. Waits until the processes are gone."""
+        self.stop_soon()
+        if self._thread.is_alive():
+            self._thread.join(self.settings.supervisor.stop_timeout + 5.0)
+        self._last_resort()
+        atexit.unregister(self._last_resort)
+
+    def ended(self) -> bool:
+        """Say whether a once-only service has nothing left to do."""
+        return self._status.state in (State.STOPPED, State.FAILED) and bool(self._status.processes)
+
+    def _wake(self) -> None:
+        supervisor = self._supervisor
+        if supervisor is not None:
+            supervisor.wake()
+
+    def _orphaned(self) -> None:
+        """In a worker of a multi-process server whose main process is gone, however it went."""
+        log.error("the main process is gone; this worker ends")
+        self.stop_soon()
+        os.kill(os.getpid(), signal.SIGTERM)
+        self._thread.join(1.0)
+        self._last_resort()
+        os._exit(1)
+
+    def _last_resort(self) -> None:
+        supervisor = self._supervisor
+        if supervisor is not None:
+            supervisor.kill()
+
+    # -- the thread
+
+    def _run(self) -> None:
+        try:
+            while not self._ending.is_set():
+                if self._own():
+                    self._supervise()
+                else:
+                    self._follow()
+                    self._ending.wait(TICK_S)
+        except Exception:  # the top of a thread: without it nobody supervises, so the service goes too
+            log.exception("the supervisor failed; the service ends")
+            self._last_resort()
+            os._exit(1)
+
+    def _own(self) -> bool:
+        try:
+            return self._dir.own()
+        except OSError as error:
+            self._say(f"{self._dir.path}: the lock cannot be used: {error.strerror}")
+            return False
+
+    def _follow(self) -> None:
+        owner = self._dir.owner()
+        kept = self._dir.published(Path(owner["state_dir"]) if owner.get("state_dir") else None)
+        try:
+            found = read(kept) if kept else None
+        except (KeyError, TypeError, ValueError):
+            found = None
+        if found is not None and 0 <= time.monotonic() - found.at < STALE_S:
+            self._status = found
+        else:
+            self._status = replace(self._status, message=f"process {owner.get('pid')} owns the scraper and is silent")
+
+    def _supervise(self) -> None:
+        before = self._earlier()
+        if self._once is not None:
+            before = None
+        wish = self._dir.wish() if self._once is None else Wish()
+        self._supervisor = supervisor = Supervisor(
+            run, self._names(), self._rules(), self._boot, memory=self.settings.limits.memory, before=before
+        )
+        published, message = 0.0, ""
+        try:
+            while not self._ending.is_set() or supervisor.alive():
+                found = self._dir.wish() if self._once is None else wish
+                if found.restart != wish.restart:
+                    message = self._restart(supervisor)
+                elif found.running and not wish.running:
+                    supervisor.retry()
+                wish = found
+                wanted = wish.running and not self._ending.is_set()
+                moved = supervisor.tick(wanted=wanted, paused=wish.paused, wait_s=TICK_S)
+                self._status = self._picture(supervisor, wish, message)
+                if moved or time.monotonic() - published > PUBLISH_EACH_S:
+                    published = time.monotonic()
+                    self._publish()
+        finally:
+            supervisor.kill()
+            self._status = replace(self._picture(supervisor, wish, message), ended=True)
+            self._publish()
+            supervisor.close()
+            self._supervisor = None
+            self._dir.disown()
+
+    def _picture(self, supervisor: Supervisor, wish: Wish, message: str) -> ScraperStatus:
+        status = supervisor.status(wanted=wish.running and not self._ending.is_set(), message=message)
+        return replace(status, owner_pid=os.getpid())
+
+    def _earlier(self) -> ScraperStatus | None:
+        kept = self._dir.published()
+        try:
+            return read(kept) if kept else None
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    def _publish(self) -> None:
+        try:
+            self._dir.publish(self._status.plain())
+            self._told = ""
+        except OSError as error:
+            self._say(f"{self._dir.path}: status.json cannot be written: {error.strerror}")
+
+    def _say(self, trouble: str) -> None:
+        if trouble != self._told:
+            self._told = trouble
+            log.warning(trouble)
+
+    def _restart(self, supervisor: Supervisor) -> str:
+        """Apply the configuration as it is now, and restart. Returns what was refused."""
+        message = ""
+        try:
+            self.loaded = self._read_settings()
+            logs.set_up(production=self.settings.production)
+        except BadConfig as error:
+            message = f"the configuration was refused, the old one stays: {error}"
+            log.error("the configuration was refused, the old one stays", extra={"problems": str(error)})
+        supervisor.reconfigure(self._rules(), self.settings.limits.memory)
+        supervisor.restart()
+        return message
+
+    def _read_settings(self) -> Loaded:
+        loaded = settings_of(self.loaded.path)
+        review_parsers(loaded)
+        return loaded
+
+    def _names(self) -> list[str]:
+        return [f"scraper-{number}" for number in range(self.settings.supervisor.processes)]
+
+    def _rules(self) -> Rules:
+        s = self.settings.supervisor
+        return Rules(
+            heartbeat_timeout=s.heartbeat_timeout,
+            stop_timeout=s.stop_timeout,
+            backoff_max=s.backoff_max,
+            max_restarts=s.max_restarts,
+            restart_window=s.restart_window,
+            restart="on-failure" if self._once is not None else s.restart,
+        )
+
+    def _boot(self, name: str) -> Message:
+        place = hashlib.blake2b(str(self._dir.path).encode(), digest_size=4).hexdigest()
+        return {
+            "config": plain(self.settings),
+            "base": str(self.loaded.base),
+            "state_dir": str(self._dir.path),
+            "instance": f"{socket.gethostname()}/{place}",
+            "once": list(self._once) if self._once is not None else None,
+            "log_level": logging.getLevelName(logging.getLogger().getEffectiveLevel()),
+        }
+
+
+def preflight(loaded: Loaded) -> Db:
+    """Open the database and bring its tables up to date. Returns it.
+
+    Raises Unusable if a person has to mend something. A PostgreSQL that is merely away is only told: it is waited for.
+    """
+    review_parsers(loaded)
+    db = Db(loaded.settings.database, role="api")
+    try:
+        db.upgrade()
+    except Unavailable as error:
+        if db.is_sqlite:
+            raise
+        log.warning("the database is away, waiting for it", extra={"reason": str(error)})
+    return db

@@ -1,0 +1,60 @@
+"""Beats: a sign of life from the engine's own loop, each second and at each change of state.
+
+Never from a thread of its own: that would beat on while the loop is stuck.
+"""
+
+import asyncio
+import os
+
+from scraper.channel import Channel
+from scraper.crawl.engine import Engine
+from scraper.scoreboard import Writer
+from scraper.states import State
+
+BEAT_EACH_S = 1.0
+
+
+class Heartbeat:
+    """Tells the supervisor, and the scoreboard, what the engine is at."""
+
+    def __init__(self, channel: Channel, board: Writer) -> None:
+        self._channel = channel
+        self._board = board
+        self._count = 0
+
+    def starting(self, trouble: str | None = None) -> None:
+        """Beat before there is an engine."""
+        self._send({"state": State.STARTING, "trouble": trouble})
+
+    async def run(self, engine: Engine) -> None:
+        """Beat until cancelled."""
+        parent = os.getppid()
+        while True:
+            engine.changed.clear()
+            self.beat(engine)
+            if os.name == "posix" and os.getppid() != parent:
+                engine.stop()  # the lifeline ends us sooner; this is for the day when it does not
+            try:
+                await asyncio.wait_for(engine.changed.wait(), BEAT_EACH_S)
+            except TimeoutError:
+                pass
+
+    def beat(self, engine: Engine) -> None:
+        """Beat once."""
+        seen = engine.progress()
+        last = seen.last_check.isoformat(timespec="seconds").replace("+00:00", "Z") if seen.last_check else None
+        self._send({"state": seen.state, "sources": seen.sources, "last_check": last, "trouble": seen.trouble})
+        self._board.put(
+            {
+                "state": str(seen.state),
+                "sources": list(seen.sources),
+                "last_check": last,
+                "visiting": list(seen.visiting[:16]),
+                "pages": seen.pages,
+                "failures": seen.failures,
+            }
+        )
+
+    def _send(self, facts: dict[str, object]) -> None:
+        self._count += 1
+        self._channel.send({"beat": self._count, **facts})

@@ -109,8 +109,7 @@ async def _tell_systemd(service: Service) -> None:
     """READY once there is a first picture, then a STATUS line, and the watchdog as long as this loop runs freely."""
     loop = asyncio.get_running_loop()
     each = min((systemd.watchdog_s() or 30.0) / 3, 5.0)
-    while not service.status().processes:
-        await asyncio.sleep(0.02)
+    await to_thread.run_sync(service.await_picture)
     heard = systemd.notify(READY=1)
     while heard:
         status = service.status()
@@ -137,4 +136,3 @@ def create_app() -> FastAPI:
         app.include_router(module.router)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
     return app
-

@@ -50,7 +50,9 @@ class Guard:
 def _refused(scope: Scope, token: str) -> ASGIApp | None:
     headers = Headers(scope=scope)
     if not token and not _local(headers.get("host", "")):
-        return problem(403, f"the Host {headers.get('host', '')!r} is not this machine; set [server] token to serve others")
+        return problem(
+            403, f"the Host {headers.get('host', '')!r} is not this machine; set [server] token to serve others"
+        )
     if scope["method"] not in SAFE and not _same_origin(headers):
         return problem(403, "a page of another origin may not change anything here")
     if token and scope["path"] not in OPEN and not _knows(headers.get("authorization", ""), token):

@@ -25,7 +25,9 @@ def lines(db: Db, what: Literal["items", "pages"], filters: dict[str, Any], form
         for row in rows:
             yield json.dumps(row, ensure_ascii=False, default=_text).replace("\u2028", "\\u2028") + "\n"
         return
-    yield from _csv(rows, ITEM_COLUMNS if what == "items" else PAGE_COLUMNS, _fields(db, filters) if what == "items" else [])
+    yield from _csv(
+        rows, ITEM_COLUMNS if what == "items" else PAGE_COLUMNS, _fields(db, filters) if what == "items" else []
+    )
 
 
 def _fields(db: Db, filters: dict[str, Any]) -> list[str]:
@@ -50,7 +52,13 @@ def _csv(rows: Iterator[dict[str, Any]], columns: tuple[str, ...], fields: list[
 
 def _cell(value: Any) -> str:
     """A cell that no spreadsheet takes for a formula."""
-    text = "" if value is None else _text(value) if not isinstance(value, list | dict) else json.dumps(value, default=_text)
+    text = (
+        ""
+        if value is None
+        else _text(value)
+        if not isinstance(value, list | dict)
+        else json.dumps(value, default=_text)
+    )
     return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") and not _is_number(text) else text
 
 

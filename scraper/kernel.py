@@ -3,6 +3,7 @@
 Nothing else in the project asks which system it runs on.
 """
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -120,17 +121,13 @@ def end_tree(pid: int) -> None:
 def end_group(pgid: int) -> None:
     """Kill what a dead session leader left behind in its process group."""
     if POSIX:
-        try:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pgid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass
 
 
 def _send(pid: int, number: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 def raise_open_files(limit: int) -> None:

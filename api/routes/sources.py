@@ -24,7 +24,8 @@ def list_sources(db: TheDb) -> dict[str, Any]:
 
 @router.post("/check")
 async def check_source(
-    service: TheService, source: Annotated[dict[str, Any], Body(examples=[{"name": "x", "start": ["https://example.com/"]}])]
+    service: TheService,
+    source: Annotated[dict[str, Any], Body(examples=[{"name": "x", "start": ["https://example.com/"]}])],
 ) -> dict[str, Any]:
     """Try a source, written as in the config, on its first page. Stores nothing."""
     faults: list[Fault] = []

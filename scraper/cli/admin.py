@@ -22,7 +22,7 @@ from scraper.service import Service, preflight, settings_of
 
 db = typer.Typer(help="The database.", no_args_is_help=True, rich_markup_mode=None)
 
-TEMPLATE = '''\
+TEMPLATE = """\
 # Bowerbird watches the sources below. `bowerbird sources check NAME` shows what one page yields,
 # `bowerbird scrape` runs them once, `bowerbird serve` keeps them scraped. Every setting is in the guide.
 
@@ -55,7 +55,7 @@ title = "h1::text"                  # ::text and ::attr(name) as in Scrapy
 price = { css = "p.price_color::text", type = "decimal" }
 upc = { xpath = "//th[text()='UPC']/following-sibling::td/text()" }
 stock = { css = "p.instock", re = "(\\\\d+) available", type = "int", default = 0 }
-'''
+"""
 
 
 def init(folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to write it.")] = Path()) -> None:

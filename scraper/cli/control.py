@@ -28,7 +28,7 @@ def call(method: str, path: str, config: ConfigFile = None) -> dict[str, Any]:
     Raises NotRunning, and BowerbirdError with the words of a problem document.
     """
     server = settings_of(config).settings.server
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(server.host, server.host)  # noqa: S104  where to ask, not to bind
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(server.host, server.host)
     host = f"[{host}]" if ":" in host else host
     base = os.environ.get("BOWERBIRD_URL") or f"http://{host}:{server.port}"
     token = os.environ.get("BOWERBIRD_TOKEN") or server.token
@@ -65,7 +65,9 @@ def _print(found: dict[str, Any]) -> None:
         print(found["message"], file=sys.stderr)
 
 
-def status(config: ConfigFile = None, as_json: Annotated[bool, typer.Option("--json", help="As the API says it.")] = False) -> None:
+def status(
+    config: ConfigFile = None, as_json: Annotated[bool, typer.Option("--json", help="As the API says it.")] = False
+) -> None:
     """Show what a running service is doing."""
     found = call("GET", "/api/scraper-status", config)
     if as_json:

@@ -4,7 +4,8 @@ import asyncio
 import json
 import sys
 import time
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, Self
 
 import typer
 from rich.console import Console
@@ -61,7 +62,9 @@ def scrape(
     try:
         local = now().astimezone()
         db.write(
-            lambda c: source_rows.sync(c, loaded.settings.source, lambda s, last: next_due(s.every, s.cron, last, local))
+            lambda c: source_rows.sync(
+                c, loaded.settings.source, lambda s, last: next_due(s.every, s.cron, last, local)
+            )
         )
         ids = db.write(lambda c: [runs.request(c, source.name, now()) for source in wanted])
         service = Service(loaded, once=ids)
@@ -107,7 +110,7 @@ class Lines:
     def __init__(self) -> None:
         self._told = time.monotonic()
 
-    def __enter__(self) -> "Lines":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -143,7 +146,7 @@ class Bars:
         self._tasks: dict[int, TaskID] = {}
         self._began: dict[int, tuple[float, int]] = {}
 
-    def __enter__(self) -> "Bars":
+    def __enter__(self) -> Self:
         self._progress.start()
         return self
 
@@ -179,7 +182,7 @@ def _sum_up(db: Db, tallies: list[RunTally]) -> None:
         if not tally.failures:
             continue
         filters: dict[str, Any] = {"source": tally.source, "unresolved": True}
-        failed = db.read(lambda c, f=filters: listing.rows(c, "failures", f, None, 5))
+        failed = db.read(partial(listing.rows, name="failures", filters=filters, before=None, limit=5))
         for row in failed:
             print(f"  {row['reason']}: {row['url']} ({row['message']})", file=sys.stderr)
         if tally.failures > len(failed):
@@ -195,7 +198,13 @@ def list_sources(config: ConfigFile = None, as_json: Annotated[bool, typer.Optio
     for source in loaded.settings.source:
         known.setdefault(
             source.name,
-            {"name": source.name, "enabled": source.enabled, "origin": "file", "health": "new", "start": list(source.start)}
+            {
+                "name": source.name,
+                "enabled": source.enabled,
+                "origin": "file",
+                "health": "new",
+                "start": list(source.start),
+            }
             | {"last_run": None, "next_at": None, "every": source.every, "cron": source.cron},
         )
     if as_json:
@@ -226,5 +235,3 @@ def check_source(
     print(json.dumps(found, indent=2, ensure_ascii=False, default=str))
     if found["failure"]:
         raise typer.Exit(1)
-
-

@@ -1,5 +1,6 @@
 """serve, demo: hand "fastapi_app:app" to uvicorn by name."""
 
+import contextlib
 import os
 import shutil
 import socket
@@ -10,7 +11,6 @@ from typing import Annotated
 
 import typer
 import uvicorn
-from uvicorn.supervisors import Multiprocess
 
 from scraper import logs
 from scraper.cli.shop import Shop
@@ -71,25 +71,17 @@ def serve(
     Service(loaded)  # says now if the state directory cannot be used
     shown = end.getsockname()
     print(f"Bowerbird is at http://{settings.server.host}:{shown[1]}/  (Ctrl-C ends it)", file=sys.stderr, flush=True)
-    server = uvicorn.Config(
-        "fastapi_app:app",
-        workers=workers,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=GRACE_S,
-        timeout_worker_healthcheck=HEALTHCHECK_S,
-    )
-    try:
-        if workers > 1:
-            Multiprocess(server, target=uvicorn.Server(server).run, sockets=[end]).run()
-        else:
-            alone = uvicorn.Server(server)
-            alone.run(sockets=[end])
-            if not alone.started:
-                raise typer.Exit(1)
-    except KeyboardInterrupt:
-        pass
+    with contextlib.suppress(KeyboardInterrupt):
+        uvicorn.run(
+            "fastapi_app:app",
+            fd=end.fileno(),
+            workers=workers,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE_S,
+            timeout_worker_healthcheck=HEALTHCHECK_S,
+        )
 
 
 def bound(server: Server) -> socket.socket:

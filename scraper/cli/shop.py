@@ -56,7 +56,9 @@ class Handler(BaseHTTPRequestHandler):
         kind, _, name = path.partition("/")
         if kind == "shelf" and name in SHELVES:
             first = SHELVES.index(name) * 8
-            rows = (f'<li><article><a href="/product/{n}">{product(n, 0)[0]}</a></article>' for n in range(first, first + 8))
+            rows = (
+                f'<li><article><a href="/product/{n}">{product(n, 0)[0]}</a></article>' for n in range(first, first + 8)
+            )
             return f"{head}<h1>{name}</h1><ul>{''.join(rows)}</ul>"
         if kind == "product" and name.isdigit() and int(name) < 32:
             title, price, stock = product(int(name), step)

@@ -18,7 +18,9 @@ def _least(minimum: float) -> Any:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise Refused(f"wants a number, not {value!r}")
         if not minimum <= value < 1e15:
-            raise Refused(f"{value!r} is too small; at least {minimum:g}" if value < minimum else f"{value!r} is too big")
+            raise Refused(
+                f"{value!r} is too small; at least {minimum:g}" if value < minimum else f"{value!r} is too big"
+            )
         return value
 
     return rule
@@ -139,7 +141,7 @@ class Database:
 
     def check(self) -> Check:
         if not re.match(r"(sqlite|postgresql)(\+\w+)?://", self.url):
-            yield "url", f'{self.url.split("@")[-1]!r} is no database; write sqlite:///FILE or postgresql+psycopg://...'
+            yield "url", f"{self.url.split('@')[-1]!r} is no database; write sqlite:///FILE or postgresql+psycopg://..."
         elif re.match(r"sqlite(\+\w+)?://(/(:memory:.*)?)?$", self.url):
             yield "url", "must name a file: the scraper is a process of its own, and memory is not shared"
 

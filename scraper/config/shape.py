@@ -17,7 +17,6 @@ Fault = tuple[Path, str]
 Rule = Callable[[Any], Any]
 
 _WORDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", dict: "a table"}
-_hints = cache(lambda cls: get_type_hints(cls, include_extras=True))
 
 
 class Refused(ValueError):
@@ -29,7 +28,7 @@ def build(cls: type[T], given: object, at: Path, faults: list[Fault]) -> T | Non
     if not isinstance(given, Mapping):
         faults.append((at, f"wants a table, not {given!r}"))
         return None
-    hints = _hints(cls)
+    hints = _hints(cls)  # type: ignore[arg-type]  # classes are hashable
     before = len(faults)
     values: dict[str, Any] = {}
     for key, value in given.items():
@@ -52,6 +51,11 @@ def build(cls: type[T], given: object, at: Path, faults: list[Fault]) -> T | Non
     if check is not None:  # what is faulty stands at its default, so that all faults are told at once
         faults.extend(((*at, key) if key else at, message) for key, message in check())
     return whole if len(faults) == before else None
+
+
+@cache
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    return get_type_hints(cls, include_extras=True)
 
 
 def _unknown(key: str, names: Sequence[str]) -> str:

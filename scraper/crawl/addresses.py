@@ -10,8 +10,8 @@ import socket
 from collections.abc import Iterable
 from functools import lru_cache
 
-from scraper.urls import Parts, parts
 from scraper.errors import Failure, VisitFailed
+from scraper.urls import Parts, parts
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network

@@ -1,11 +1,13 @@
 """Opens due runs; claims URLs host by host, visits them, stores them in batches, finishes runs."""
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 
 from sqlalchemy import Connection
 
@@ -27,6 +29,7 @@ from scraper.states import State, UrlState
 from scraper.urls import canonical
 
 TICK_S = 1.0
+TICK_LEAST_S = 0.05
 CLAIM_AT_ONCE = 64
 BATCH = 64
 BACKLOG = 256
@@ -107,7 +110,13 @@ class Engine:
         state = State.STOPPING if self._stopping else State.PAUSED if not self._go.is_set() else None
         state = state or (State.SCRAPING if self._open else State.IDLE)
         return Progress(
-            state, self._open, self._last_check, tuple(self._visiting.values()), *self._counts, self._store.trouble
+            state,
+            self._open,
+            self._last_check,
+            tuple(self._visiting.values()),
+            self._counts[0],
+            self._counts[1],
+            self._store.trouble,
         )
 
     def pause(self, paused: bool) -> None:
@@ -143,15 +152,14 @@ class Engine:
         try:
             while not self._stopping and self._broken is None:
                 self._wake.clear()
-                if await self._tick():
+                wait_s = await self._tick()
+                if wait_s is None:
                     break
                 if clock() - kept_at > LEASE_S / 4:
                     await self._keep_house()
                     kept_at = clock()
-                try:
-                    await asyncio.wait_for(self._wake.wait(), TICK_S)
-                except TimeoutError:
-                    pass
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), wait_s)
         finally:
             await self._end(recorder)
         if self._broken is not None:
@@ -221,21 +229,24 @@ class Engine:
 
     # -- runs
 
-    async def _tick(self) -> bool:
-        """Open, finish and feed runs. Returns whether all that was asked for is done."""
-        due = await self._store.write(self._advance)
+    async def _tick(self) -> float | None:
+        """Open, finish and feed runs. Returns the seconds until the next look, None if all that was asked for is done."""
+        due, next_at = await self._store.write(self._advance)
         if self._stopping:
-            return True
+            return None
         if self._go.is_set():
             for host in due:
                 if host not in self._lanes and len(self._lanes) < MAX_LANES:
                     lane = asyncio.create_task(self._lane(host), name=f"lane {host}")
                     self._lanes[host] = lane
                     lane.add_done_callback(self._ended)
-                    lane.add_done_callback(lambda _, host=host: self._lanes.pop(host, None))
-        return self._once is not None and not self._open
+                    lane.add_done_callback(partial(self._leave, host))
+        if self._once is not None and not self._open:
+            return None
+        wait_s = (next_at - now()).total_seconds() if next_at is not None and self._go.is_set() else TICK_S
+        return min(max(wait_s, TICK_LEAST_S), TICK_S)
 
-    def _advance(self, connection: Connection) -> list[str]:
+    def _advance(self, connection: Connection) -> tuple[list[str], datetime | None]:
         at = now()
         if self._once is None and self._go.is_set():
             runs.request_due(connection, list(self._works), at)
@@ -250,13 +261,19 @@ class Engine:
             left = frontier.count(connection, run.id, UrlState.QUEUED) if full else 0
             if full or not frontier.has(connection, run.id, UrlState.QUEUED):
                 state = runs.finish(connection, run.id, at, left, TRANSIENT)
-                log.info("run finished", extra={"source": run.source, "run": run.id, "state": str(state), "pages": run.pages})
+                log.info(
+                    "run finished", extra={"source": run.source, "run": run.id, "state": str(state), "pages": run.pages}
+                )
             else:
                 opened.append(run.source)
         if tuple(opened) != self._open:
             self._open = tuple(opened)
             self.changed.set()
-        return frontier.hosts_due(connection, at, self._once) if opened else []
+        moments = [frontier.next_retry(connection), None if self._once is not None else sources.next_due_at(connection)]
+        return frontier.hosts_due(connection, at, self._once) if opened else [], min(
+            (moment for moment in moments if moment is not None and moment > at - timedelta(seconds=TICK_S)),
+            default=None,
+        )
 
     def _start(self, connection: Connection, run_id: int, work: Work, at: datetime) -> None:
         source = work.source
@@ -269,6 +286,9 @@ class Engine:
         log.info("run started", extra={"source": source.name, "run": run_id})
 
     # -- hosts
+
+    def _leave(self, host: str, task: "asyncio.Task[None]") -> None:
+        self._lanes.pop(host, None)
 
     async def _lane(self, host: str) -> None:
         if await self._politeness.open(host) is None:
@@ -346,7 +366,7 @@ class Engine:
                 continue
             batch = [self._backlog.popleft() for _ in range(min(len(self._backlog), BATCH))]
             states = self._times({lane.host for _, lane in batch})
-            done = await self._store.write(lambda c, b=batch, s=states: self._finish(c, [visit for visit, _ in b], s))
+            done = await self._store.write(partial(self._finish, [visit for visit, _ in batch], states))
             for visit, lane in batch:
                 lane.busy -= 1
                 self._last_check = visit.at
@@ -367,7 +387,7 @@ class Engine:
             if done.hosts - self._lanes.keys():
                 self._wake.set()
 
-    def _finish(self, connection: Connection, batch: list[Visit], states: list[HostState]) -> visits.Finished:
+    def _finish(self, batch: list[Visit], states: list[HostState], connection: Connection) -> visits.Finished:
         depths = {name: work.source.max_depth for name, work in self._works.items()}
         return visits.finish(self._db, connection, batch, self._store.owner, depths, states)
 
@@ -378,4 +398,3 @@ class Engine:
     def _pulse(self) -> None:
         stored, self._stored = self._stored, asyncio.Event()
         stored.set()
-

@@ -13,9 +13,9 @@ from typing import Any
 from scraper.config.settings import Http
 from scraper.crawl.addresses import checked_parts, networks
 from scraper.crawl.http1 import Answer, HeadersSeen, Pool
-from scraper.urls import canonical
 from scraper.errors import Failure, VisitFailed
 from scraper.records import Fetched
+from scraper.urls import canonical
 
 MAX_REDIRECTS = 10
 MAX_LAYERS = 2
@@ -29,7 +29,9 @@ Admit = Callable[[str], Awaitable[None]]
 def user_agent(template: str) -> str:
     """Return the User-Agent with {version} and {url} filled in."""
     home = next((u for u in metadata("bowerbird").get_all("Project-URL") or []), "").rpartition(" ")[2]
-    filled = template.replace("{version}", version("bowerbird")).replace("{url}", home or "https://pypi.org/p/bowerbird")
+    filled = template.replace("{version}", version("bowerbird")).replace(
+        "{url}", home or "https://pypi.org/p/bowerbird"
+    )
     return "".join(c for c in filled if c.isprintable())
 
 
@@ -155,7 +157,9 @@ def decoded(body: bytes, encoding: str, limit: int) -> bytes:
 
 
 def _inflated(body: bytes, limit: int) -> bytes:
-    raw = not (body[:2] == b"\x1f\x8b" or (body[0] & 0x0F == 8 and (body[0] * 256 + body[1 if len(body) > 1 else 0]) % 31 == 0))
+    raw = not (
+        body[:2] == b"\x1f\x8b" or (body[0] & 0x0F == 8 and (body[0] * 256 + body[1 if len(body) > 1 else 0]) % 31 == 0)
+    )
     parts: list[bytes] = []
     size = 0
     while body:

@@ -16,8 +16,8 @@ import certifi
 import httptools
 
 from scraper.crawl.addresses import Network, checked_parts, resolve
-from scraper.urls import Parts
 from scraper.errors import Failure, VisitFailed
+from scraper.urls import Parts
 
 MAX_HEADER_BYTES = 64 * 1024
 MAX_HEADERS = 200

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Protocol, Self
 
 from scraper.config.settings import Http
 from scraper.crawl.robots import CACHE_S, RETRY_S, Robots, Rules, agent_token
@@ -179,7 +179,7 @@ class Place:
         self._politeness = politeness
         self.gate: Gate | None = None
 
-    async def __aenter__(self) -> "Place":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -17,7 +17,9 @@ from scraper.records import Claim, Fetched, Reading, Visit
 from scraper.urls import Scope, host_of
 
 SMALL_BODY = 64 * 1024
-PAGE_TYPES = re.compile(r"(text/html|application/xhtml\+xml|application/json|(application|text)/xml|application/\S+\+(json|xml))?$")
+PAGE_TYPES = re.compile(
+    r"(text/html|application/xhtml\+xml|application/json|(application|text)/xml|application/\S+\+(json|xml))?$"
+)
 
 StoredBody = Callable[[str, str], Awaitable[bytes | None]]
 
@@ -154,9 +156,7 @@ class Visitor:
             self._parsers[path] = items.load_parser(path)
         return items.read(page, work.source, work.scope, self._parsers[path])
 
-    def _failed(
-        self, claim: Claim, work: Work, fetched: Fetched | None, error: VisitFailed, place: Place
-    ) -> Visit:
+    def _failed(self, claim: Claim, work: Work, fetched: Fetched | None, error: VisitFailed, place: Place) -> Visit:
         self._calm(place, work.http, well=OUTCOMES[error.failure] is Cure.GIVE_UP)
         tried = claim.attempts + 1
         found = verdict(error.failure, tried, work.http.retries, error.retry_after_s, random.random())

@@ -4,6 +4,7 @@ A unit is a function over a connection. write() runs it inside BEGIN IMMEDIATE (
 the whole unit runs again when the database says that it could not keep this one.
 """
 
+import contextlib
 import os
 import random
 import sqlite3
@@ -13,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Dialect, create_engine, event, insert, inspect, pool, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, CursorResult, Dialect, create_engine, event, insert, inspect, pool, select
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
@@ -35,6 +36,13 @@ CORRUPT = ("malformed", "not a database", "corrupt")
 def now() -> datetime:
     """Return this instant, in UTC."""
     return datetime.now(UTC)
+
+
+def made_id(result: CursorResult[Any]) -> int:
+    """Return the id of the row that an INSERT made."""
+    key = result.inserted_primary_key
+    assert key is not None
+    return int(key[0])
 
 
 def resolved_url(url: str, base: Path) -> str:
@@ -135,7 +143,9 @@ class Db:
         if self.is_sqlite and self.url.database:
             folder = Path(self.url.database).parent
             if not folder.is_dir():
-                raise Unusable(f"{folder}: there is no such directory for the database; make it or change [database] url")
+                raise Unusable(
+                    f"{folder}: there is no such directory for the database; make it or change [database] url"
+                )
         self.write(self._upgrade)
 
     def _upgrade(self, connection: Connection) -> None:
@@ -161,14 +171,16 @@ class Db:
 
     def upsert(self, table: Any) -> Any:
         """Return an INSERT that knows ON CONFLICT, in the words of this database."""
-        return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
+        if self.is_sqlite:
+            return sqlite.insert(table)
+        from sqlalchemy.dialects import postgresql  # noqa: PLC0415  0.02 s that SQLite need not pay
+
+        return postgresql.insert(table)
 
     def close(self) -> None:
         """Give all connections back."""
-        try:
+        with contextlib.suppress(SQLAlchemyError):
             self.engine.dispose()
-        except SQLAlchemyError:
-            pass
 
 
 def _remedy(low: str) -> str:

@@ -62,9 +62,7 @@ def add(
     return max(result.rowcount, 0), {str(row["host"]) for row in rows}
 
 
-def _unseen(
-    connection: Connection, run_id: int, source: str, rows: list[dict[str, object]]
-) -> list[dict[str, object]]:
+def _unseen(connection: Connection, run_id: int, source: str, rows: list[dict[str, object]]) -> list[dict[str, object]]:
     prints = [row["fingerprint"] for row in rows]
     seen: set[bytes] = set()
     for start in range(0, len(prints), 500):
@@ -97,11 +95,12 @@ def hosts_due(connection: Connection, at: datetime, only: Sequence[int] | None) 
 
 def next_retry(connection: Connection) -> datetime | None:
     """Return when the next URL that waits may be tried again."""
-    return connection.scalar(
+    found: datetime | None = connection.scalar(
         select(func.min(urls.c.not_before))
         .where(urls.c.state == UrlState.QUEUED, urls.c.not_before.is_not(None))
         .where(urls.c.run_id.in_(select(runs.c.id).where(runs.c.state == RunState.RUNNING)))
     )
+    return found
 
 
 def claim(
@@ -131,9 +130,7 @@ def claim(
         taken.append(row.id)
     if not taken:
         return []
-    connection.execute(
-        update(urls).where(urls.c.id.in_(taken)).values(state=UrlState.CLAIMED, claimed_by=owner)
-    )
+    connection.execute(update(urls).where(urls.c.id.in_(taken)).values(state=UrlState.CLAIMED, claimed_by=owner))
     rows = connection.execute(
         select(urls, pages.c.headers)
         .outerjoin(pages, (pages.c.source == urls.c.source) & (pages.c.fingerprint == urls.c.fingerprint))
@@ -190,6 +187,4 @@ def has(connection: Connection, run_id: int, state: UrlState) -> bool:
 
 def count(connection: Connection, run_id: int, state: UrlState) -> int:
     """Return how many URLs of a run are in a state."""
-    return int(
-        connection.scalar(select(func.count()).where(urls.c.run_id == run_id, urls.c.state == state)) or 0
-    )
+    return int(connection.scalar(select(func.count()).where(urls.c.run_id == run_id, urls.c.state == state)) or 0)

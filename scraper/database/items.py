@@ -4,6 +4,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, tuple_, update
 
+from scraper.database.connection import made_id
 from scraper.database.models import changes, item_versions, items
 from scraper.errors import NotFound
 from scraper.records import Item, Visit
@@ -52,7 +53,7 @@ def _create(connection: Connection, visit: Visit, page_id: int, item: Item) -> N
             changed_at=visit.at,
         )
     )
-    item_id = int(made.inserted_primary_key[0])
+    item_id = made_id(made)
     fields = {name: [None, value] for name, value in item.data.items()}
     _note(connection, visit, page_id, item_id, item, "created", fields)
 
@@ -104,13 +105,27 @@ def _url(visit: Visit) -> str:
 def difference(old: Any, new: Any) -> dict[str, list[Any]]:
     """Return the fields that differ, as {name: [old, new]}."""
     return {
-        name: [old.get(name), new.get(name)] for name in (*old, *(n for n in new if n not in old)) if old.get(name) != new.get(name)
+        name: [old.get(name), new.get(name)]
+        for name in (*old, *(n for n in new if n not in old))
+        if old.get(name) != new.get(name)
     }
 
 
 def public(row: Row[Any]) -> dict[str, Any]:
     """Return an item as the API tells it."""
-    names = ("id", "source", "kind", "key", "url", "data", "first_seen", "last_seen", "changed_at", "removed_at", "page_id")
+    names = (
+        "id",
+        "source",
+        "kind",
+        "key",
+        "url",
+        "data",
+        "first_seen",
+        "last_seen",
+        "changed_at",
+        "removed_at",
+        "page_id",
+    )
     return {name: getattr(row, name) for name in names}
 
 
@@ -146,5 +161,3 @@ def newest_changes(connection: Connection, limit: int) -> list[dict[str, Any]]:
         .limit(limit)
     ).all()
     return [change(row) | {"key": row.key, "url": row.url, "data": row.data} for row in rows]
-
-

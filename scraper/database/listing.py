@@ -1,9 +1,10 @@
 """Lists of rows, the newest first, paged by keyset: no page gets slower than the first."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, String, cast, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, String, cast, select
 
 from scraper.database import failures, items, pages, runs
 from scraper.database.connection import Db, now
@@ -41,11 +42,15 @@ def stream(db: Db, name: str, filters: dict[str, Any]) -> Iterator[Made]:
     while True:
         statement = select(*columns).where(table.c.id > after, *_conditions(table, filters))
         statement = statement.order_by(table.c.id).limit(EXPORT_ROWS)
-        found = db.read(lambda connection, s=statement: [public(row) for row in connection.execute(s)])
+        found = db.read(partial(_made, statement, public))
         yield from found
         if len(found) < EXPORT_ROWS:
             return
         after = found[-1]["id"]
+
+
+def _made(statement: Select[Any], public: Callable[[Row[Any]], Made], connection: Connection) -> list[Made]:
+    return [public(row) for row in connection.execute(statement)]
 
 
 def _conditions(table: Any, filters: dict[str, Any]) -> list[ColumnElement[bool]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
+from scraper.database.connection import made_id
 from scraper.database.models import changes, pages
 from scraper.errors import NotFound
 from scraper.records import Visit
@@ -85,7 +86,7 @@ def put(connection: Connection, visit: Visit) -> Stored:
     }
     if known is None:
         values |= {"source": claim.source, "fingerprint": mark, "url": claim.url}
-        page_id = int(connection.execute(insert(pages).values(**values)).inserted_primary_key[0])
+        page_id = made_id(connection.execute(insert(pages).values(**values)))
         _change(connection, visit, page_id, "created", {})
         return Stored(page_id, changed=True)
     connection.execute(update(pages).where(pages.c.id == known.id).values(**values))
@@ -133,5 +134,3 @@ def one(connection: Connection, page_id: int) -> dict[str, Any]:
     if row is None:
         raise NotFound(f"there is no page {page_id}")
     return public(row)
-
-

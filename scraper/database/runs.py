@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, exists, insert, or_, select, update
 
+from scraper.database.connection import made_id
 from scraper.database.models import changes, failures, items, runs, sources, urls
 from scraper.errors import NotFound
 from scraper.records import RunTally
@@ -20,7 +21,7 @@ def request(connection: Connection, source: str, at: datetime) -> int:
     if active is not None:
         return int(active)
     result = connection.execute(insert(runs).values(source=source, state=RunState.QUEUED, queued_at=at))
-    return int(result.inserted_primary_key[0])
+    return made_id(result)
 
 
 def request_due(connection: Connection, names: Sequence[str], at: datetime) -> None:
@@ -57,9 +58,7 @@ def running(connection: Connection, only: Sequence[int] | None = None) -> list[R
     return list(connection.execute(statement).all())
 
 
-def finish(
-    connection: Connection, run_id: int, at: datetime, dropped: int, transient: Sequence[str]
-) -> RunState:
+def finish(connection: Connection, run_id: int, at: datetime, dropped: int, transient: Sequence[str]) -> RunState:
     """Close a run: say how it ended, and mark the items that are gone.
 
     dropped: how many URLs a limit left unvisited. transient: the reasons of failure that may pass.
@@ -77,9 +76,7 @@ def finish(
             .limit(1)
         ).first()
         message = f"{reasons.reason}: {reasons.message}" if reasons else None
-    connection.execute(
-        update(runs).where(runs.c.id == run_id).values(state=state, finished_at=at, message=message)
-    )
+    connection.execute(update(runs).where(runs.c.id == run_id).values(state=state, finished_at=at, message=message))
     if dropped:
         connection.execute(
             update(urls)
@@ -101,11 +98,11 @@ def _remove_unseen(connection: Connection, run_id: int, source: str, at: datetim
     page_url = and_(urls.c.source == items.c.source, urls.c.url == items.c.url, urls.c.run_id == run_id)
     unknown = exists().where(page_url, urls.c.state == UrlState.FAILED, ~_gone_for_good())
     visited = exists().where(page_url)
-    unseen = (
-        select(items.c.id, items.c.kind, items.c.page_id)
-        .where(items.c.source == source, items.c.run_id < run_id, items.c.removed_at.is_(None), ~unknown)
-        .where(or_(visited, not limited))
+    unseen = select(items.c.id, items.c.kind, items.c.page_id).where(
+        items.c.source == source, items.c.run_id < run_id, items.c.removed_at.is_(None), ~unknown
     )
+    if limited:
+        unseen = unseen.where(visited)
     gone = connection.execute(unseen).all()
     if not gone:
         return
@@ -141,9 +138,7 @@ def _gone_for_good() -> Any:
 def stop(connection: Connection, ids: Sequence[int], at: datetime) -> None:
     """End runs that somebody does not want any more."""
     connection.execute(
-        update(runs)
-        .where(runs.c.id.in_(ids), runs.c.state.in_(ACTIVE))
-        .values(state=RunState.STOPPED, finished_at=at)
+        update(runs).where(runs.c.id.in_(ids), runs.c.state.in_(ACTIVE)).values(state=RunState.STOPPED, finished_at=at)
     )
 
 

@@ -51,7 +51,10 @@ def checked(connection: Connection, names: set[str], at: datetime) -> None:
 def last_check(connection: Connection) -> datetime | None:
     """Return when any source was looked at last."""
     return connection.scalar(
-        select(sources.c.checked_at).where(sources.c.checked_at.is_not(None)).order_by(sources.c.checked_at.desc()).limit(1)
+        select(sources.c.checked_at)
+        .where(sources.c.checked_at.is_not(None))
+        .order_by(sources.c.checked_at.desc())
+        .limit(1)
     )
 
 

@@ -27,7 +27,12 @@ class Finished:
 
 
 def finish(
-    db: Db, connection: Connection, visits: Sequence[Visit], owner: str, depths: dict[str, int], states: Sequence[HostState]
+    db: Db,
+    connection: Connection,
+    visits: Sequence[Visit],
+    owner: str,
+    depths: dict[str, int],
+    states: Sequence[HostState],
 ) -> Finished:
     """Store visits, each whole or not at all.
 
@@ -78,9 +83,7 @@ def _keep(db: Db, connection: Connection, visit: Visit, max_depth: int, done: Fi
     if visit.reading.links and depth <= max_depth:
         run = connection.execute(select(runs.c.known, runs.c.max_pages).where(runs.c.id == claim.run_id)).one()
         room = max(KNOWN_AT_LEAST, run.max_pages * KNOWN_PER_PAGE) - run.known
-        added, touched = frontier.add(
-            db, connection, claim.run_id, claim.source, visit.reading.links, depth, room
-        )
+        added, touched = frontier.add(db, connection, claim.run_id, claim.source, visit.reading.links, depth, room)
         if added:
             counts["known"] = runs.c.known + added
             done.hosts |= touched
@@ -113,8 +116,6 @@ def _settle_target(db: Db, connection: Connection, visit: Visit) -> None:
 def _fail(db: Db, connection: Connection, visit: Visit) -> None:
     failures.note(db, connection, visit)
     if visit.retry_at is None:
-        connection.execute(
-            update(runs).where(runs.c.id == visit.claim.run_id).values(failures=runs.c.failures + 1)
-        )
+        connection.execute(update(runs).where(runs.c.id == visit.claim.run_id).values(failures=runs.c.failures + 1))
     if visit.gone:
         pages.mark_gone(connection, visit)

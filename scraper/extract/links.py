@@ -26,7 +26,7 @@ def followed(page: Page, follow: tuple[str, ...] | bool, scope: Scope) -> tuple[
     """Return the links of a page that its source follows, canonical, each once, in the order of the page."""
     if not follow or page.is_json:
         return ()
-    hrefs = _hrefs(page.root, (":root",)) if follow is True else _hrefs(page.root, follow)
+    hrefs = _hrefs(page.root, follow if isinstance(follow, tuple) else (":root",))
     return tuple(Link(url) for url in _in_scope(hrefs, page.base_url, scope))
 
 
@@ -36,7 +36,7 @@ def in_scope(urls: Iterable[str], page: Page, scope: Scope) -> tuple[Link, ...]:
 
 
 def _hrefs(root: "etree._Element", selectors: tuple[str, ...]) -> Iterator[str]:
-    inner = compiled_xpath(_HREFS)
+    inner: Any = compiled_xpath(_HREFS)
     for selector in selectors:
         found: Any = compiled_css(selector)(root)
         for match in found:

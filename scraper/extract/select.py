@@ -83,5 +83,5 @@ def _listed(value: Any) -> list[Any]:
 def text_of(value: Any) -> Any:
     """Return an element's text, white space folded; a text stripped; any other JSON value as it is."""
     if etree.iselement(value):
-        return " ".join("".join(value.itertext(with_tail=False)).split())
+        return " ".join("".join(map(str, value.itertext(with_tail=False))).split())
     return str(value).strip() if isinstance(value, str) else value

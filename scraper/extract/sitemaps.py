@@ -1,6 +1,7 @@
 """Sitemaps (sitemaps.org: XML, index, text, gzip) and feeds (RSS, Atom): the URLs that they name."""
 
 import zlib
+from typing import Any
 
 from lxml import etree
 
@@ -29,7 +30,8 @@ def links(page: Page) -> tuple[Link, ...]:
     except etree.XMLSyntaxError as error:
         if not body:
             raise VisitFailed(Failure.DECODE, f"is no sitemap: {error}") from None
-    for _, element in parser.read_events():
+    events: Any = parser.read_events()
+    for _, element in events:
         name = etree.QName(element).localname if isinstance(element.tag, str) else ""
         parent = element.getparent()
         outer = etree.QName(parent).localname if parent is not None and isinstance(parent.tag, str) else ""

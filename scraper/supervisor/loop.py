@@ -1,5 +1,6 @@
 """The supervisor: each tick it observes, decides, acts and publishes. Runs in the thread that calls tick()."""
 
+import contextlib
 import logging
 import random
 import selectors
@@ -110,10 +111,8 @@ class Supervisor:
 
     def wake(self) -> None:
         """Have the tick under way end now. May be called from any thread and from a signal handler."""
-        try:
+        with contextlib.suppress(BlockingIOError, OSError):
             self._theirs.send(b"!")
-        except (BlockingIOError, OSError):
-            pass
 
     def reconfigure(self, rules: Rules, memory: int) -> None:
         """Use other settings from now on."""
@@ -378,8 +377,5 @@ class Supervisor:
         )
 
     def _unregister(self, end: int | socket.socket) -> None:
-        try:
+        with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(end)
-        except (KeyError, ValueError):
-            pass
-

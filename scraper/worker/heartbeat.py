@@ -4,6 +4,7 @@ Never from a thread of its own: that would beat on while the loop is stuck.
 """
 
 import asyncio
+import contextlib
 import os
 
 from scraper.channel import Channel
@@ -34,10 +35,8 @@ class Heartbeat:
             self.beat(engine)
             if os.name == "posix" and os.getppid() != parent:
                 engine.stop()  # the lifeline ends us sooner; this is for the day when it does not
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(engine.changed.wait(), BEAT_EACH_S)
-            except TimeoutError:
-                pass
 
     def beat(self, engine: Engine) -> None:
         """Beat once."""

@@ -3,6 +3,7 @@
 The end of the stream means that the supervisor is gone, however it went; then nothing may be left of us.
 """
 
+import contextlib
 import os
 import select
 import signal
@@ -38,10 +39,8 @@ def watch(channel: Channel, deliver: Callable[[Message], None]) -> None:
             select.select([channel.socket], [], [], None)
             messages, open_still = channel.receive()
             for message in messages:
-                try:
+                with contextlib.suppress(RuntimeError):  # the loop has ended: so do we, in a moment
                     deliver(message)
-                except RuntimeError:  # the loop has ended: so do we, in a moment
-                    pass
             if not open_still:
                 end_all()
 

@@ -66,7 +66,7 @@ class Scraper:
         self._settings = settings
         self._boot = boot
         self._channel = channel
-        logs.set_up(production=settings.production, level=logging.getLevelName(boot.get("log_level", "INFO")))
+        logs.set_up(production=settings.production, level=int(boot.get("log_level", logging.INFO)))
         faulthandler.enable()
         if hasattr(faulthandler, "register"):
             faulthandler.register(signal.SIGUSR1, all_threads=True)

@@ -173,7 +173,10 @@ class Engine:
             sources.sync(connection, wanted, lambda s, last: schedule.next_due(s.every, s.cron, last, local))
         hosts.recover(connection, self._store.owner, died_at)
         frontier.release(connection, self._store.owner)
-        return sources.definitions(connection), sources.last_check(connection)
+        known = sources.definitions(connection)
+        if self._once is None:
+            runs.stop_strangers(connection, list(known), now())
+        return known, sources.last_check(connection)
 
     def _prepare(self, definitions: Mapping[str, object], wanted: Sequence[Source]) -> None:
         known = {name: build(Source, definition, (), []) for name, definition in definitions.items()}

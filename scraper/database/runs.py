@@ -135,10 +135,12 @@ def _gone_for_good() -> Any:
     )
 
 
-def stop(connection: Connection, ids: Sequence[int], at: datetime) -> None:
-    """End runs that somebody does not want any more."""
+def stop_strangers(connection: Connection, known: Sequence[str], at: datetime) -> None:
+    """End the runs of sources that are there no more."""
     connection.execute(
-        update(runs).where(runs.c.id.in_(ids), runs.c.state.in_(ACTIVE)).values(state=RunState.STOPPED, finished_at=at)
+        update(runs)
+        .where(runs.c.state.in_(ACTIVE), runs.c.source.not_in(known))
+        .values(state=RunState.STOPPED, finished_at=at, message="the source was removed")
     )
 
 

@@ -1,0 +1,281 @@
+"""Real processes, real signals."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.conftest import Project, Running, gone, rows, until
+from tests.site import Site, html
+
+ROOT = Path(__file__).parents[2]
+Serve = Callable[..., Running]
+
+
+def endless(site: Site) -> str:
+    """A site without end, so that the scraper is always scraping."""
+
+    def answer(end: object, request: object) -> bool:
+        number = int(request.path.strip("/") or 0)  # type: ignore[attr-defined]
+        links = "".join(f'<a href="/{n}">{n}</a>' for n in (number + 1, number * 2 + 1))
+        end.sendall(html(f"<title>{number}</title>{links}"))  # type: ignore[attr-defined]
+        return True
+
+    site.routes["*"] = answer
+    site.routes["/robots.txt"] = lambda end, request: bool(end.sendall(html("", status="404 Not Found"))) or True
+    return f'[[source]]\nname = "endless"\nstart = ["{site.url}/0"]\nfollow = true\nevery = "1s"\nmax_depth = 9999\n'
+
+
+@pytest.fixture
+def scraping(project: Project, site: Site) -> Project:
+    project.configure(endless(site), http="delay = 0.05", supervisor="heartbeat_timeout = 3.0")
+    return project
+
+
+def test_the_status_has_every_field_of_the_contract(serve: Serve, scraping: Project) -> None:
+    status = serve().until_state("scraping")
+    assert {"running", "state", "last_check", "process_alive", "pid", "restarts", "heartbeat_age_s"} <= set(status)
+    assert {"started_at", "last_exit", "processes"} <= set(status)
+    one = status["processes"][0]
+    assert {"name", "pid", "process_alive", "state", "heartbeat_age_s", "restarts"} <= set(one)
+    assert {"rss_bytes", "cpu_percent", "sources", "last_exit"} <= set(one)
+    assert status["running"] is True
+    assert status["process_alive"] is True
+    assert one["name"] == "scraper-0"
+    assert one["sources"] == ["endless"]
+    assert psutil.Process(status["pid"]).ppid() != 1
+
+
+def test_kill_9_twenty_times_in_a_row_and_it_scrapes_again_each_time(serve: Serve, scraping: Project) -> None:
+    service = serve()
+    for number in range(1, 21):
+        pid = service.until_state("scraping")["pid"]
+        os.kill(pid, signal.SIGKILL)
+        until(lambda p=pid: service.status()["pid"] not in (None, p), "a new pid")  # type: ignore[misc]
+        status = service.until_state("scraping")
+        assert status["restarts"] == number
+        assert status["last_exit"]["pid"] == pid
+        assert status["last_exit"]["signal"] == "SIGKILL"
+        assert status["last_exit"]["reason"] == "killed from outside"
+        assert status["running"] is True
+    assert rows(scraping, "SELECT count(*) - count(DISTINCT final_url) FROM pages") == [(0,)]
+    assert rows(scraping, "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_kill_9_of_the_service_leaves_nothing(serve: Serve, scraping: Project) -> None:
+    service = serve()
+    service.until_state("scraping")
+    until(lambda: len(service.family()) >= 3, "scraper and manager")
+    family = service.family()
+    os.kill(service.process.pid, signal.SIGKILL)
+    service.process.wait()
+    until(lambda: gone(family), "all gone", within_s=2.0)
+
+
+def test_one_scraper_under_four_workers_and_failover(serve: Serve, scraping: Project) -> None:
+    service = serve("--workers", "4")
+    first = service.until_state("scraping")
+    until(lambda: len(_scrapers(service)) == 1, "one scraper")
+    os.kill(first["owner_pid"], signal.SIGKILL)
+
+    def replaced() -> bool:
+        try:
+            status = service.status()
+        except httpx.HTTPError:  # the connection was the dead worker's
+            return False
+        return status["pid"] not in (None, first["pid"]) and status["state"] == "scraping"
+
+    until(replaced, "another worker's scraper")
+    until(lambda: len(_scrapers(service)) == 1, "one scraper")
+    answers = set()
+    for _ in range(30):  # a new connection each, so that every worker is asked
+        with httpx.Client(base_url=f"http://127.0.0.1:{scraping.port}", trust_env=False) as client:
+            answers.add(client.get("/api/scraper-status").json()["pid"])
+    assert len(answers) == 1
+    assert service.status()["last_exit"]["reason"] == "lost with its service"
+
+
+def _scrapers(service: Running) -> list[int]:
+    """The processes that hold the scraper's lock file open."""
+    found = []
+    for process in service.family():
+        try:
+            files = [file.path for file in process.open_files()]
+        except psutil.Error:
+            continue
+        if any(path.endswith("scraper-0.lock") for path in files):
+            found.append(process.pid)
+    return found
+
+
+def test_the_workers_go_when_their_main_process_is_killed(serve: Serve, scraping: Project) -> None:
+    service = serve("--workers", "2")
+    service.until_state("scraping")
+    family = service.family()
+    os.kill(service.process.pid, signal.SIGKILL)
+    service.process.wait()
+    until(lambda: gone(family), "all gone", within_s=4.0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_everything(serve: Serve, scraping: Project, number: signal.Signals) -> None:
+    service = serve()
+    service.until_state("scraping")
+    family = service.family()
+    service.process.send_signal(number)
+    service.process.wait(10)
+    until(lambda: gone(family), "all gone", within_s=2.0)
+    assert "Traceback" not in scraping.output()
+
+
+def test_ctrl_c_twice_leaves_nothing(serve: Serve, scraping: Project) -> None:
+    service = serve()
+    service.until_state("scraping")
+    family = service.family()
+    service.process.send_signal(signal.SIGINT)
+    service.process.send_signal(signal.SIGINT)
+    service.process.wait(10)
+    until(lambda: gone(family), "all gone", within_s=2.0)
+
+
+def test_stop_start_pause_resume_restart(serve: Serve, scraping: Project) -> None:
+    service = serve()
+    pid = service.until_state("scraping")["pid"]
+    assert service.http.post("/api/scraper/start").status_code == 200
+    assert service.http.post("/api/scraper/pause").status_code == 202
+    assert service.until_state("paused")["pid"] == pid
+    assert service.http.post("/api/scraper/pause").status_code == 200
+    assert service.http.post("/api/scraper/resume").status_code == 202
+    assert service.until_state("scraping")["pid"] == pid
+    assert service.http.post("/api/scraper/restart").status_code == 202
+    until(lambda: service.status()["pid"] not in (None, pid), "a new pid")
+    service.until_state("scraping")
+    assert service.http.post("/api/scraper/stop").status_code == 202
+    stopped = service.until_state("stopped")
+    assert (stopped["running"], stopped["process_alive"], stopped["pid"]) == (False, False, None)
+    assert stopped["last_exit"]["reason"] == "requested"
+    assert service.http.post("/api/scraper/stop").status_code == 200
+    assert service.http.post("/api/scraper/start").status_code == 202
+    assert service.until_state("scraping")["running"] is True
+
+
+def test_what_was_stopped_stays_stopped_over_a_restart_of_the_service(serve: Serve, scraping: Project) -> None:
+    service = serve()
+    service.until_state("scraping")
+    service.http.post("/api/scraper/stop")
+    service.until_state("stopped")
+    service.process.send_signal(signal.SIGTERM)
+    service.process.wait(10)
+    again = serve()
+    assert again.until_state("stopped")["running"] is False
+    assert "was=stopped is=starting" not in scraping.output().rpartition("Application startup complete")[2]
+
+
+def test_a_stopped_process_is_found_hung_and_replaced(serve: Serve, scraping: Project) -> None:
+    service = serve()
+    pid = service.until_state("scraping")["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    assert service.status()["process_alive"] is True
+    assert service.until_state("hung", within_s=8.0)["pid"] == pid
+    until(lambda: service.status()["pid"] not in (None, pid), "a new pid", within_s=5.0)
+    assert service.until_state("scraping")["last_exit"]["reason"] == "hang"
+
+
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+def test_the_status_does_not_wait_for_the_manager(serve: Serve, scraping: Project, number: signal.Signals) -> None:
+    service = serve()
+    status = service.until_state("scraping")
+    until(lambda: service.status()["shared_state"]["alive"], "the shared dict")
+    manager = service.status()["shared_state"]["pid"]
+    os.kill(manager, number)
+    worst = 0.0
+
+    def mended() -> bool:
+        nonlocal worst
+        began = time.monotonic()
+        seen = service.status()
+        worst = max(worst, time.monotonic() - began)
+        assert (seen["pid"], seen["process_alive"]) == (status["pid"], True)
+        shared = seen["shared_state"]
+        return shared["alive"] and shared["pid"] != manager and bool(shared["board"])
+
+    until(mended, "another Manager")
+    assert worst < 1.0
+    assert service.status()["shared_state"]["restarts"] == 1
+
+
+def test_the_scraper_loads_no_web_framework() -> None:
+    code = "import scraper.worker.main, sys; print([m for m in ('fastapi', 'uvicorn', 'httpx', 'bs4', 'pydantic') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_crash_loop_is_failed_and_told(serve: Serve, project: Project, site: Site) -> None:
+    project.configure(endless(site), supervisor="max_restarts = 2\nbackoff_max = 0.1")
+    service = serve()
+    service.until_state("scraping")
+    for _ in range(3):
+        pid = service.until_state("scraping")["pid"]
+        os.kill(pid, signal.SIGSEGV)
+        until(lambda p=pid: service.status()["pid"] != p, "it died")  # type: ignore[misc]
+    failed = service.until_state("failed")
+    assert failed["running"] is False
+    assert failed["last_exit"]["reason"] == "native crash"
+    assert failed["last_exit"]["signal"] == "SIGSEGV"
+    assert failed["processes"][0]["next_start_in_s"] > 60
+    assert service.http.get("/readyz").status_code == 503
+    assert service.http.post("/api/scraper/restart").status_code == 202
+    service.until_state("scraping")
+
+
+def test_two_services_on_one_database_have_one_scraper(serve: Serve, scraping: Project) -> None:
+    first = serve().until_state("scraping")
+    scraping.port += 1
+    second = serve("--port", str(scraping.port), BOWERBIRD_SERVICE__STATE_DIR=str(scraping.path / "other"))
+    seen = second.until_state("scraping")
+    assert (seen["pid"], seen["owner_pid"]) == (first["pid"], first["owner_pid"])
+
+
+def test_a_bad_edit_is_refused_and_the_old_configuration_stays(serve: Serve, scraping: Project) -> None:
+    service = serve()
+    pid = service.until_state("scraping")["pid"]
+    file = scraping.path / "bowerbird.toml"
+    good = file.read_text()
+    file.write_text(good.replace("delay", "dely"))
+    answer = service.http.post("/api/scraper/restart")
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert 'did you mean "delay"?' in answer.json()["detail"]
+    assert service.status()["pid"] == pid
+    file.write_text(good.replace('name = "endless"', 'name = "renamed"'))
+    service.process.send_signal(signal.SIGHUP)
+    until(lambda: service.status()["processes"][0]["sources"] == ["renamed"], "the new configuration")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [sys.executable, "-m", "uvicorn", "fastapi_app:app", "--port", "{port}"],
+        [sys.executable, "-m", "uvicorn", "fastapi_app:app", "--port", "{port}", "--reload"],
+        [sys.executable, str(ROOT / "fastapi_app.py")],
+    ],
+    ids=["uvicorn", "uvicorn --reload", "python fastapi_app.py"],
+)
+def test_every_way_to_start_it(serve: Serve, scraping: Project, command: list[str]) -> None:
+    service = serve(command=[part.format(port=scraping.port) for part in command])
+    status = service.until_state("scraping")
+    family = service.family()
+    os.kill(status["pid"], signal.SIGKILL)
+    until(lambda: service.status()["pid"] not in (None, status["pid"]), "a new pid")
+    service.until_state("scraping")
+    family += service.family()
+    service.process.send_signal(signal.SIGTERM)
+    service.process.wait(15)
+    until(lambda: gone(family), "all gone", within_s=3.0)

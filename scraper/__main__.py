@@ -53,8 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = app(list(argv) if argv is not None else None, standalone_mode=False)
         return int(code or 0)
     except BowerbirdError as error:
+        print(error if isinstance(error, BadConfig) else f"bowerbird: {error}", file=sys.stderr)
         return Exit.USAGE if isinstance(error, BadConfig) else getattr(error, "exit_code", Exit.FAILED)
     except TyperException as error:
+        print(f"bowerbird: {error.format_message()}", file=sys.stderr)
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return 130

@@ -43,11 +43,11 @@ class Site:
         self._open = True
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def raw(self, path: str, data: bytes, *, close: bool = True) -> str:
-        """Answer a path with these very bytes. Returns its URL."""
+    def raw(self, path: str, data: bytes | Callable[[Request], bytes], *, close: bool = True) -> str:
+        """Answer a path ("*": every other one) with these very bytes. Returns its URL."""
 
         def answer(end: socket.socket, request: Request) -> bool:
-            end.sendall(data)
+            end.sendall(data if isinstance(data, bytes) else data(request))
             return not close
 
         self.routes[path] = answer

@@ -3,6 +3,7 @@
 The host's root is shared; /run, the units, the logs and the private state directories are tmpfs of the namespace.
 """
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -87,7 +88,9 @@ class Box:
         raise Refused(f"systemd did not come up: {(self.folder / 'console.log').read_text()[-1000:]}")
 
     def _hierarchy(self) -> Path:
-        found = subprocess.run(["findmnt", "-t", "cgroup2", "-n", "-o", "TARGET"], capture_output=True, text=True, check=False)
+        found = subprocess.run(
+            ["findmnt", "-t", "cgroup2", "-n", "-o", "TARGET"], capture_output=True, text=True, check=False
+        )
         if found.stdout.strip():
             return Path(found.stdout.splitlines()[0])
         self._mounted = self.folder / "cgroup"
@@ -115,10 +118,8 @@ class Box:
     def down(self) -> None:
         """End everything inside, and leave nothing."""
         if self.pid:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)  # process 1 of the namespace: all others go with it
-            except ProcessLookupError:
-                pass
         if self._outer is not None:
             self._outer.wait(20)
         if self._cgroup is not None and self._cgroup.exists():

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from scraper.database import Db, listing, runs, sources
 from scraper.database.connection import now
 from scraper.states import State
 from tests.site import Request, Site, html
+from tests.support import until
 
 Crawl = Callable[..., Coroutine[Any, Any, dict[str, Any]]]
 HTTP = Http(delay=0, per_host=8, retries=1, allow_networks=("127.0.0.0/8",))
@@ -74,7 +76,7 @@ async def test_depth_include_and_exclude(crawler: Crawler, site: Site) -> None:
 
 
 async def test_max_pages_is_exact(crawler: Crawler, site: Site) -> None:
-    site.routes["*"] = lambda end, request: bool(end.sendall(html(links(*(f"/{n}" for n in range(100)))))) or True
+    site.raw("*", html(links(*(f"/{n}" for n in range(100)))), close=False)
     site.raw("/robots.txt", html("", status="404 No"), close=False)
     run = await crawler.run(source(site, max_pages=7))
     assert (run["state"], run["pages"]) == ("done", 7)
@@ -227,7 +229,7 @@ async def test_delay_and_places_hold_by_the_servers_own_log(crawler: Crawler, si
     await crawler.run(source(site), Http(delay=0.1, per_host=4, allow_networks=HTTP.allow_networks))
     times = [request.at for request in site.log]
     assert len(times) == 8
-    assert min(b - a for a, b in zip(times, times[1:], strict=False)) > 0.09
+    assert min(b - a for a, b in pairwise(times)) > 0.09
 
 
 async def test_the_crawl_delay_of_robots_raises_the_delay(crawler: Crawler, site: Site) -> None:
@@ -237,7 +239,7 @@ async def test_the_crawl_delay_of_robots_raises_the_delay(crawler: Crawler, site
     site.page("/2", "x")
     await crawler.run(source(site))
     times = [request.at for request in site.log if request.path != "/robots.txt"]
-    assert min(b - a for a, b in zip(times, times[1:], strict=False)) > 0.28
+    assert min(b - a for a, b in pairwise(times)) > 0.28
 
 
 async def test_retry_after_pauses_the_host(crawler: Crawler, site: Site) -> None:
@@ -287,8 +289,7 @@ async def test_a_stopped_engine_gives_back_and_goes_on(crawler: Crawler, site: S
     engine = Engine(store, Http(delay=0.02, allow_networks=HTTP.allow_networks), [run])
     task = asyncio.create_task(engine.run([watched], now()))
     async with asyncio.timeout(30):
-        while engine.progress().pages < 5:
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(until, lambda: engine.progress().pages >= 5)
         engine.stop()
         await task
     store.close()

@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -13,7 +14,7 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 import psutil
 import pytest
 
-from tests.conftest import Project, free_port, rows, until
+from tests.support import Project, free_port, rows, until
 
 DOCS = Path("/usr/share/doc/python3-doc/html")
 NGINX = """\
@@ -118,7 +119,7 @@ def test_every_page_is_stored_once_though_the_scraper_is_killed_ten_times(projec
 def _count(project: Project) -> int:
     try:
         return int(rows(project, "SELECT count(*) FROM pages")[0][0])
-    except Exception:  # there is no table yet
+    except sqlite3.OperationalError:  # there is no table yet
         return 0
 
 

@@ -2,9 +2,11 @@
 
 import contextlib
 import os
+import random
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,8 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import Project, Running, gone, rows, until
 from tests.site import Site
+from tests.support import Project, Running, gone, rows, until
 
 Serve = Callable[..., Running]
 
@@ -148,8 +150,6 @@ def test_a_corrupt_database(project: Project, site: Site) -> None:
 
 
 def test_a_database_of_a_newer_version_is_not_touched(project: Project, site: Site) -> None:
-    import sqlite3
-
     plain(project, site)
     assert project.run("db", "upgrade").returncode == 0
     connection = sqlite3.connect(project.path / "bowerbird.db")
@@ -188,8 +188,6 @@ def test_a_full_disk_at_the_start(small_disk: Path, site: Site) -> None:
 
 def test_a_disk_that_fills_up_and_is_freed(serve: Serve, small_disk: Path, site: Site, project: Project) -> None:
     """The scraper waits and says so, and goes on by itself; nothing that was stored is lost."""
-    import random
-
     noise = random.Random(1).randbytes(60_000).hex()
     for number in range(40):
         links = "".join(f'<a href="/{n}">x</a>' for n in range(40))

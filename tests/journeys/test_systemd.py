@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import free_port, until
 from tests.site import Site
+from tests.support import free_port, until
 from tests.systemd_box import Box, Refused
 
 ROOT = Path(__file__).parents[2]
@@ -62,7 +62,7 @@ class Unit:
 @pytest.fixture
 def unit(site: Site) -> Iterator[Unit]:
     box, port = Box(), free_port()
-    site.routes["*"] = lambda end, request: bool(end.sendall(_page(request.path))) or True
+    site.raw("*", lambda request: _page(request.path), close=False)
     (box.files / "bowerbird.toml").write_text(
         f'[server]\nport = {port}\n[http]\nallow_networks = ["127.0.0.0/8"]\ndelay = 0.1\nobey_robots = false\n'
         f'[[source]]\nname = "s"\nstart = ["{site.url}/0"]\nfollow = true\nevery = "1s"\nmax_depth = 99999\n'

@@ -12,8 +12,8 @@ import httpx
 import psutil
 import pytest
 
-from tests.conftest import Project, Running, gone, rows, until
-from tests.site import Site, html
+from tests.site import Request, Site, html
+from tests.support import Project, Running, gone, rows, until
 
 ROOT = Path(__file__).parents[2]
 Serve = Callable[..., Running]
@@ -22,14 +22,13 @@ Serve = Callable[..., Running]
 def endless(site: Site) -> str:
     """A site without end, so that the scraper is always scraping."""
 
-    def answer(end: object, request: object) -> bool:
-        number = int(request.path.strip("/") or 0)  # type: ignore[attr-defined]
+    def page(request: Request) -> bytes:
+        number = int(request.path.strip("/") or 0)
         links = "".join(f'<a href="/{n}">{n}</a>' for n in (number + 1, number * 2 + 1))
-        end.sendall(html(f"<title>{number}</title>{links}"))  # type: ignore[attr-defined]
-        return True
+        return html(f"<title>{number}</title>{links}")
 
-    site.routes["*"] = answer
-    site.routes["/robots.txt"] = lambda end, request: bool(end.sendall(html("", status="404 Not Found"))) or True
+    site.raw("*", page, close=False)
+    site.raw("/robots.txt", html("", status="404 Not Found"), close=False)
     return f'[[source]]\nname = "endless"\nstart = ["{site.url}/0"]\nfollow = true\nevery = "1s"\nmax_depth = 9999\n'
 
 

@@ -1,0 +1,64 @@
+# make run: a newcomer's first command. make test: everything. make check: style, types, import rules.
+.POSIX:
+.PHONY: run test check serve clean
+
+VENV = .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+APT = nginx-light:nginx python3-doc:/usr/share/doc/python3-doc/html/index.html systemd:/lib/systemd/systemd util-linux:unshare
+
+run: $(VENV)/.installed
+	@echo "Starting the demo: open http://127.0.0.1:5000/ (Ctrl-C ends it)"
+	@exec $(BIN)/bowerbird demo
+
+serve: $(VENV)/.installed
+	@exec $(BIN)/bowerbird serve
+
+test: $(VENV)/.test apt
+	@echo "Testing (some five minutes) ..."
+	@$(BIN)/python -m pytest -q $(ARGS)
+	@echo "All passed. Next: make check, or make run and open http://127.0.0.1:5000/"
+
+check: $(VENV)/.check
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache > $(VENV)/imports.log || { cat $(VENV)/imports.log; exit 1; }
+	@echo "Style, types and import rules are fine."
+
+$(VENV)/bin/python:
+	@echo "Making the virtual environment in $(VENV) ..."
+	@for python in python3.14 python3.13 python3.12 python3.11 python3; do \
+	  if $$python -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    exec $$python -m venv $(VENV); fi; done; \
+	echo "Python 3.11 or newer with its venv module is needed (Debian: apt-get install python3-venv)" >&2; exit 1
+	@$(PIP) install --upgrade 'pip>=25.1'
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml
+	@echo "Installing Bowerbird ..."
+	@$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.installed
+	@echo "Installing what the tests need ..."
+	@$(PIP) install --group test
+	@touch $@
+
+$(VENV)/.check: $(VENV)/.installed
+	@echo "Installing what the checks need ..."
+	@$(PIP) install --group check
+	@touch $@
+
+.PHONY: apt
+apt:
+	@missing=; for pair in $(APT); do what=$${pair#*:}; \
+	  [ -e "$$what" ] || PATH=$$PATH:/usr/sbin command -v "$$what" >/dev/null 2>&1 || missing="$$missing $${pair%%:*}"; done; \
+	[ -z "$$missing" ] && exit 0; \
+	if ! command -v apt-get >/dev/null; then echo "The tests need:$$missing" >&2; exit 1; fi; \
+	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	echo "Installing$$missing ..."; \
+	{ $$sudo apt-get -qq update && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install $$missing; } \
+	  > $(VENV)/apt.log 2>&1 || { cat $(VENV)/apt.log >&2; exit 1; }
+
+clean:
+	@rm -rf $(VENV) .bowerbird .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

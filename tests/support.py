@@ -1,0 +1,128 @@
+"""What tests share: waiting for facts, a project directory, a running service."""
+
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+PATIENCE_S = 30.0
+
+
+def until(fact: Callable[[], Any], what: str = "", within_s: float = PATIENCE_S) -> Any:
+    """Wait for a fact and return it; fail when it does not come true in time."""
+    deadline = time.monotonic() + within_s
+    while True:
+        found = fact()
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            pytest.fail(f"did not come true within {within_s} s: {what or fact}")
+        time.sleep(0.01)
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as end:
+        end.bind(("127.0.0.1", 0))
+        return int(end.getsockname()[1])
+
+
+class Project:
+    """A directory with a bowerbird.toml, and the commands in it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.port = free_port()
+
+    def configure(self, text: str, *, http: str = "delay = 0", supervisor: str = "") -> None:
+        """Write the configuration; loopback may be asked."""
+        (self.path / "bowerbird.toml").write_text(
+            f"[server]\nport = {self.port}\n[supervisor]\n{supervisor}\n"
+            f'[http]\nallow_networks = ["127.0.0.0/8"]\n{http}\n{text}\n'
+        )
+
+    def run(self, *args: str, timeout: float = 60, **env: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "scraper", *args],
+            cwd=self.path,
+            env=os.environ | env,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def start(self, *args: str, **env: str) -> "subprocess.Popen[bytes]":
+        """Start a command in a session of its own; its output goes to out.log."""
+        with (self.path / "out.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "scraper", *args],
+                cwd=self.path,
+                env=os.environ | env,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+
+    def output(self) -> str:
+        """Return what the started commands said."""
+        return (self.path / "out.log").read_text()
+
+
+class Running:
+    """A service under test, in a process of its own."""
+
+    def __init__(self, project: Project, process: "subprocess.Popen[bytes]") -> None:
+        self.project = project
+        self.process = process
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{project.port}", timeout=5, trust_env=False)
+
+    def status(self) -> dict[str, Any]:
+        """Return the status."""
+        answer: dict[str, Any] = self.http.get("/api/scraper-status").json()
+        return answer
+
+    def until_state(self, *states: str, within_s: float = PATIENCE_S) -> dict[str, Any]:
+        """Wait for a state and return the status then."""
+        seen: dict[str, Any] = {}
+
+        def fact() -> bool:
+            try:
+                seen.update(self.status())
+            except httpx.HTTPError:
+                assert self.process.poll() is None, self.project.output()
+                return False
+            return seen["state"] in states
+
+        until(fact, f"state in {states}", within_s)
+        return seen
+
+    def family(self) -> list[psutil.Process]:
+        """Return the service's process and all below it."""
+        parent = psutil.Process(self.process.pid)
+        return [parent, *parent.children(recursive=True)]
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    """Say whether all of these have ended."""
+    return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes if psutil.pid_exists(p.pid))
+
+
+def rows(project: Project, query: str) -> list[tuple[Any, ...]]:
+    """Read the project's database behind everybody's back."""
+    connection = sqlite3.connect(project.path / "bowerbird.db")
+    try:
+        return connection.execute(query).fetchall()
+    finally:
+        connection.close()

@@ -49,7 +49,8 @@ def build(cls: type[T], given: object, at: Path, faults: list[Fault]) -> T | Non
     whole = cls(**values)
     check: Callable[[], Iterable[tuple[str, str]]] | None = getattr(whole, "check", None)
     if check is not None:  # what is faulty stands at its default, so that all faults are told at once
-        faults.extend(((*at, key) if key else at, message) for key, message in check())
+        faulty = {path[len(at)] for path, _ in faults[before:] if len(path) > len(at)}
+        faults.extend(((*at, key) if key else at, message) for key, message in check() if key not in faulty)
     return whole if len(faults) == before else None
 
 

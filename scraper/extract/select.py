@@ -13,6 +13,7 @@ from scraper.config.settings import Expression
 from scraper.extract.page import Page
 
 _translator = HTMLTranslator()
+_string = etree.XPath("string()")
 
 
 class BadExpression(ValueError):
@@ -83,5 +84,5 @@ def _listed(value: Any) -> list[Any]:
 def text_of(value: Any) -> Any:
     """Return an element's text, white space folded; a text stripped; any other JSON value as it is."""
     if etree.iselement(value):
-        return " ".join("".join(map(str, value.itertext(with_tail=False))).split())
+        return " ".join(str(_string(value)).split())
     return str(value).strip() if isinstance(value, str) else value

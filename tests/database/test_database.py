@@ -1,0 +1,107 @@
+"""Units of work, and what several processes may do at once."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from scraper.config.settings import Database
+from scraper.database import Db, frontier, hosts
+from scraper.database.connection import now
+from scraper.errors import Unavailable, Unusable
+from scraper.records import Link
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Db:
+    made = Db(Database(url=f"sqlite:///{tmp_path / 'test.db'}", timeout=0.2))
+    made.upgrade()
+    return made
+
+
+def test_write_ahead_logging_and_foreign_keys_are_on(db: Db) -> None:
+    assert db.read(lambda c: c.exec_driver_sql("PRAGMA journal_mode").scalar()) == "wal"
+    assert db.read(lambda c: c.exec_driver_sql("PRAGMA foreign_keys").scalar()) == 1
+
+
+def test_a_unit_that_raises_leaves_nothing(db: Db) -> None:
+    def unit(c: object) -> None:
+        c.exec_driver_sql("INSERT INTO meta VALUES ('a', 'b')")  # type: ignore[attr-defined]
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        db.write(unit)
+    assert db.read(lambda c: c.exec_driver_sql("SELECT count(*) FROM meta").scalar()) == 1
+
+
+def test_a_locked_database_is_unavailable_not_an_accident(db: Db, tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "test.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(Unavailable, match="locked"):
+        db.write(lambda c: None)
+    assert db.read(lambda c: c.exec_driver_sql("SELECT count(*) FROM meta").scalar()) == 1
+    other.execute("ROLLBACK")
+    other.close()
+    db.write(lambda c: None)
+
+
+def test_an_engine_belongs_to_its_process(db: Db) -> None:
+    child = os.fork()
+    if child == 0:
+        try:
+            db.read(lambda c: None)
+        except RuntimeError as error:
+            os._exit(0 if "belongs to process" in str(error) else 1)
+        os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_six_processes_make_the_tables_at_once(tmp_path: Path) -> None:
+    code = (
+        "from scraper.config.settings import Database; from scraper.database import Db; "
+        f"Db(Database(url='sqlite:///{tmp_path / 'new.db'}')).upgrade()"
+    )
+    started = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(6)]
+    assert [process.wait(60) for process in started] == [0] * 6
+
+
+def test_bad_urls_say_what_to_do(tmp_path: Path) -> None:
+    for url in ("postgresql+nothing://x/y", "sqlite+nothing:///x"):
+        with pytest.raises(Unusable, match=r"\[database\] url"):
+            Db(Database(url=url))
+    with pytest.raises(Unusable, match="no such directory"):
+        Db(Database(url=f"sqlite:///{tmp_path}/none/x.db")).upgrade()
+
+
+def test_a_host_is_leased_by_one_worker_until_it_is_given_back_or_late(db: Db) -> None:
+    at = now()
+    assert db.write(lambda c: hosts.lease(db, c, "a.org", "one", at))
+    assert db.write(lambda c: hosts.lease(db, c, "a.org", "two", at)) is None
+    assert db.write(lambda c: hosts.lease(db, c, "a.org", "one", at))
+    late = at + timedelta(seconds=hosts.LEASE_S + 1)
+    assert db.write(lambda c: hosts.lease(db, c, "a.org", "two", late))
+    db.write(lambda c: hosts.release(c, "a.org", "one"))
+    assert db.write(lambda c: hosts.lease(db, c, "a.org", "one", late)) is None
+
+
+def test_after_a_death_the_delay_counts_from_the_death(db: Db) -> None:
+    died = now()
+    db.write(lambda c: hosts.lease(db, c, "a.org", "one", died))
+    db.write(lambda c: hosts.record(c, [hosts.HostState("a.org", None, 7.0)]))
+    db.write(lambda c: hosts.recover(c, "one", died))
+    found = db.write(lambda c: hosts.lease(db, c, "a.org", "two", died))
+    assert found is not None
+    assert found.next_at == died + timedelta(seconds=7)
+
+
+def test_a_url_is_entered_once_a_run(db: Db) -> None:
+    found = [Link("http://a.org/1"), Link("http://a.org/2"), Link("http://a.org/1")]
+    assert db.write(lambda c: frontier.add(db, c, 1, "s", found, 0, 100)) == (2, {"a.org"})
+    assert db.write(lambda c: frontier.add(db, c, 1, "s", found, 0, 100))[0] == 0
+    assert db.write(lambda c: frontier.add(db, c, 2, "s", found, 0, 100))[0] == 2
+    more = [Link(f"http://a.org/{n}") for n in range(10)]
+    assert db.write(lambda c: frontier.add(db, c, 2, "s", more, 0, 3))[0] == 3

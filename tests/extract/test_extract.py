@@ -1,0 +1,219 @@
+"""Selectors give what Scrapy's give; values are converted; hostile pages are met."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from parsel import Selector
+
+from scraper.config.settings import ItemRule, Source
+from scraper.config.shape import build
+from scraper.errors import VisitFailed
+from scraper.extract import Page, sitemaps
+from scraper.extract.convert import convert, number
+from scraper.extract.items import read
+from scraper.extract.page import decode
+from scraper.extract.select import compiled_css
+from scraper.urls import Scope
+
+URL = "http://a.org/dir/page"
+SCOPE = Scope(frozenset({"a.org"}))
+
+
+def page(body: str | bytes, kind: str = "text/html; charset=utf-8") -> Page:
+    return Page(URL, 200, {"content-type": kind}, body.encode() if isinstance(body, str) else body)
+
+
+def items(body: str, kind: str = "text/html; charset=utf-8", **rule: Any) -> list[dict[str, Any]]:
+    faults: list[Any] = []
+    made = build(ItemRule, rule, (), faults)
+    assert made is not None, faults
+    source = Source(name="s", start=(URL,), item=(made,))
+    return [dict(item.data) for item in read(page(body, kind), source, SCOPE, None).items]
+
+
+SHOP = """
+<article class=p data-sku=1><h3> A <b>bold</b>  name </h3><p class=price>£1,234.50</p><a class=t>x</a><a class=t>y</a>
+<a href="/one">go</a></article>
+<article class=p data-sku=2><h3>B</h3><p class=price>free</p></article>
+<script type="application/ld+json">{"@graph": [{"@type": "Product", "brand": {"name": "Acme"}}]}</script>
+<script type="application/ld+json">not json</script>
+"""
+
+
+def test_fields() -> None:
+    found = items(
+        SHOP,
+        select="article.p",
+        key=["sku"],
+        fields={
+            "sku": {"css": "::attr(data-sku)", "type": "int"},
+            "name": "h3",
+            "text": "h3::text",
+            "price": {"css": ".price::text", "type": "decimal", "default": "0"},
+            "tags": {"css": "a.t::text", "many": True},
+            "link": {"xpath": ".//a/@href", "type": "url"},
+            "pence": {"css": ".price::text", "re": r"\.(\d+)", "type": "int"},
+            "brand": {"jsonld": "brand.name"},
+        },
+    )
+    assert found == [
+        {
+            "sku": 1, "name": "A bold name", "text": "A", "price": "1234.50", "tags": ["x", "y"],
+            "link": "http://a.org/one", "pence": 50, "brand": "Acme",
+        },
+        {
+            "sku": 2, "name": "B", "text": "B", "price": "0", "tags": [],
+            "link": None, "pence": None, "brand": "Acme",
+        },
+    ]  # fmt: skip
+
+
+def test_json_pages() -> None:
+    body = json.dumps(
+        {"data": {"items": [{"id": 1, "n": {"x": "a"}, "ok": True}, {"id": 2, "n": {"x": "b"}, "ok": False}]}}
+    )
+    fields = {"id": {"json": "id"}, "x": {"json": "n.x"}, "ok": {"json": "ok", "type": "bool"}}
+    found = items(body, "application/json", select={"json": "data.items[]"}, key=["id"], fields=fields)
+    assert found == [{"id": 1, "x": "a", "ok": True}, {"id": 2, "x": "b", "ok": False}]
+    assert items(body, "application/json", fields={"all": {"json": "data.items[].id", "many": True}}) == [
+        {"all": [1, 2]}
+    ]
+
+
+QUERIES = [
+    "a",
+    "a::text",
+    "a::attr(href)",
+    "p a::text",
+    "div > a",
+    "*::text",
+    "li:nth-child(2)::text",
+    "p:contains(x)",
+    "a[href]",
+]
+element = st.sampled_from(["a", "p", "div", "li", "b"])
+markup = st.recursive(
+    st.text("ab <>&\u00e4", max_size=4),
+    lambda inner: st.builds(lambda t, c: f'<{t} href="{t}">{"".join(c)}</{t}>', element, st.lists(inner, max_size=4)),
+    max_leaves=12,
+)
+
+
+@given(markup, st.sampled_from(QUERIES))
+def test_css_gives_what_parsel_gives(body: str, query: str) -> None:
+    made = page(body)
+    theirs = Selector(text=made.text, type="html").css(query).getall() if made.text.strip() else []
+    ours = [
+        str(Selector(root=v, type="html").get()) if not isinstance(v, str) else str(v)
+        for v in _list(compiled_css(query)(made.root))
+    ]
+    assert ours == theirs
+
+
+def _list(found: Any) -> list[Any]:
+    assert isinstance(found, list)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("£51.77", "51.77"), ("1,234.50 USD", "1234.50"), ("1.234,50 €", "1234.50"), ("12,5", "12.5"), ("1,234", "1234"),
+        ("1 234 567", "1234567"), ("1'234.5", "1234.5"), ("-3.5 °C", "-3.5"), ("\u22125", "-5"), ("1.234.567", "1234567"),
+        ("Only 19 left", "19"), ("0.125", "0.125"), ("5.", "5"),
+    ],
+)  # fmt: skip
+def test_numbers(text: str, expected: str) -> None:
+    assert format(number(text), "f") == expected
+
+
+@given(st.text(max_size=40), st.sampled_from(["str", "int", "float", "decimal", "bool", "date", "url"]))
+def test_conversion_gives_a_value_or_a_value_error(text: str, wanted: str) -> None:
+    try:
+        value = convert(text, wanted, URL)
+    except (ValueError, ArithmeticError):
+        return
+    json.dumps(value)
+
+
+def test_dates_and_words() -> None:
+    assert convert("2026-01-02", "date", URL) == "2026-01-02"
+    assert convert("2 January 2026", "date", URL) == "2026-01-02"
+    assert convert("Tue, 06 Jan 2026 10:30:00 GMT", "date", URL) == "2026-01-06T10:30:00+00:00"
+    assert convert("Yes", "bool", URL) is True
+    assert convert("0", "bool", URL) is False
+    assert convert("../x", "url", URL) == "http://a.org/x"
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "expected"),
+    [
+        (b"\xef\xbb\xbfa\xc3\xa4", "text/html; charset=latin1", "a\u00e4"),
+        (b"a\xe4", "text/html; charset=latin1", "a\u00e4"),
+        (b"\x80", "text/html; charset=iso-8859-1", "\u20ac"),
+        (b'<meta charset="koi8-r">\xc1', "text/html", '<meta charset="koi8-r">\u0430'),
+        (b"<meta http-equiv=x content='text/html; charset=shift_jis'>\x82\xa0", "", None),
+        ("\u00e4".encode("utf-16"), "text/html", "\u00e4"),
+        (b"a\xe4", "text/html", "a\u00e4"),
+        (b"\xc3\xa4", "text/html; charset=nonsense", "\u00e4"),
+        (b"a\x00b", "text/html", "ab"),
+    ],
+)
+def test_charsets(body: bytes, kind: str, expected: str | None) -> None:
+    text = decode(body, kind)
+    assert text == expected if expected is not None else text.endswith("\u3042")
+
+
+@given(st.binary(max_size=300), st.sampled_from(["text/html", "text/html; charset=utf-16", "text/html; charset=gbk"]))
+def test_any_bytes_are_a_page(body: bytes, kind: str) -> None:
+    made = page(body, kind)
+    source = Source(name="s", start=(URL,), follow=True)
+    reading = read(made, source, SCOPE, None)
+    json.dumps([reading.title, [link.url for link in reading.links]], ensure_ascii=False).encode()
+    made.text.encode()
+
+
+def test_links() -> None:
+    body = (
+        '<base href="/base/"><a href="x">1</a><a href="x#y">2</a><a href=" /z ">3</a><area href="m"><a href="f.pdf">4</a>'
+        '<a href="http://b.org/">5</a><a href="javascript:x()">6</a><a href="http://[">7</a><nav><a href="n">8</a></nav>'
+    )
+    source = Source(name="s", start=(URL,), follow=True)
+    found = [link.url for link in read(page(body), source, SCOPE, None).links]
+    assert found == ["http://a.org/base/x", "http://a.org/z", "http://a.org/base/m", "http://a.org/base/n"]
+    for follow in (("nav",), ("nav a",), ("nav a::attr(href)",)):
+        source = Source(name="s", start=(URL,), follow=follow)
+        assert [link.url for link in read(page(body), source, SCOPE, None).links] == ["http://a.org/base/n"]
+
+
+def test_hostile_pages_end() -> None:
+    source = Source(name="s", start=(URL,), follow=True)
+    for body in (
+        "<div>" * 100_000 + "x",
+        "<a href=x>" * 50_000,
+        "<" * 100_000,
+        "<title>" + "x" * 100_000,
+        "&" * 100_000,
+    ):
+        read(page(body), source, SCOPE, None)
+    with pytest.raises(VisitFailed):
+        page("[" * 100_000, "application/json").json()
+
+
+@given(st.binary(max_size=300))
+def test_a_sitemap_of_any_bytes_ends(body: bytes) -> None:
+    try:
+        sitemaps.links(page(body, "application/xml"))
+    except VisitFailed:
+        return
+
+
+def test_sitemap_entities_are_not_expanded() -> None:
+    bomb = '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa">' + "".join(
+        f'<!ENTITY {b} "{f"&{a};" * 10}">' for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+    )
+    found = sitemaps.links(page(f"{bomb}]><urlset><url><loc>http://a.org/&i;</loc></url></urlset>", "text/xml"))
+    assert sum(len(link.url) for link in found) < 1000

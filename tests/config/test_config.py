@@ -270,6 +270,7 @@ def test_words_for_quantities() -> None:
     assert units.duration(2) == 2
     assert units.size("10 MiB") == 10 * 2**20
     assert units.size("1.5 kB") == 1500
+    bad: object
     for bad in ("", "h", "1", "1 x", "-1s", True, None, [], "1h nonsense"):
         with pytest.raises(ValueError, match="duration"):
             units.duration(bad)

@@ -33,7 +33,7 @@ from scraper.states import State
 from scraper.supervisor.child import on_parent_death
 from scraper.supervisor.loop import Supervisor
 from scraper.supervisor.policy import Rules
-from scraper.supervisor.status import ScraperStatus, read
+from scraper.supervisor.status import ProcessStatus, ScraperStatus, read
 from scraper.worker.main import run
 
 TICK_S = 0.2
@@ -104,7 +104,13 @@ class Service:
         self._ending = threading.Event()
         self._supervisor: Supervisor | None = None
         self._thread = threading.Thread(target=self._run, name="service", daemon=True)
-        self._status = ScraperStatus(running=True, state=State.STARTING, at=time.monotonic(), owner_pid=0)
+        self._status = ScraperStatus(
+            running=True,
+            state=State.STARTING,
+            at=time.monotonic(),
+            owner_pid=0,
+            processes=tuple(ProcessStatus(name, State.STARTING) for name in self._names()),
+        )
         self._told = ""
         self._pictured = threading.Event()
 
@@ -164,7 +170,7 @@ class Service:
 
     def ended(self) -> bool:
         """Say whether a once-only service has nothing left to do."""
-        return self._status.state in (State.STOPPED, State.FAILED) and bool(self._status.processes)
+        return self._status.state in (State.STOPPED, State.FAILED)
 
     def _wake(self) -> None:
         supervisor = self._supervisor

@@ -75,24 +75,24 @@ def init(folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to 
 @db.command()
 def upgrade(config: ConfigFile = None) -> None:
     """Bring the tables to this version."""
-    made = Db(settings_of(config).settings.database)
-    made.upgrade()
-    print(f"{made.shown}: schema {SCHEMA_VERSION}")
+    with Db(settings_of(config).settings.database) as made:
+        made.upgrade()
+        print(f"{made.shown}: schema {SCHEMA_VERSION}")
 
 
 @db.command()
 def current(config: ConfigFile = None) -> None:
     """Show the version of the tables."""
-    made = Db(settings_of(config).settings.database)
-    found = made.read(made.version)
-    print(f"{made.shown}: " + (f"schema {found}" if found is not None else "no tables yet"))
+    with Db(settings_of(config).settings.database) as made:
+        found = made.read(made.version)
+        print(f"{made.shown}: " + (f"schema {found}" if found is not None else "no tables yet"))
 
 
 @db.command()
 def check(config: ConfigFile = None) -> None:
     """Check the integrity of the database, and that its rows fit together."""
-    made = Db(settings_of(config).settings.database)
-    faults = maintenance.check(made)
+    with Db(settings_of(config).settings.database) as made:
+        faults = maintenance.check(made)
     for fault in faults:
         print(fault)
     if faults:
@@ -119,12 +119,17 @@ def _checks(config: Path | None) -> Iterator[tuple[str, str, bool]]:
             yield "config", line, False
         return
     yield "config", f"{loaded.path or 'defaults and environment'}, {len(loaded.settings.source)} sources", True
-    yield _tried("database", lambda: preflight(loaded).shown)
+    yield _tried("database", lambda: _opened(loaded))
     yield _tried("state directory", lambda: str(Service(loaded).state_dir))
     yield from _system(loaded)
     for extra, module in (("postgres", "psycopg"), ("socks", "socksio")):
         there = importlib.util.find_spec(module) is not None
         yield f"extra {extra}", "installed" if there else f'not installed; pip install "bowerbird[{extra}]"', True
+
+
+def _opened(loaded: Loaded) -> str:
+    with preflight(loaded) as made:
+        return made.shown
 
 
 def _tried(name: str, attempt: object) -> tuple[str, str, bool]:

@@ -33,23 +33,21 @@ def export(
     config: ConfigFile = None,
 ) -> None:
     """Write items, or pages, in bounded memory. Items that are gone are left out."""
-    db = preflight(settings_of(config))
-    if source is not None:
-        db.read(lambda c: sources.one(c, source))
     filters: dict[str, Any] = {"source": source}
     filters |= {} if pages else {"kind": kind, "present": True}
-    lines = exports.lines(db, "pages" if pages else "items", filters, form.value)
-    try:
+    with preflight(settings_of(config)) as db:
+        if source is not None:
+            db.read(lambda c: sources.one(c, source))
+        lines = exports.lines(db, "pages" if pages else "items", filters, form.value)
         if output is None:
             sys.stdout.writelines(lines)
             sys.stdout.flush()
-        else:
+            return
+        try:
             with output.open("w", encoding="utf-8", newline="") as file:
                 file.writelines(lines)
-    except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            raise
-        raise BowerbirdError(f"{output}: cannot be written: {error.strerror}") from None
+        except OSError as error:
+            raise BowerbirdError(f"{output}: cannot be written: {error.strerror}") from None
 
 
 @failures.command("list")
@@ -59,9 +57,9 @@ def list_failures(
     config: ConfigFile = None,
 ) -> None:
     """List the URLs that fail, with the reason."""
-    db = preflight(settings_of(config))
-    for row in listing.stream(db, "failures", {"source": source, "unresolved": True}):
-        if as_json:
-            print(json.dumps(row, default=str))
-        else:
-            print(f"{row['source']}  {row['reason']}  {row['url']}  ({row['message']}, {row['attempts']} attempts)")
+    with preflight(settings_of(config)) as db:
+        for row in listing.stream(db, "failures", {"source": source, "unresolved": True}):
+            if as_json:
+                print(json.dumps(row, default=str))
+            else:
+                print(f"{row['source']}  {row['reason']}  {row['url']}  ({row['message']}, {row['attempts']} attempts)")

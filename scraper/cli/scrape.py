@@ -193,8 +193,8 @@ def _sum_up(db: Db, tallies: list[RunTally]) -> None:
 def list_sources(config: ConfigFile = None, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
     """List the sources, when they ran last and when they are due."""
     loaded = settings_of(config)
-    db = preflight(loaded)
-    known = {row["name"]: row for row in db.read(source_rows.listed)}
+    with preflight(loaded) as db:
+        known = {row["name"]: row for row in db.read(source_rows.listed)}
     for source in loaded.settings.source:
         known.setdefault(
             source.name,

@@ -177,6 +177,12 @@ class Db:
 
         return postgresql.insert(table)
 
+    def __enter__(self) -> "Db":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Give all connections back."""
         with contextlib.suppress(SQLAlchemyError):

@@ -1,7 +1,7 @@
 """The engine against a real site and a real database."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -44,8 +44,10 @@ class Crawler:
 
 
 @pytest.fixture
-def crawler(tmp_path: Path) -> Crawler:
-    return Crawler(tmp_path)
+def crawler(tmp_path: Path) -> Iterator[Crawler]:
+    made = Crawler(tmp_path)
+    yield made
+    made.db.close()
 
 
 def source(site: Site, *paths: str, **more: Any) -> Source:

@@ -4,6 +4,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,10 +18,11 @@ from scraper.records import Link
 
 
 @pytest.fixture
-def db(tmp_path: Path) -> Db:
+def db(tmp_path: Path) -> Iterator[Db]:
     made = Db(Database(url=f"sqlite:///{tmp_path / 'test.db'}", timeout=0.2))
     made.upgrade()
-    return made
+    yield made
+    made.close()
 
 
 def test_write_ahead_logging_and_foreign_keys_are_on(db: Db) -> None:

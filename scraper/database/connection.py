@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from sqlalchemy import Connection, CursorResult, Dialect, create_engine, event, insert, inspect, pool, select
 from sqlalchemy.dialects import sqlite
@@ -177,7 +177,7 @@ class Db:
 
         return postgresql.insert(table)
 
-    def __enter__(self) -> "Db":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

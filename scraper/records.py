@@ -88,6 +88,15 @@ class Visit:
 
 
 @dataclass(frozen=True, slots=True)
+class HostTimes:
+    """What is kept of a host between requests and over restarts: when it may be asked next, and its delay."""
+
+    host: str
+    next_at: datetime | None
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class RunTally:
     """The counts of one run, as they stand."""
 

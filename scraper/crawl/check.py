@@ -7,11 +7,11 @@ from typing import Any
 
 from scraper.config.settings import Http, Source, http_of
 from scraper.crawl.fetcher import Fetcher
-from scraper.crawl.politeness import HostTimes, Place, Politeness
+from scraper.crawl.politeness import Place, Politeness
 from scraper.crawl.robots import Robots
 from scraper.crawl.visit import Visitor, Work, fetch_robots
 from scraper.database.connection import now
-from scraper.records import Claim
+from scraper.records import Claim, HostTimes
 from scraper.urls import canonical, host_of
 
 

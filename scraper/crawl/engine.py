@@ -22,9 +22,9 @@ from scraper.crawl.store import Store
 from scraper.crawl.visit import Visitor, Work, fetch_robots
 from scraper.database import frontier, hosts, pages, runs, sources, visits
 from scraper.database.connection import now
-from scraper.database.hosts import LEASE_S, HostState
+from scraper.database.hosts import LEASE_S
 from scraper.errors import BowerbirdError
-from scraper.records import Claim, Link, Visit
+from scraper.records import Claim, HostTimes, Link, Visit
 from scraper.states import State, UrlState
 from scraper.urls import canonical
 
@@ -198,7 +198,7 @@ class Engine:
             self._politeness.forget(gate.host)
         self._fetcher.prune()
 
-    def _renew(self, connection: Connection, leaving: list[HostState]) -> None:
+    def _renew(self, connection: Connection, leaving: list[HostTimes]) -> None:
         hosts.renew(connection, self._store.owner, now())
         hosts.record(connection, leaving)
         for state in leaving:
@@ -224,7 +224,7 @@ class Engine:
             log.warning("left without giving back what was claimed; the next start does")
         self._fetcher.close()
 
-    def _give_back(self, connection: Connection, states: list[HostState]) -> None:
+    def _give_back(self, connection: Connection, states: list[HostTimes]) -> None:
         frontier.release(connection, self._store.owner)
         hosts.record(connection, states)
         for state in states:
@@ -390,13 +390,12 @@ class Engine:
             if done.hosts - self._lanes.keys():
                 self._wake.set()
 
-    def _finish(self, batch: list[Visit], states: list[HostState], connection: Connection) -> visits.Finished:
+    def _finish(self, batch: list[Visit], states: list[HostTimes], connection: Connection) -> visits.Finished:
         depths = {name: work.source.max_depth for name, work in self._works.items()}
         return visits.finish(self._db, connection, batch, self._store.owner, depths, states)
 
-    def _times(self, only: Collection[str] | None = None) -> list[HostState]:
-        found = [gate.times(now()) for gate in self._politeness.gates() if only is None or gate.host in only]
-        return [HostState(t.host, t.next_at, t.delay_s) for t in found]
+    def _times(self, only: Collection[str] | None = None) -> list[HostTimes]:
+        return [gate.times(now()) for gate in self._politeness.gates() if only is None or gate.host in only]
 
     def _pulse(self) -> None:
         stored, self._stored = self._stored, asyncio.Event()

@@ -2,28 +2,19 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol, Self
 
 from scraper.config.settings import Http
 from scraper.crawl.robots import CACHE_S, RETRY_S, Robots, Rules, agent_token
 from scraper.errors import Failure, VisitFailed
+from scraper.records import HostTimes
 from scraper.urls import host_of, parts
 
 PENALTY_FIRST_S = 0.5
 PENALTY_MAX_S = 60.0
 LEASE_RETRY_S = 0.5
 LEASE_PATIENCE_S = 20.0
-
-
-@dataclass(frozen=True, slots=True)
-class HostTimes:
-    """What is kept of a host over restarts."""
-
-    host: str
-    next_at: datetime | None
-    delay_s: float
 
 
 class Memory(Protocol):

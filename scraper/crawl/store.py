@@ -9,11 +9,11 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from scraper.crawl.politeness import HostTimes
 from scraper.crawl.robots import Robots
 from scraper.database import Db, hosts
 from scraper.database.connection import now
 from scraper.errors import Unavailable
+from scraper.records import HostTimes
 
 T = TypeVar("T")
 PATIENCE_MAX_S = 10.0
@@ -68,8 +68,7 @@ class Store:
 
     async def lease(self, host: str) -> HostTimes | None:
         """Take a host for this worker."""
-        found = await self.write(lambda connection: hosts.lease(self.db, connection, host, self.owner, now()))
-        return HostTimes(found.host, found.next_at, found.delay_s) if found else None
+        return await self.write(lambda connection: hosts.lease(self.db, connection, host, self.owner, now()))
 
     async def robots_of(self, origin: str) -> tuple[Robots, datetime] | None:
         """Return a kept robots.txt and when it was asked for."""

@@ -8,20 +8,12 @@ from sqlalchemy import Connection, or_, select, update
 
 from scraper.database.connection import Db
 from scraper.database.models import hosts, robots
+from scraper.records import HostTimes
 
 LEASE_S = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class HostState:
-    """What is kept of a host between requests and over restarts."""
-
-    host: str
-    next_at: datetime | None
-    delay_s: float
-
-
-def lease(db: Db, connection: Connection, host: str, owner: str, at: datetime) -> HostState | None:
+def lease(db: Db, connection: Connection, host: str, owner: str, at: datetime) -> HostTimes | None:
     """Take a host for this worker alone, or return None if another one has it."""
     until = at + timedelta(seconds=LEASE_S)
     statement = db.upsert(hosts).values(host=host, lease_owner=owner, lease_until=until, delay_s=0.0)
@@ -31,7 +23,7 @@ def lease(db: Db, connection: Connection, host: str, owner: str, at: datetime) -
         where=or_(hosts.c.lease_owner.is_(None), hosts.c.lease_owner == owner, hosts.c.lease_until < at),
     ).returning(hosts.c.host, hosts.c.next_at, hosts.c.delay_s)
     row = connection.execute(statement).first()
-    return HostState(*row) if row else None
+    return HostTimes(*row) if row else None
 
 
 def renew(connection: Connection, owner: str, at: datetime) -> None:
@@ -40,7 +32,7 @@ def renew(connection: Connection, owner: str, at: datetime) -> None:
     connection.execute(update(hosts).where(hosts.c.lease_owner == owner).values(lease_until=until))
 
 
-def record(connection: Connection, states: Iterable[HostState]) -> None:
+def record(connection: Connection, states: Iterable[HostTimes]) -> None:
     """Store when hosts may be asked next, so that it holds over restarts."""
     for state in states:
         connection.execute(

@@ -7,9 +7,8 @@ from sqlalchemy import Connection, select, update
 
 from scraper.database import failures, frontier, hosts, items, pages, sources
 from scraper.database.connection import Db
-from scraper.database.hosts import HostState
 from scraper.database.models import runs, urls
-from scraper.records import Visit
+from scraper.records import HostTimes, Visit
 from scraper.states import UrlState
 from scraper.urls import fingerprint, host_of
 
@@ -32,7 +31,7 @@ def finish(
     visits: Sequence[Visit],
     owner: str,
     depths: dict[str, int],
-    states: Sequence[HostState],
+    states: Sequence[HostTimes],
 ) -> Finished:
     """Store visits, each whole or not at all.
 

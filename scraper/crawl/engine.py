@@ -34,6 +34,7 @@ CLAIM_AT_ONCE = 64
 BATCH = 64
 BACKLOG = 256
 MAX_LANES = 512
+STARTS_AT_ONCE = 50
 DRAIN_S = 2.0
 TRANSIENT = tuple(str(failure) for failure, cure in OUTCOMES.items() if cure is not Cure.GIVE_UP)
 
@@ -66,6 +67,15 @@ class Progress:
 
 async def at_once() -> None:
     """Wait for nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one look at the runs showed: sources with an open run, hosts to visit now, when something comes due."""
+
+    open: tuple[str, ...]
+    hosts: list[str]
+    next_at: datetime | None
 
 
 class Engine:
@@ -234,48 +244,49 @@ class Engine:
 
     async def _tick(self) -> float | None:
         """Open, finish and feed runs. Returns the seconds until the next look, None if all that was asked for is done."""
-        due, next_at = await self._store.write(self._advance)
-        if self._stopping:
+        seen = await self._store.write(partial(self._advance, may_start=self._go.is_set()))
+        if seen.open != self._open:
+            self._open = seen.open
+            self.changed.set()
+        if self._stopping or (self._once is not None and not self._open):
             return None
-        if self._go.is_set():
-            for host in due:
-                if host not in self._lanes and len(self._lanes) < MAX_LANES:
-                    lane = asyncio.create_task(self._lane(host), name=f"lane {host}")
-                    self._lanes[host] = lane
-                    lane.add_done_callback(self._ended)
-                    lane.add_done_callback(partial(self._leave, host))
-        if self._once is not None and not self._open:
-            return None
-        wait_s = (next_at - now()).total_seconds() if next_at is not None and self._go.is_set() else TICK_S
+        if not self._go.is_set():
+            return TICK_S
+        for host in seen.hosts:
+            if host not in self._lanes and len(self._lanes) < MAX_LANES:
+                lane = asyncio.create_task(self._lane(host), name=f"lane {host}")
+                self._lanes[host] = lane
+                lane.add_done_callback(self._ended)
+                lane.add_done_callback(partial(self._leave, host))
+        wait_s = (seen.next_at - now()).total_seconds() if seen.next_at is not None else TICK_S
         return min(max(wait_s, TICK_LEAST_S), TICK_S)
 
-    def _advance(self, connection: Connection) -> tuple[list[str], datetime | None]:
+    def _advance(self, connection: Connection, *, may_start: bool) -> Seen:
         at = now()
-        if self._once is None and self._go.is_set():
-            runs.request_due(connection, list(self._works), at)
-        for run_id, name in runs.queued(connection, list(self._works), self._once):
+        names = list(self._works)
+        if self._once is None and may_start:
+            runs.request_due(connection, names, at)
+        waiting = runs.queued(connection, names, self._once, STARTS_AT_ONCE)
+        for run_id, name in waiting:
             self._start(connection, run_id, self._works[name], at)
         opened = []
         for run in runs.running(connection, self._once):
-            if frontier.has(connection, run.id, UrlState.CLAIMED):
+            full = run.pages >= run.max_pages
+            if run.claimed or (run.queued and not full):
                 opened.append(run.source)
                 continue
-            full = run.pages >= run.max_pages
             left = frontier.count(connection, run.id, UrlState.QUEUED) if full else 0
-            if full or not frontier.has(connection, run.id, UrlState.QUEUED):
-                state = runs.finish(connection, run.id, at, left, TRANSIENT)
-                log.info(
-                    "run finished", extra={"source": run.source, "run": run.id, "state": str(state), "pages": run.pages}
-                )
-            else:
-                opened.append(run.source)
-        if tuple(opened) != self._open:
-            self._open = tuple(opened)
-            self.changed.set()
+            state = runs.finish(connection, run.id, at, left, TRANSIENT)
+            log.info(
+                "run finished", extra={"source": run.source, "run": run.id, "state": str(state), "pages": run.pages}
+            )
         moments = [frontier.next_retry(connection), None if self._once is not None else sources.next_due_at(connection)]
-        return frontier.hosts_due(connection, at, self._once) if opened else [], min(
-            (moment for moment in moments if moment is not None and moment > at - timedelta(seconds=TICK_S)),
-            default=None,
+        if len(waiting) == STARTS_AT_ONCE:
+            moments.append(at)
+        return Seen(
+            tuple(opened),
+            frontier.hosts_due(connection, at, self._once) if opened else [],
+            min((m for m in moments if m is not None and m > at - timedelta(seconds=TICK_S)), default=None),
         )
 
     def _start(self, connection: Connection, run_id: int, work: Work, at: datetime) -> None:

@@ -179,12 +179,6 @@ def release(connection: Connection, owner: str, ids: Sequence[int] | None = None
     connection.execute(statement.values(state=UrlState.QUEUED, claimed_by=None))
 
 
-def has(connection: Connection, run_id: int, state: UrlState) -> bool:
-    """Say whether a run has URLs in a state."""
-    found = connection.scalar(select(urls.c.id).where(urls.c.run_id == run_id, urls.c.state == state).limit(1))
-    return found is not None
-
-
 def count(connection: Connection, run_id: int, state: UrlState) -> int:
     """Return how many URLs of a run are in a state."""
     return int(connection.scalar(select(func.count()).where(urls.c.run_id == run_id, urls.c.state == state)) or 0)

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, exists, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, exists, insert, literal, or_, select, update
 
 from scraper.database.connection import made_id
-from scraper.database.models import changes, failures, items, runs, sources, urls
+from scraper.database.models import Instant, changes, failures, items, runs, sources, urls
 from scraper.errors import NotFound
 from scraper.records import RunTally
 from scraper.states import RunState, UrlState
@@ -25,20 +25,24 @@ def request(connection: Connection, source: str, at: datetime) -> int:
 
 
 def request_due(connection: Connection, names: Sequence[str], at: datetime) -> None:
-    """Ask for a run of each of these sources that is due."""
-    due = connection.scalars(
-        select(sources.c.name).where(sources.c.name.in_(names), sources.c.enabled, sources.c.next_at <= at)
-    ).all()
-    for name in due:
-        request(connection, name, at)
+    """Ask for a run of each of these sources that is due and has none."""
+    active = exists().where(runs.c.source == sources.c.name, runs.c.state.in_(ACTIVE))
+    due = (
+        select(sources.c.name, literal(str(RunState.QUEUED)), literal(at, Instant()))
+        .where(sources.c.name.in_(names), sources.c.enabled, sources.c.next_at <= at, ~active)
+        .order_by(sources.c.next_at)
+    )
+    connection.execute(insert(runs).from_select(["source", "state", "queued_at"], due))
 
 
-def queued(connection: Connection, names: Sequence[str], only: Sequence[int] | None) -> list[tuple[int, str]]:
-    """Return the runs of these sources that wait to be opened, as (id, source)."""
+def queued(
+    connection: Connection, names: Sequence[str], only: Sequence[int] | None, limit: int
+) -> list[tuple[int, str]]:
+    """Return runs of these sources that wait to be opened, the first asked for first, as (id, source)."""
     statement = select(runs.c.id, runs.c.source).where(runs.c.state == RunState.QUEUED, runs.c.source.in_(names))
     if only is not None:
         statement = statement.where(runs.c.id.in_(only))
-    return [(row.id, row.source) for row in connection.execute(statement.order_by(runs.c.id))]
+    return [(row.id, row.source) for row in connection.execute(statement.order_by(runs.c.id).limit(limit))]
 
 
 def start(connection: Connection, run_id: int, max_pages: int, known: int, at: datetime) -> None:
@@ -51,8 +55,12 @@ def start(connection: Connection, run_id: int, max_pages: int, known: int, at: d
 
 
 def running(connection: Connection, only: Sequence[int] | None = None) -> list[Row[Any]]:
-    """Return the rows of the open runs."""
-    statement = select(runs).where(runs.c.state == RunState.RUNNING)
+    """Return the rows of the open runs, and whether each has URLs queued and claimed."""
+    waits, taken = (
+        exists().where(urls.c.run_id == runs.c.id, urls.c.state == state).label(name)
+        for name, state in (("queued", UrlState.QUEUED), ("claimed", UrlState.CLAIMED))
+    )
+    statement = select(runs, waits, taken).where(runs.c.state == RunState.RUNNING)
     if only is not None:
         statement = statement.where(runs.c.id.in_(only))
     return list(connection.execute(statement).all())

@@ -5,7 +5,7 @@ import logging
 import signal
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -68,8 +68,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     finally:
         systemd.notify(STOPPING=1)
         feeding.cancel()
-        with suppress(asyncio.CancelledError):
-            await feeding
+        await asyncio.gather(feeding, return_exceptions=True)
         await to_thread.run_sync(service.stop)
         await to_thread.run_sync(db.close)
 

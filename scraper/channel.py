@@ -9,7 +9,7 @@ import socket
 from typing import Any
 
 Message = dict[str, Any]
-MAX_LINE = 1 << 20
+MAX_LINE = 1 << 28
 
 
 class Channel:

@@ -12,8 +12,8 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
-from typing import IO
 
 LINUX = sys.platform == "linux"
 POSIX = os.name == "posix"
@@ -63,9 +63,16 @@ def watch_death(pid: int, announce: Callable[[], None], join: Callable[[], objec
     return None
 
 
-def pidfd_ready(fd: int) -> bool:
-    """Say whether the process behind a pidfd has ended."""
-    return bool(select.select([fd], [], [], 0)[0])
+def readable(fd: int, wait_s: float | None) -> bool:
+    """Wait until a descriptor can be read (or its other end is gone), wait_s seconds at most; None: as long as it takes.
+
+    A pidfd can be read when its process has ended.
+    """
+    if hasattr(select, "poll"):  # select() ends at descriptor 1023
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        return bool(poll.poll(None if wait_s is None else wait_s * 1000))
+    return bool(select.select([fd], [], [], wait_s)[0])
 
 
 def die_with_parent(parent_pid: int) -> None:
@@ -147,7 +154,7 @@ class FileLock:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file: IO[bytes] | None = None
+        self._file: FileIO | None = None
 
     @property
     def held(self) -> bool:
@@ -160,7 +167,8 @@ class FileLock:
         """
         if self._file is not None:
             return True
-        file = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600), "r+b")
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+        file = FileIO(os.open(self.path, flags, 0o600), "r+b")
         if not _lock(file):
             file.close()
             return False
@@ -168,16 +176,27 @@ class FileLock:
         try:
             file.truncate(0)
             file.write(note.encode())
-            file.flush()
         except OSError:  # a full disk: the lock counts, its note is for people
             pass
         return True
 
     def release(self) -> None:
         """Give the lock back."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+    def lost(self) -> bool:
+        """Say whether somebody took away the file under a held lock: then others could take another one."""
+        if self._file is None:
+            return False
+        try:
+            there = self.path.stat()
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return not os.path.samestat(there, os.fstat(self._file.fileno()))
 
     def note(self) -> str:
         """Return what the holder wrote, or an empty text."""
@@ -187,7 +206,7 @@ class FileLock:
             return ""
 
 
-def _lock(file: IO[bytes]) -> bool:
+def _lock(file: FileIO) -> bool:
     if sys.platform == "win32":
         import msvcrt  # noqa: PLC0415  Windows only
 

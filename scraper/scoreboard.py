@@ -23,6 +23,7 @@ from scraper import kernel
 
 COPY_EACH_S = 1.0
 STUCK_S = 3.0
+BOOT_S = 15.0
 BROKEN = (EOFError, OSError, AssertionError, multiprocessing.AuthenticationError, multiprocessing.ProcessError)
 
 log = logging.getLogger(__name__)
@@ -58,8 +59,7 @@ class Scoreboard:
         self._thread = threading.Thread(target=self._run, name="scoreboard", daemon=True)
         self._ending = threading.Event()
         self._touched = time.monotonic()
-        self._process: Any = None
-        self.pid: int | None = None
+        self._manager: SyncManager | None = None
         self.restarts = 0
         self.copied: dict[str, Any] = {}
         self.ticket: str | None = None  # what a scraper needs to reach the dict
@@ -69,24 +69,38 @@ class Scoreboard:
         self._thread.start()
 
     @property
+    def _process(self) -> Any:
+        """The Manager's process, from the moment it was spawned; there is no public way to it."""
+        return vars(self._manager).get("_process") if self._manager is not None else None
+
+    @property
+    def pid(self) -> int | None:
+        """The pid of the Manager."""
+        process = self._process
+        return process.pid if process is not None else None
+
+    @property
     def alive(self) -> bool:
         """Whether the dict was reached a moment ago."""
         return self.ticket is not None and time.monotonic() - self._touched < STUCK_S
 
     def mend(self) -> None:
         """End a Manager that does not answer; the thread then starts another. Does not wait."""
-        if self.pid is not None and time.monotonic() - self._touched > STUCK_S:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+        if time.monotonic() - self._touched > STUCK_S:
+            self._kill()
 
     def stop(self) -> None:
         """End the thread and the Manager. Waits at most a second."""
         self._ending.set()
         self._thread.join(0.5)
-        if self.pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+        self._kill()
         self._thread.join(0.5)
+
+    def _kill(self) -> None:
+        pid = self.pid
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
 
     def _run(self) -> None:
         while not self._ending.is_set():
@@ -104,10 +118,10 @@ class Scoreboard:
         # An abstract socket leaves no file behind; elsewhere the Manager chooses.
         address = f"\0bowerbird-{os.getpid()}-{secrets.token_hex(8)}" if kernel.LINUX else None
         manager = SyncManager(address=address, ctx=multiprocessing.get_context("spawn"))
+        self._manager = manager
+        self._touched = time.monotonic() + BOOT_S - STUCK_S
         with self._guard():
             manager.start(_in_manager, (os.getpid(),))
-        self._process = vars(manager)["_process"]  # there is no public way to its pid
-        self.pid = self._process.pid
         board = manager.dict()
         self._touched = time.monotonic()
         self.ticket = base64.b64encode(pickle.dumps(board)).decode()
@@ -117,7 +131,8 @@ class Scoreboard:
             self._ending.wait(COPY_EACH_S)
 
     def _reap(self) -> None:
-        process, self._process, self.pid = self._process, None, None
+        process = self._process
+        self._manager = None
         if process is not None:
             process.kill()
             process.join(1.0)

@@ -15,18 +15,19 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from scraper import kernel, logs, statedir
+from scraper import kernel, statedir
 from scraper.channel import Message
 from scraper.config.load import Loaded, load
 from scraper.config.settings import Settings, Source, plain
 from scraper.crawl.schedule import cron_fault
 from scraper.database import Db
 from scraper.database.connection import resolved_url, sqlite_file
-from scraper.errors import BadConfig, Problem, Unavailable
+from scraper.errors import BadConfig, Conflict, Problem, Unavailable
 from scraper.extract.items import faults
 from scraper.statedir import StateDir, Verb, Wish
 from scraper.states import State
@@ -39,6 +40,7 @@ from scraper.worker.main import run
 TICK_S = 0.2
 PUBLISH_EACH_S = 1.0
 STALE_S = 5.0
+SEEN_S = 0.5
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +64,7 @@ def review_parsers(loaded: Loaded) -> None:
     """Check that the modules of parsers can be found. Raises BadConfig."""
     sys.path.insert(0, str(loaded.base))
     try:
-        lacking = [s for s in loaded.settings.source if s.parser and not _found(s.parser.partition(":")[0])]
+        lacking = [s for s in loaded.settings.source if s.parser and not _found(s.parser)]
     finally:
         sys.path.remove(str(loaded.base))
     if lacking:
@@ -76,9 +78,10 @@ def review_parsers(loaded: Loaded) -> None:
         )
 
 
-def _found(module: str) -> bool:
+def _found(parser: str) -> bool:
+    """Say whether the top-level module of a parser is there. What is inside is not run here."""
     try:
-        return importlib.util.find_spec(module) is not None
+        return importlib.util.find_spec(parser.partition(":")[0].partition(".")[0]) is not None
     except (ImportError, ValueError):
         return False
 
@@ -147,12 +150,22 @@ class Service:
         return self._supervisor is not None
 
     def ask(self, verb: Verb) -> Asked:
-        """Keep a wish. For restart the configuration is read again first. Raises BadConfig, Unusable."""
-        if verb == "restart" and self._once is None:
+        """Keep a wish, and wait a moment until the owner has seen it. For restart the configuration is read first.
+
+        Raises BadConfig, Unusable, Conflict.
+        """
+        if verb == "restart":
             self._read_settings()
-        changed = self._dir.wish_for(verb)
-        if changed:
-            self._wake()
+        owner = self._dir.owner()
+        if not self.owns and owner.get("state_dir", str(self._dir.path)) != str(self._dir.path):
+            raise Conflict(f"the service of process {owner.get('pid')} owns the scraper of this database: ask that one")
+        status = self._status
+        down = status.state in (State.FAILED, State.STOPPED)
+        changed, wish = self._dir.wish_for(verb, down=down)
+        self._wake()
+        deadline = time.monotonic() + SEEN_S
+        while changed and self._status.wish != asdict(wish) and time.monotonic() < deadline:
+            time.sleep(0.01)
         return Asked(changed, self._status)
 
     def stop_soon(self) -> None:
@@ -170,7 +183,7 @@ class Service:
 
     def ended(self) -> bool:
         """Say whether a once-only service has nothing left to do."""
-        return self._status.state in (State.STOPPED, State.FAILED)
+        return self.owns and self._status.state in (State.STOPPED, State.FAILED)
 
     def _wake(self) -> None:
         supervisor = self._supervisor
@@ -222,33 +235,34 @@ class Service:
             found = None
         if found is not None and 0 <= time.monotonic() - found.at < STALE_S:
             self._status = found
-            self._pictured.set()
         else:
-            self._status = replace(self._status, message=f"process {owner.get('pid')} owns the scraper and is silent")
+            silent = f"process {owner.get('pid')} owns the scraper and is silent"
+            self._status = replace(_verified(found or self._status), message=silent)
+        self._pictured.set()
 
     def _supervise(self) -> None:
-        before = self._earlier()
-        if self._once is not None:
-            before = None
+        before = self._earlier() if self._once is None else None
         wish = self._dir.wish() if self._once is None else Wish()
+        self._refresh()
+        self._status = replace(self._status, state=State.STARTING, ended=False)
         self._supervisor = supervisor = Supervisor(
             run, self._names(), self._rules(), self._boot, memory=self.settings.limits.memory, before=before
         )
-        published, message = 0.0, ""
+        published, message, told = 0.0, "", dict[str, Any]()
         try:
             while not self._ending.is_set() or supervisor.alive():
                 found = self._dir.wish() if self._once is None else wish
                 if found.restart != wish.restart:
                     message = self._restart(supervisor)
-                elif found.running and not wish.running:
+                elif found.retry != wish.retry:
                     supervisor.retry()
                 wish = found
                 wanted = wish.running and not self._ending.is_set()
                 moved = supervisor.tick(wanted=wanted, paused=wish.paused, wait_s=TICK_S)
                 self._status = self._picture(supervisor, wish, message)
                 self._pictured.set()
-                if moved or time.monotonic() - published > PUBLISH_EACH_S:
-                    published = time.monotonic()
+                if moved or time.monotonic() - published > PUBLISH_EACH_S or self._status.wish != told:
+                    published, told = time.monotonic(), self._status.wish
                     self._publish()
         finally:
             supervisor.kill()
@@ -260,7 +274,7 @@ class Service:
 
     def _picture(self, supervisor: Supervisor, wish: Wish, message: str) -> ScraperStatus:
         status = supervisor.status(wanted=wish.running and not self._ending.is_set(), message=message)
-        return replace(status, owner_pid=os.getpid())
+        return replace(status, owner_pid=os.getpid(), wish=asdict(wish))
 
     def _earlier(self) -> ScraperStatus | None:
         kept = self._dir.published()
@@ -271,6 +285,7 @@ class Service:
 
     def _publish(self) -> None:
         try:
+            self._dir.mend()
             self._dir.publish(self._status.plain())
             self._told = ""
         except OSError as error:
@@ -283,20 +298,30 @@ class Service:
 
     def _restart(self, supervisor: Supervisor) -> str:
         """Apply the configuration as it is now, and restart. Returns what was refused."""
-        message = ""
-        try:
-            self.loaded = self._read_settings()
-            logs.set_up(production=self.settings.production)
-        except BadConfig as error:
-            message = f"the configuration was refused, the old one stays: {error}"
-            log.error("the configuration was refused, the old one stays", extra={"problems": str(error)})
-        supervisor.reconfigure(self._rules(), self.settings.limits.memory)
+        message = self._refresh()
+        supervisor.reconfigure(self._names(), self._rules(), self.settings.limits.memory)
         supervisor.restart()
         return message
 
+    def _refresh(self) -> str:
+        """Read the configuration again. Returns what was refused; then the old one stays."""
+        if self._once is not None:
+            return ""
+        try:
+            self.loaded = self._read_settings()
+        except BadConfig as error:
+            log.error("the configuration was refused, the old one stays", extra={"problems": str(error)})
+            return f"the configuration was refused, the old one stays: {error}"
+        return ""
+
     def _read_settings(self) -> Loaded:
+        """Return the configuration as it is now. Raises BadConfig, also for what takes more than a restart."""
         loaded = settings_of(self.loaded.path)
         review_parsers(loaded)
+        for table, key in (("database", "url"), ("service", "state_dir")):
+            if getattr(getattr(loaded.settings, table), key) != getattr(getattr(self.settings, table), key):
+                place = str(loaded.path or "settings")
+                raise BadConfig([Problem(place, f"[{table}] {key} has changed: end the service and start it again")])
         return loaded
 
     def _names(self) -> list[str]:
@@ -323,6 +348,17 @@ class Service:
             "once": list(self._once) if self._once is not None else None,
             "log_level": logging.getLogger().getEffectiveLevel(),
         }
+
+
+def _verified(status: ScraperStatus) -> ScraperStatus:
+    """A picture that grew old, with what can be seen from here: whether the processes that it names are there."""
+    processes = []
+    for process in status.processes:
+        alive = process.pid is not None and kernel.birth(process.pid) == process.born
+        gone = process.process_alive and not alive
+        state = State.RESTARTING if gone else process.state
+        processes.append(replace(process, process_alive=alive, pid=process.pid if alive else None, state=state))
+    return replace(status, processes=tuple(processes), state=processes[0].state if processes else status.state)
 
 
 def preflight(loaded: Loaded) -> Db:

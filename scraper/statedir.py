@@ -2,6 +2,10 @@
 
 import json
 import os
+import secrets
+import threading
+import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,20 +14,25 @@ from scraper.errors import Unusable
 from scraper.kernel import FileLock
 
 Verb = Literal["start", "stop", "restart", "pause", "resume"]
+WISH_S = 2.0
+_wishing = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the operator wants. restart counts how often a restart was asked for."""
+    """What the operator wants. restart and retry count how often that was asked for."""
 
     running: bool = True
     paused: bool = False
     restart: int = 0
+    retry: int = 0
 
-    def after(self, verb: Verb) -> "Wish":
-        """Return the wish after a verb; the same one if it is so already."""
+    def after(self, verb: Verb, *, down: bool) -> "Wish":
+        """Return the wish after a verb; the same one if it is so already. down: it is wanted, and does not run."""
         if verb == "restart":
             return replace(self, running=True, restart=self.restart + 1)
+        if verb == "start" and self.running and down:
+            return replace(self, retry=self.retry + 1)
         if verb in ("start", "stop"):
             return replace(self, running=verb == "start")
         return replace(self, paused=verb == "pause")
@@ -44,6 +53,7 @@ class StateDir:
         Raises Unusable if the directory cannot be made or written.
         """
         self.path = path
+        self._wished = Wish()
         try:
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
             probe = path / f".probe-{os.getpid()}"
@@ -56,17 +66,28 @@ class StateDir:
             ) from None
         locks = [path / "owner.lock"]
         if database is not None:
-            locks.append(database.with_name(database.name + "-owner"))
+            real = Path(os.path.realpath(database))
+            locks.append(real.with_name(real.name + "-owner"))
         self._locks = [FileLock(lock) for lock in locks]
 
     def own(self) -> bool:
         """Try to become the owner of the scraper; true too if we are. Raises OSError."""
-        note = json.dumps({"pid": os.getpid(), "state_dir": str(self.path)})
         for lock in self._locks:
-            if not lock.acquire(note):
+            if not lock.acquire(self._note()):
                 self.disown()
                 return False
         return True
+
+    def mend(self) -> None:
+        """Make the directory and the locks anew if somebody took them away. Raises OSError."""
+        for lock in self._locks:
+            if lock.lost():
+                lock.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                lock.release()
+                lock.acquire(self._note())
+
+    def _note(self) -> str:
+        return json.dumps({"pid": os.getpid(), "state_dir": str(self.path)})
 
     def disown(self) -> None:
         """Stop being the owner."""
@@ -93,27 +114,36 @@ class StateDir:
         return self._read((path or self.path) / "status.json")
 
     def wish(self) -> Wish:
-        """Return what the operator wants."""
+        """Return what the operator wants; what was wanted last if that cannot be read just now."""
         kept = self._read(self.path / "wish.json")
-        try:
-            return Wish(**kept) if kept else Wish()
-        except TypeError:
-            return Wish()
+        with suppress(TypeError):
+            self._wished = Wish(**kept) if kept else self._wished
+        return self._wished
 
-    def wish_for(self, verb: Verb) -> bool:
-        """Keep a wish; it survives restarts. Returns whether it changes anything. Raises Unusable."""
-        now = self.wish()
-        wish = now.after(verb)
-        if wish == now:
-            return False
+    def wish_for(self, verb: Verb, *, down: bool) -> tuple[bool, Wish]:
+        """Keep a wish; it survives restarts. down: it is wanted, and does not run.
+
+        Returns whether it changes anything, and the wish that holds now. Raises Unusable.
+        """
+        lock = FileLock(self.path / "wish.lock")
         try:
-            self._replace("wish.json", asdict(wish))
+            with _wishing:
+                deadline = time.monotonic() + WISH_S
+                while not lock.acquire(str(os.getpid())) and time.monotonic() < deadline:
+                    time.sleep(0.005)
+                now = self.wish()
+                wish = now.after(verb, down=down)
+                if wish != now:
+                    self._replace("wish.json", asdict(wish))
+                    self._wished = wish
+                return wish != now, wish
         except OSError as error:
             raise Unusable(f"{self.path}: the wish cannot be kept: {error.strerror}") from None
-        return True
+        finally:
+            lock.release()
 
     def _replace(self, name: str, content: dict[str, Any]) -> None:
-        draft = self.path / f".{name}.{os.getpid()}"
+        draft = self.path / f".{name}.{os.getpid()}.{secrets.token_hex(4)}"
         try:
             draft.write_text(json.dumps(content, default=str))
             draft.replace(self.path / name)

@@ -8,7 +8,7 @@ from typing import get_type_hints
 import typer.main
 
 from api.app import create_app
-from scraper.__main__ import app
+from scraper.cli.table import app
 from scraper.config.load import PLAIN_NAMES
 from scraper.config.settings import Llm, Settings, Source
 from scraper.errors import Failure

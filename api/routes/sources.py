@@ -1,5 +1,6 @@
 """Sources: list, read, run now, try on one page."""
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body
@@ -23,7 +24,7 @@ def list_sources(db: TheDb) -> dict[str, Any]:
 
 
 @router.post("/check")
-async def check_source(
+def check_source(
     service: TheService,
     source: Annotated[dict[str, Any], Body(examples=[{"name": "x", "start": ["https://example.com/"]}])],
 ) -> dict[str, Any]:
@@ -32,7 +33,9 @@ async def check_source(
     made = build(Source, {"name": "check", **source}, (), faults)
     if made is None:
         raise BadConfig([Problem(dotted(path) or "source", message) for path, message in faults])
-    return await check(made, service.settings.http)
+    if made.parser and made.parser not in {known.parser for known in service.settings.source}:
+        raise BadConfig([Problem("parser", "may only be one that a source of the configuration file uses")])
+    return asyncio.run(check(made, service.settings.http))
 
 
 @router.get("/{name}")

@@ -96,7 +96,12 @@ def _watch(db: Db, service: Service, ids: list[int]) -> list[RunTally]:
             if tallies and all(tally.state in ENDED for tally in tallies):
                 return tallies
             status = service.status()
-            if service.owns and service.ended():
+            if not service.owns and status.state in (State.STOPPED, State.PAUSED, State.FAILED) and status.owner_pid:
+                raise BowerbirdError(
+                    f"the service of process {status.owner_pid} has this database, and its scraper is {status.state}: "
+                    "`bowerbird start` or `bowerbird resume` has it do the work"
+                )
+            if service.ended():
                 last = status.processes[0].last_exit
                 if status.state is State.FAILED or (last is not None and last.exit_code):
                     raise BowerbirdError((last and (last.message or last.reason)) or "the scraper cannot run")

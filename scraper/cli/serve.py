@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -107,6 +108,7 @@ def demo(
     workers: Annotated[int, typer.Option(min=1, help="API processes.")] = 1,
 ) -> None:
     """Serve with a small shop of its own, which changes its prices every few seconds. Leaves nothing behind."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that finally is reached
     folder = Path(tempfile.mkdtemp(prefix="bowerbird-demo-"))
     shop = Shop()
     try:

@@ -196,7 +196,8 @@ class Engine:
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         """A failure of ours ends the engine, and with it the process."""
-        if not task.cancelled() and (error := task.exception()) is not None:
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is not None and not self._stopping:
             self._broken = self._broken or error
         self._wake.set()
 

@@ -44,7 +44,7 @@ def load_parser(path: str) -> Parser:
     module, _, name = path.partition(":")
     try:
         parser: Parser = getattr(importlib.import_module(module), name)
-    except Exception as error:  # noqa: BLE001  a user's module may raise anything when it is imported
+    except BaseException as error:  # noqa: BLE001  a user's module may do anything when it is imported, exit too
         raise VisitFailed(Failure.EXTRACT, f"the parser {path} cannot be loaded: {error!r}") from None
     return parser
 
@@ -108,7 +108,7 @@ def _parsed(page: Page, scope: Scope, parser: Parser) -> Reading:
                 items.append(_item(page, made, position))
     except VisitFailed:
         raise
-    except Exception as error:  # noqa: BLE001  a user's function may raise anything; it is this page's failure
+    except BaseException as error:  # noqa: BLE001  whatever a user's function raises is this page's failure, exit too
         frames = traceback.extract_tb(error.__traceback__)
         where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "?"
         raise VisitFailed(Failure.EXTRACT, f"the parser raised {error!r} at {where}") from None

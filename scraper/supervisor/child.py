@@ -20,17 +20,19 @@ from scraper.channel import Channel, Message
 
 Target = Callable[[socket.socket], None]
 SPAWN = multiprocessing.get_context("spawn")
+_main_hidden = threading.Lock()
 
 
 @contextlib.contextmanager
 def without_main() -> Iterator[None]:
     """Keep a spawned child from importing our __main__ again: that costs uvicorn and FastAPI, half a second."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
+    with _main_hidden:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +47,22 @@ class Child:
     """A started process. All times are monotonic seconds."""
 
     def __init__(self, name: str, target: Target, boot: Message, announce: Callable[[], None]) -> None:
-        """Start it. boot: the first line that it reads, its config dict in it; large ones do not block the start."""
+        """Start it. boot: the first line that it reads, its config dict in it; large ones do not block the start.
+
+        Raises OSError if the system has no room for another process or descriptor.
+        """
         ours, theirs = socket.socketpair()
         self.name = name
         self.channel = Channel(ours)
         self.process = SPAWN.Process(target=target, args=(theirs,), name=name, daemon=False)
-        with without_main():
-            self.process.start()
-        theirs.close()  # or the end of the stream would never be seen
+        try:
+            with without_main():
+                self.process.start()
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()  # or the end of the stream would never be seen
         assert self.process.pid is not None
         self.pid = self.process.pid
         self.born = kernel.birth(self.pid)
@@ -64,7 +74,7 @@ class Child:
     def ended(self) -> bool:
         """Say whether it is gone; does not wait."""
         if self.pidfd is not None:
-            return kernel.pidfd_ready(self.pidfd)
+            return kernel.readable(self.pidfd, 0)
         return not self.process.is_alive()
 
     def vitals(self) -> Vitals | None:
@@ -74,7 +84,7 @@ class Child:
         try:
             times = self._told.cpu_times()
             return Vitals(self._told.memory_info().rss, times.user + times.system)
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
+        except (psutil.Error, OSError):  # gone, or no descriptor left to look with
             return None
 
     def ask_to_end(self) -> None:

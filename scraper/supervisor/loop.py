@@ -20,6 +20,7 @@ from scraper.supervisor.status import LastExit, ProcessStatus, ScraperStatus, Sh
 
 VITALS_EACH_S = 1.0
 LAG_S = 2.0
+NO_ROOM_S = 2.0
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class Slot:
     ticket: str | None = None
     paused: bool = False
     died_at: str | None = None
+    surplus: bool = False
 
     def move(self, state: State, **facts: Any) -> None:
         """Go to another state, by a legal move."""
@@ -60,6 +62,18 @@ class Slot:
             assert state in MOVES[self.status.state], f"{self.name}: {self.status.state} to {state}"
             log.info("process moved", extra={"scraper": self.name, "was": str(self.status.state), "is": str(state)})
         self.status = replace(self.status, state=state, **facts)
+
+
+def overall(states: Sequence[State]) -> State:
+    """Return the state of all processes together: that of the first one, unless others say more.
+
+    Scraping if any scrapes; stopped or failed only if none is there any more.
+    """
+    if State.SCRAPING in states and states[0] in AT_WORK:
+        return State.SCRAPING
+    if states[0] in (State.STOPPED, State.FAILED):
+        return next((state for state in states if state not in (State.STOPPED, State.FAILED)), states[0])
+    return states[0]
 
 
 class Supervisor:
@@ -114,9 +128,13 @@ class Supervisor:
         with contextlib.suppress(BlockingIOError, OSError):
             self._theirs.send(b"!")
 
-    def reconfigure(self, rules: Rules, memory: int) -> None:
-        """Use other settings from now on."""
+    def reconfigure(self, names: Sequence[str], rules: Rules, memory: int) -> None:
+        """Use other settings from now on. A process whose name is gone is ended, and forgotten when it is."""
         self._rules, self._memory = rules, memory
+        there = {slot.name for slot in self._slots}
+        self._slots += [self._slot(name, None) for name in names if name not in there]
+        for slot in self._slots:
+            slot.surplus = slot.name not in names
 
     def retry(self) -> None:
         """Forget what failed: start again at once what is wanted and not alive."""
@@ -140,7 +158,8 @@ class Supervisor:
         self._ticked = now
         self._paused = paused
         for slot in self._slots:
-            self._attend(slot, wanted, now)
+            self._attend(slot, wanted and not slot.surplus, now)
+        self._slots = [slot for slot in self._slots if slot.child is not None or not slot.surplus]
         self.scoreboard.mend()
         return before != [slot.status for slot in self._slots]
 
@@ -165,12 +184,11 @@ class Supervisor:
     def status(self, *, wanted: bool, message: str = "", ended: bool = False) -> ScraperStatus:
         """Return the picture of this moment."""
         processes = tuple(slot.status for slot in self._slots)
-        first = processes[0].state
-        scraping = any(process.state is State.SCRAPING for process in processes)
+        state = overall([process.state for process in processes])
         board = self.scoreboard
         return ScraperStatus(
-            running=wanted and first is not State.FAILED,
-            state=State.SCRAPING if scraping and first in AT_WORK else first,
+            running=wanted and state is not State.FAILED,
+            state=state,
             at=time.monotonic(),
             owner_pid=0,
             processes=processes,
@@ -284,7 +302,13 @@ class Supervisor:
         boot = {**self._boot(slot.name), "name": slot.name, "died_at": slot.died_at, "paused": self._paused}
         slot.paused = self._paused
         slot.ticket = boot["board"] = self.scoreboard.ticket
-        child = Child(slot.name, self._target, boot, self.wake)
+        try:
+            child = Child(slot.name, self._target, boot, self.wake)
+        except OSError as error:
+            slot.next_start = time.monotonic() + NO_ROOM_S
+            slot.status = replace(slot.status, trouble=f"no process can be started: {error.strerror}")
+            log.warning("no process can be started", extra={"scraper": slot.name, "reason": str(error)})
+            return
         slot.child = child
         slot.starts += 1
         slot.last_beat = slot.stop_asked = slot.shown = slot.our_kill = None

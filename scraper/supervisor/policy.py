@@ -166,7 +166,8 @@ def plan(
         return Plan(State.STOPPED, None, deaths)
     if not cure.restarts or (rules.restart == "never" and cause is not Cause.REQUESTED):
         return Plan(State.FAILED, None, deaths)
-    if not cure.counted:
+    hot = cause is Cause.RECYCLED and now - started < STEADY_S
+    if not cure.counted and not hot:
         return Plan(State.RESTARTING, now, deaths)
     deaths = (*deaths, now)
     spread = 0.8 + 0.4 * jitter

@@ -69,6 +69,7 @@ class ScraperStatus:
     shared_state: SharedState = field(default_factory=SharedState)
     message: str = ""
     ended: bool = False
+    wish: dict[str, Any] = field(default_factory=dict)
 
     def answer(self, now: float) -> dict[str, Any]:
         """Return what `GET /api/scraper-status` answers. now: of the monotonic clock."""
@@ -89,6 +90,7 @@ class ScraperStatus:
             "published_age_s": round(max(0.0, now - self.at), 3),
             "shared_state": asdict(self.shared_state),
             "message": self.message,
+            "wish": self.wish,
         }
 
     def plain(self) -> dict[str, Any]:

@@ -5,7 +5,6 @@ The end of the stream means that the supervisor is gone, however it went; then n
 
 import contextlib
 import os
-import select
 import signal
 import threading
 import time
@@ -22,10 +21,10 @@ def boot_message(channel: Channel) -> Message:
     """Wait for the first message, the one with the config dict. Ends the process if it does not come."""
     deadline = time.monotonic() + BOOT_S
     while time.monotonic() < deadline:
-        select.select([channel.socket], [], [], 1.0)
+        kernel.readable(channel.socket.fileno(), 1.0)
         messages, open_still = channel.receive()
-        if messages:
-            return messages[0]
+        if messages:  # what was said meanwhile counts as said at the start
+            return {name: value for message in messages for name, value in message.items()}
         if not open_still:
             break
     os._exit(Exit.PARENT_LOST)
@@ -36,7 +35,7 @@ def watch(channel: Channel, deliver: Callable[[Message], None]) -> None:
 
     def run() -> None:
         while True:
-            select.select([channel.socket], [], [], None)
+            kernel.readable(channel.socket.fileno(), None)
             messages, open_still = channel.receive()
             for message in messages:
                 with contextlib.suppress(RuntimeError):  # the loop has ended: so do we, in a moment

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,7 +48,7 @@ def run(end: socket.socket) -> None:
         channel.send({"leaving": str(error)}, must=True)
         log.error("cannot go on", extra={"reason": str(error)})
         code = Exit.BAD_CONFIG
-    except Exception as error:
+    except BaseException as error:
         channel.send({"leaving": f"{type(error).__name__}: {error}"}, must=True)
         log.exception("the scraper failed")
     finally:
@@ -76,10 +77,13 @@ class Scraper:
         self._board = Writer(str(boot["name"]))
         self._board.connect(boot.get("board"))
         self._heart = Heartbeat(channel, self._board)
-        self._lock = FileLock(Path(str(boot["state_dir"])) / f"{boot['name']}.lock")
+        folder = Path(str(boot["state_dir"]))
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock = FileLock(folder / f"{boot['name']}.lock")
         self._recycle = False
         self._engine: Engine | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._hearing = threading.Lock()
 
     def live(self) -> int:
         """Scrape until told to end. Returns the exit code. Raises BowerbirdError for what only a person can mend."""
@@ -108,8 +112,9 @@ class Scraper:
             loop.add_signal_handler(signal.SIGTERM, engine.stop)
         else:
             signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(engine.stop))
-        self._loop = loop
-        self._obey(self._boot)
+        with self._hearing:
+            self._loop = loop
+            self._obey(self._boot)
         heart = asyncio.create_task(self._heart.run(engine), name="heartbeat")
         try:
             await engine.run(self._settings.source, self._died_at())
@@ -125,10 +130,11 @@ class Scraper:
         return datetime.fromisoformat(str(text)) if text else datetime.now(UTC)
 
     def _deliver(self, message: Message) -> None:
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._obey, message)
-        else:  # not that far yet: it counts as said at the start
-            self._boot.update(message)
+        with self._hearing:
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._obey, message)
+            else:  # not that far yet: it counts as said at the start
+                self._boot.update(message)
 
     def _obey(self, message: dict[str, Any]) -> None:
         assert self._engine is not None

@@ -1,0 +1,42 @@
+"""The command table."""
+
+from importlib.metadata import version
+
+import typer
+
+from scraper.cli import admin, control, data, scrape, serve
+
+app = typer.Typer(
+    name="bowerbird",
+    help="A supervised scraper daemon.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for name, command in (
+    ("init", admin.init),
+    ("serve", serve.serve),
+    ("demo", serve.demo),
+    ("scrape", scrape.scrape),
+    ("status", control.status),
+    ("start", control.start),
+    ("stop", control.stop),
+    ("restart", control.restart),
+    ("pause", control.pause),
+    ("resume", control.resume),
+    ("export", data.export),
+    ("doctor", admin.doctor),
+):
+    app.command(name)(command)
+app.add_typer(scrape.sources, name="sources")
+app.add_typer(data.failures, name="failures")
+app.add_typer(admin.db, name="db")
+
+
+@app.callback(invoke_without_command=True)
+def _general(show_version: bool = typer.Option(False, "--version", help="Show the version and end.")) -> None:
+    if show_version:
+        typer.echo(f"bowerbird {version('bowerbird')}")
+        raise typer.Exit

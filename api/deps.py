@@ -3,9 +3,11 @@
 import base64
 import binascii
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import Depends, HTTPException, Query, Request
+from fastapi import Depends, HTTPException, Path, Query, Request
+from pydantic import AfterValidator
 
 from scraper.database import Db, listing
 from scraper.service import Service
@@ -57,3 +59,18 @@ class Listing:
 
 
 Paging = Annotated[Listing, Depends()]
+
+
+def _instant(given: datetime | None) -> datetime | None:
+    """An instant that every database can compare with; without a time zone it is UTC."""
+    if given is None:
+        return None
+    try:
+        return (given if given.tzinfo else given.replace(tzinfo=UTC)).astimezone(UTC)
+    except (OverflowError, ValueError):
+        raise ValueError("is out of range") from None
+
+
+RowId = Annotated[int, Path(ge=0, lt=2**63)]
+Since = Annotated[datetime | None, AfterValidator(_instant)]
+Word = Annotated[str | None, Query(max_length=2048, pattern=r"^[^\x00]*$")]

@@ -64,7 +64,10 @@ def _refused(scope: Scope, token: str) -> ASGIApp | None:
 
 def _local(host: str) -> bool:
     """Without a token only names of this machine count: a foreign name that resolves to us is an attack."""
-    name = urlsplit("//" + host).hostname or ""
+    try:
+        name = urlsplit("//" + host).hostname or ""
+    except ValueError:
+        return False
     try:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
@@ -75,7 +78,10 @@ def _same_origin(headers: Headers) -> bool:
     if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return False
     origin = headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == headers.get("host", "")
+    try:
+        return origin is None or urlsplit(origin).netloc == headers.get("host", "")
+    except ValueError:
+        return False
 
 
 def _knows(authorization: str, token: str) -> bool:

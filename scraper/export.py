@@ -41,7 +41,7 @@ def _fields(db: Db, filters: dict[str, Any]) -> list[str]:
 def _csv(rows: Iterator[dict[str, Any]], columns: tuple[str, ...], fields: list[str]) -> Iterator[str]:
     buffer = io.StringIO()
     writer = csv.writer(buffer)
-    writer.writerow([*columns, *(f"data.{name}" if name in columns else name for name in fields)])
+    writer.writerow([*columns, *(_cell(f"data.{name}" if name in columns else name) for name in fields)])
     yield buffer.getvalue()
     for row in rows:
         buffer.seek(0)

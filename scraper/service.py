@@ -24,9 +24,9 @@ from scraper import kernel, statedir
 from scraper.channel import Message
 from scraper.config.load import Loaded, load
 from scraper.config.settings import Settings, Source, plain
-from scraper.crawl.schedule import cron_fault
-from scraper.database import Db
-from scraper.database.connection import resolved_url, sqlite_file
+from scraper.crawl.schedule import cron_fault, next_due
+from scraper.database import Db, sources
+from scraper.database.connection import now, resolved_url, sqlite_file
 from scraper.errors import BadConfig, Conflict, Problem, Unavailable
 from scraper.extract.items import faults
 from scraper.statedir import StateDir, Verb, Wish
@@ -41,23 +41,29 @@ TICK_S = 0.2
 PUBLISH_EACH_S = 1.0
 STALE_S = 5.0
 SEEN_S = 0.5
+NEEDS_SOCKS = 'a SOCKS proxy needs the extra: pip install "bowerbird[socks]"'
 
 log = logging.getLogger(__name__)
 
 
 def settings_of(path: Path | None = None) -> Loaded:
     """Return the settings in force, everything in them checked. Raises BadConfig with all problems."""
-    loaded = load(path, review=_review)
+    loaded = load(path, review=review)
     database = loaded.settings.database
-    url = resolved_url(database.url, loaded.base)
+    try:
+        url = resolved_url(database.url, loaded.base)
+    except ValueError as error:
+        raise BadConfig([Problem(str(loaded.path or "settings"), f"[database] url: {error}")]) from None
     return replace(loaded, settings=replace(loaded.settings, database=replace(database, url=url)))
 
 
-def _review(source: Source) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """What only the rooms that use them can say of a source's values."""
+def review(source: Source) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yield what only the rooms that use them can say of a source's values, as (path in the source, message)."""
     yield from faults(source)
     if source.cron is not None and (fault := cron_fault(source.cron, datetime.now().astimezone())):
         yield ("cron",), fault
+    if str(source.http.get("proxy", "")).lower().startswith("socks") and not _found("socksio"):
+        yield ("http",), NEEDS_SOCKS
 
 
 def review_parsers(loaded: Loaded) -> None:
@@ -362,14 +368,20 @@ def _verified(status: ScraperStatus) -> ScraperStatus:
 
 
 def preflight(loaded: Loaded) -> Db:
-    """Open the database and bring its tables up to date. Returns it.
+    """Open the database, bring its tables up to date, and enter the sources of the file. Returns it.
 
     Raises Unusable if a person has to mend something. A PostgreSQL that is merely away is only told: it is waited for.
     """
     review_parsers(loaded)
+    if loaded.settings.http.proxy.lower().startswith("socks") and not _found("socksio"):
+        raise BadConfig([Problem(str(loaded.path or "settings"), f"[http] proxy: {NEEDS_SOCKS}")])
     db = Db(loaded.settings.database, role="api")
     try:
         db.upgrade()
+        local = now().astimezone()
+        db.write(
+            lambda c: sources.sync(c, loaded.settings.source, lambda s, last: next_due(s.every, s.cron, last, local))
+        )
     except Unavailable as error:
         if db.is_sqlite:
             raise

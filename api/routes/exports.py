@@ -5,7 +5,7 @@ from typing import Literal
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 
-from api.deps import TheDb
+from api.deps import TheDb, Word
 from scraper import export
 from scraper.database import sources
 
@@ -14,7 +14,7 @@ router = APIRouter(prefix="/api/export", tags=["exports"])
 
 @router.get("/{source}")
 def export_source(
-    source: str, db: TheDb, format: Literal["jsonl", "csv"] = "jsonl", kind: str | None = None
+    source: str, db: TheDb, format: Literal["jsonl", "csv"] = "jsonl", kind: Word = None
 ) -> StreamingResponse:
     """The items of a source."""
     db.read(lambda c: sources.one(c, source))

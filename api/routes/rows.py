@@ -1,11 +1,10 @@
 """What was scraped: runs, pages, items, changes, failures. Lists are newest first and page by cursor."""
 
-from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter, Response
 
-from api.deps import Paging, TheDb
+from api.deps import Paging, RowId, Since, TheDb, Word
 from scraper.database import items, pages, runs
 from scraper.database.connection import now
 
@@ -13,31 +12,31 @@ router = APIRouter(prefix="/api")
 
 
 @router.get("/runs", tags=["runs"])
-def list_runs(db: TheDb, page: Paging, source: str | None = None, state: str | None = None) -> dict[str, Any]:
+def list_runs(db: TheDb, page: Paging, source: Word = None, state: Word = None) -> dict[str, Any]:
     """Runs with their counts."""
     return page.answer(db, "runs", source=source, state=state)
 
 
 @router.get("/runs/{run_id}", tags=["runs"])
-def get_run(run_id: int, db: TheDb) -> dict[str, Any]:
+def get_run(run_id: RowId, db: TheDb) -> dict[str, Any]:
     """One run."""
     return db.read(lambda c: runs.one(c, run_id, now()))
 
 
 @router.get("/pages", tags=["pages"])
-def list_pages(db: TheDb, page: Paging, source: str | None = None, url: str | None = None) -> dict[str, Any]:
+def list_pages(db: TheDb, page: Paging, source: Word = None, url: Word = None) -> dict[str, Any]:
     """Pages, without their content."""
     return page.answer(db, "pages", source=source, final_url=url)
 
 
 @router.get("/pages/{page_id}", tags=["pages"])
-def get_page(page_id: int, db: TheDb) -> dict[str, Any]:
+def get_page(page_id: RowId, db: TheDb) -> dict[str, Any]:
     """One page."""
     return db.read(lambda c: pages.one(c, page_id))
 
 
 @router.get("/pages/{page_id}/content", tags=["pages"])
-def get_content(page_id: int, db: TheDb) -> Response:
+def get_content(page_id: RowId, db: TheDb) -> Response:
     """The stored body, as a download in a sandbox: a scraped page must not run here."""
     kind, body = db.read(lambda c: pages.content(c, page_id))
     return Response(
@@ -54,30 +53,30 @@ def get_content(page_id: int, db: TheDb) -> Response:
 def list_items(
     db: TheDb,
     page: Paging,
-    source: str | None = None,
-    kind: str | None = None,
-    q: str | None = None,
-    changed_since: datetime | None = None,
+    source: Word = None,
+    kind: Word = None,
+    q: Word = None,
+    changed_since: Since = None,
 ) -> dict[str, Any]:
     """Items as they are now."""
     return page.answer(db, "items", source=source, kind=kind, q=q, changed_since=changed_since)
 
 
 @router.get("/items/{item_id}", tags=["items"])
-def get_item(item_id: int, db: TheDb) -> dict[str, Any]:
+def get_item(item_id: RowId, db: TheDb) -> dict[str, Any]:
     """One item."""
     return db.read(lambda c: items.one(c, item_id))
 
 
 @router.get("/items/{item_id}/history", tags=["items"])
-def get_history(item_id: int, db: TheDb) -> dict[str, Any]:
+def get_history(item_id: RowId, db: TheDb) -> dict[str, Any]:
     """The versions of an item, the newest first."""
     return {"items": db.read(lambda c: items.history(c, item_id)), "next": None}
 
 
 @router.get("/changes", tags=["items"])
 def list_changes(
-    db: TheDb, page: Paging, source: str | None = None, change: str | None = None, since: datetime | None = None
+    db: TheDb, page: Paging, source: Word = None, change: Word = None, since: Since = None
 ) -> dict[str, Any]:
     """What was created, changed, removed, and came back."""
     return page.answer(db, "changes", source=source, change=change, since=since)
@@ -85,7 +84,7 @@ def list_changes(
 
 @router.get("/failures", tags=["failures"])
 def list_failures(
-    db: TheDb, page: Paging, source: str | None = None, reason: str | None = None, unresolved: bool = True
+    db: TheDb, page: Paging, source: Word = None, reason: Word = None, unresolved: bool = True
 ) -> dict[str, Any]:
     """What failed and why; what has passed meanwhile only with unresolved=false."""
     return page.answer(db, "failures", source=source, reason=reason, unresolved=unresolved or None)

@@ -13,8 +13,11 @@ from scraper.crawl.check import check
 from scraper.database import runs, sources
 from scraper.database.connection import now
 from scraper.errors import BadConfig, Problem
+from scraper.service import review
 
 router = APIRouter(prefix="/api/sources", tags=["sources"])
+# What decides whom this machine asks is the operator's, not a caller's.
+OPERATORS = {"allow_networks", "proxy"}
 
 
 @router.get("")
@@ -31,10 +34,13 @@ def check_source(
     """Try a source, written as in the config, on its first page. Stores nothing."""
     faults: list[Fault] = []
     made = build(Source, {"name": "check", **source}, (), faults)
-    if made is None:
+    faults += review(made) if made is not None else []
+    if made is not None and made.parser and made.parser not in {s.parser for s in service.settings.source}:
+        faults.append((("parser",), "may only be one that a source of the configuration file uses"))
+    if made is not None:
+        faults += [(("http", key), "may only be set in the configuration file") for key in OPERATORS & set(made.http)]
+    if made is None or faults:
         raise BadConfig([Problem(dotted(path) or "source", message) for path, message in faults])
-    if made.parser and made.parser not in {known.parser for known in service.settings.source}:
-        raise BadConfig([Problem("parser", "may only be one that a source of the configuration file uses")])
     return asyncio.run(check(made, service.settings.http))
 
 

@@ -16,7 +16,6 @@ from scraper.cli.serve import ConfigFile
 from scraper.config.load import Loaded
 from scraper.config.settings import Source
 from scraper.crawl.check import check
-from scraper.crawl.schedule import next_due
 from scraper.database import Db, listing, runs
 from scraper.database import sources as source_rows
 from scraper.database.connection import now
@@ -60,12 +59,6 @@ def scrape(
     db = preflight(loaded)
     service: Service | None = None
     try:
-        local = now().astimezone()
-        db.write(
-            lambda c: source_rows.sync(
-                c, loaded.settings.source, lambda s, last: next_due(s.every, s.cron, last, local)
-            )
-        )
         ids = db.write(lambda c: [runs.request(c, source.name, now()) for source in wanted])
         service = Service(loaded, once=ids)
         service.start()

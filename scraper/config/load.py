@@ -85,6 +85,8 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[shape.Path, int]]:
         match = re.search(r"at line (\d+)", str(error))
         place = f"{file}:{match[1]}" if match else str(file)
         raise BadConfig([Problem(place, f"is not valid TOML: {error}")]) from None
+    except (ValueError, RecursionError) as error:
+        message = f"is not valid TOML: {type(error).__name__}: {error}"
     raise BadConfig([Problem(str(file), message)]) from None
 
 

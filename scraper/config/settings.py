@@ -8,9 +8,19 @@ from typing import Annotated, Any, Literal
 
 from scraper.config.shape import Fault, Refused, build
 from scraper.config.units import duration, size
+from scraper.urls import canonical, host_of, parts
 
 Check = Iterator[tuple[str, str]]
 LOOPBACK_NAMES = ("localhost", "")
+
+
+def _most(maximum: float) -> Any:
+    def rule(value: Any) -> Any:
+        if value > maximum:
+            raise Refused(f"{value!r} is too big; at most {maximum:g}")
+        return value
+
+    return rule
 
 
 def _least(minimum: float) -> Any:
@@ -64,8 +74,14 @@ def _web(value: Any) -> str:
         raise Refused(f"{value!r} is no web address; it begins with http:// or https://")
     if not re.match(r"(?i)https?://[^/?#\s]+", value):
         raise Refused(f"{value!r} names no host")
-    if len(value) > 2048:
-        raise Refused("is longer than 2048 characters")
+    url = canonical(str(value))
+    try:
+        if url is None or parts(url).userinfo or not host_of(url):
+            raise ValueError
+    except ValueError:
+        raise Refused(
+            f"{value!r} is no address that can be asked (at most 2048 characters, no user or password)"
+        ) from None
     return str(value)
 
 
@@ -81,6 +97,13 @@ def _import_path(value: Any) -> str:
     if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", _text(value)):
         raise Refused(f'{value!r} names no function; write "module:function"')
     return str(value)
+
+
+def _simple(value: Any) -> Any:
+    members = value if isinstance(value, list) else [value]
+    if any(not isinstance(member, str | bool | int | float | None) or str(member) == "nan" for member in members):
+        raise Refused(f"wants a text, a number, true, false, or a list of these, not {value!r}")
+    return value
 
 
 def _proxy(value: Any) -> str:
@@ -150,7 +173,7 @@ class Database:
 class Supervision:
     """How scraper processes are started, watched and ended. Times in seconds."""
 
-    processes: Annotated[int, _whole, _least(1)] = 1
+    processes: Annotated[int, _whole, _least(1), _most(64)] = 1
     start_method: Literal["spawn"] = "spawn"
     stop_timeout: SomeSeconds = 5.0
     heartbeat_timeout: Annotated[float, duration, _least(3)] = 30.0
@@ -174,8 +197,8 @@ class Http:
     """How sites are asked. Times in seconds, sizes in bytes."""
 
     user_agent: str = "bowerbird/{version} (+{url})"
-    concurrency: Positive = 32
-    per_host: Positive = 2
+    concurrency: Annotated[int, _whole, _least(1), _most(10_000)] = 32
+    per_host: Annotated[int, _whole, _least(1), _most(1000)] = 2
     delay: Seconds = 0.5
     auto_throttle: bool = True
     timeout: SomeSeconds = 20.0
@@ -188,6 +211,8 @@ class Http:
     def check(self) -> Check:
         if not self.user_agent.isascii() or not self.user_agent.isprintable() or not self.user_agent.strip():
             yield "user_agent", "wants printable ASCII characters"
+        elif not self.user_agent.strip().partition("/")[0].partition(" ")[0]:
+            yield "user_agent", "wants a name before the first / or space: it is what a robots.txt calls us"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,7 +240,7 @@ class FieldRule:
     type: Literal["str", "int", "float", "decimal", "bool", "date", "url"] | None = None
     re: Regex | None = None
     many: bool = False
-    default: object = None
+    default: Annotated[object, _simple] = None
 
     @property
     def expression(self) -> Expression:

@@ -128,6 +128,8 @@ def _plain(hint: Any, value: Any) -> Any:
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise Refused(f"wants {_WORDS.get(hint, hint.__name__)}, not {value!r}")
+    if isinstance(value, str) and "\x00" in value:
+        raise Refused("has a NUL character")
     if isinstance(value, float) and not abs(value) < 1e300:
         raise Refused(f"wants a finite number, not {value!r}")
     return value

@@ -15,8 +15,8 @@ def duration(value: object) -> float:
         seconds = float(value)
     else:
         text = str(value).strip().lower()
-        parts = re.findall(r"(\d+(?:\.\d+)?)\s*([a-z]+)", text)
-        left = re.sub(r"\d+(?:\.\d+)?\s*[a-z]+\s*", "", text)
+        parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]+)", text)
+        left = re.sub(r"[0-9]+(?:\.[0-9]+)?\s*[a-z]+\s*", "", text)
         if not isinstance(value, str) or not parts or left or any(unit not in _DURATIONS for _, unit in parts):
             raise ValueError(f'{value!r} is no duration; write for example "30s", "15m", "1h 30m" or "7d"')
         seconds = sum(float(number) * _DURATIONS[unit] for number, unit in parts)
@@ -30,7 +30,7 @@ def size(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         number = float(value)
     else:
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", str(value).lower())
+        match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)\s*", str(value).lower())
         if not isinstance(value, str) or match is None or match[2] not in _SIZES:
             raise ValueError(f'{value!r} is no size; write for example "500 KiB", "10 MiB" or "1 GiB"')
         number = float(match[1]) * _SIZES[match[2]]

@@ -7,7 +7,6 @@ that changes its mind between check and use gains nothing.
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Iterable
 from functools import lru_cache
 
 from scraper.errors import Failure, VisitFailed
@@ -21,7 +20,8 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _NEVER = [ipaddress.ip_network(n) for n in ("100.64.0.0/10", "192.88.99.0/24", "198.18.0.0/15", "240.0.0.0/4")]
 
 
-def networks(cidrs: Iterable[str]) -> tuple[Network, ...]:
+@lru_cache(maxsize=256)
+def networks(cidrs: tuple[str, ...]) -> tuple[Network, ...]:
     """Return the networks of a list of CIDR texts. Raises ValueError."""
     return tuple(ipaddress.ip_network(cidr) for cidr in cidrs)
 

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from scraper.config.settings import Http, Source, http_of
+from scraper.config.settings import Http, Source
 from scraper.crawl.fetcher import Fetcher
 from scraper.crawl.politeness import Place, Politeness
 from scraper.crawl.robots import Robots
@@ -26,6 +26,9 @@ class Forgetful:
         """None is kept."""
         return None
 
+    async def keep_times(self, times: HostTimes) -> None:
+        """Keep nothing."""
+
     async def keep_robots(self, origin: str, robots: Robots) -> None:
         """Keep nothing."""
 
@@ -42,17 +45,16 @@ async def check(source: Source, base: Http, url: str | None = None) -> dict[str,
     target = canonical(url or (source.start or source.sitemaps)[0])
     if target is None:
         raise ValueError(f"{url!r} is no URL")
-    http = http_of(base, source)
-    fetcher = Fetcher(http)
+    fetcher = Fetcher()
 
     async def ask_robots(origin: str, settings: Http, place: Place) -> Robots:
         return await fetch_robots(fetcher, origin, settings, place)
 
-    async def no_body(name: str, address: str) -> bytes | None:
-        return None
+    async def no_body(name: str, address: str) -> None:
+        """Nothing is stored."""
 
     politeness = Politeness(Forgetful(), 1, ask_robots)
-    visitor = Visitor(fetcher, politeness, {source.name: Work.of(source, base)}, no_body, now)
+    visitor = Visitor(fetcher, politeness, {source.name: Work.of(source, base)}, no_body, now, lambda url_id: None)
     kind = "page" if url or source.start else "sitemap"
     claim = Claim(0, 0, source.name, target, host_of(target), 0, "sitemap" if kind == "sitemap" else "page", 0)
     try:

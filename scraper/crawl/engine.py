@@ -15,7 +15,6 @@ from scraper.config.settings import Http, Source
 from scraper.config.shape import build
 from scraper.crawl import schedule
 from scraper.crawl.fetcher import Fetcher
-from scraper.crawl.outcome import OUTCOMES, Cure
 from scraper.crawl.politeness import Place, Politeness
 from scraper.crawl.robots import Robots
 from scraper.crawl.store import Store
@@ -23,7 +22,7 @@ from scraper.crawl.visit import Visitor, Work, fetch_robots
 from scraper.database import frontier, hosts, pages, runs, sources, visits
 from scraper.database.connection import now
 from scraper.database.hosts import LEASE_S
-from scraper.errors import BowerbirdError
+from scraper.errors import BowerbirdError, Failure, Unusable
 from scraper.records import Claim, HostTimes, Link, Visit
 from scraper.states import State, UrlState
 from scraper.urls import canonical
@@ -36,7 +35,6 @@ BACKLOG = 256
 MAX_LANES = 512
 STARTS_AT_ONCE = 50
 DRAIN_S = 2.0
-TRANSIENT = tuple(str(failure) for failure, cure in OUTCOMES.items() if cure is not Cure.GIVE_UP)
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +67,21 @@ async def at_once() -> None:
     """Wait for nothing."""
 
 
+def unmarked(url_id: int) -> None:
+    """Note nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What is known of the worker of this name before us.
+
+    died_at: when it can have made its last request. suspect: the URL whose page it was reading when it died of itself.
+    """
+
+    died_at: datetime
+    suspect: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What one look at the runs showed: sources with an open run, hosts to visit now, when something comes due."""
@@ -82,10 +95,16 @@ class Engine:
     """The crawl of one worker.
 
     once: the runs to do, and then end; None: whatever is due, for ever. pace: awaited before each visit.
+    mark: told which URL's page is being read, 0 when it is done: whoever survives us can say what we died of.
     """
 
     def __init__(
-        self, store: Store, http: Http, once: Sequence[int] | None = None, pace: Callable[[], Awaitable[None]] = at_once
+        self,
+        store: Store,
+        http: Http,
+        once: Sequence[int] | None = None,
+        pace: Callable[[], Awaitable[None]] = at_once,
+        mark: Callable[[int], None] = unmarked,
     ) -> None:
         self._store = store
         self._db = store.db
@@ -93,9 +112,9 @@ class Engine:
         self._once = list(once) if once is not None else None
         self._pace = pace
         self._works: dict[str, Work] = {}
-        self._fetcher = Fetcher(http)
+        self._fetcher = Fetcher()
         self._politeness = Politeness(store, http.concurrency, self._ask_robots)
-        self._visitor = Visitor(self._fetcher, self._politeness, self._works, self._stored_body, now)
+        self._visitor = Visitor(self._fetcher, self._politeness, self._works, self._stored_body, now, mark)
         self._lanes: dict[str, asyncio.Task[None]] = {}
         self._backlog: deque[tuple[Visit, Lane]] = deque()
         self._arrived = asyncio.Event()
@@ -146,14 +165,13 @@ class Engine:
 
     # -- the life of the engine
 
-    async def run(self, wanted: Sequence[Source], died_at: datetime) -> None:
+    async def run(self, wanted: Sequence[Source], before: Before) -> None:
         """Crawl until stopped, or in once mode until the runs are done.
 
-        wanted: the sources of the file. died_at: when the worker of this name before us can have made its last
-        request. Raises Unusable.
+        wanted: the sources of the file. Raises Unusable.
         """
         await self._store.upgrade()
-        definitions, self._last_check = await self._store.write(lambda c: self._take_over(c, wanted, died_at))
+        definitions, self._last_check = await self._store.write(lambda c: self._take_over(c, wanted, before))
         self._prepare(definitions, wanted)
         recorder = asyncio.create_task(self._record(), name="recorder")
         recorder.add_done_callback(self._ended)
@@ -176,13 +194,19 @@ class Engine:
             raise self._broken
 
     def _take_over(
-        self, connection: Connection, wanted: Sequence[Source], died_at: datetime
+        self, connection: Connection, wanted: Sequence[Source], before: Before
     ) -> tuple[dict[str, dict[str, object]], datetime | None]:
         if self._once is None:
             local = now().astimezone()
             sources.sync(connection, wanted, lambda s, last: schedule.next_due(s.every, s.cron, last, local))
-        hosts.recover(connection, self._store.owner, died_at)
+        if before.suspect and visits.crashed_on(self._db, connection, before.suspect, now()):
+            log.error("a URL is set aside: the scraper died on its page", extra={"url_id": before.suspect})
+        hosts.recover(connection, self._store.owner, before.died_at)
         frontier.release(connection, self._store.owner)
+        if self._db.is_sqlite:  # one service at a time may scrape into a file: other owners are dead
+            for stranger in frontier.strangers(connection, self._store.owner.partition("@")[2]):
+                hosts.recover(connection, stranger, now())
+                frontier.release(connection, stranger)
         known = sources.definitions(connection)
         if self._once is None:
             runs.stop_strangers(connection, list(known), now())
@@ -202,7 +226,7 @@ class Engine:
         self._wake.set()
 
     async def _keep_house(self) -> None:
-        idle = [g for g in self._politeness.gates() if g.host not in self._lanes and not g.in_flight]
+        idle = [gate for gate in self._politeness.gates() if gate.host not in self._lanes and gate.idle]
         states = self._times({gate.host for gate in idle})
         await self._store.write(lambda c: self._renew(c, states))
         for gate in idle:
@@ -211,6 +235,7 @@ class Engine:
 
     def _renew(self, connection: Connection, leaving: list[HostTimes]) -> None:
         hosts.renew(connection, self._store.owner, now())
+        frontier.release_lost(connection, now())
         hosts.record(connection, leaving)
         for state in leaving:
             hosts.release(connection, state.host, self._store.owner)
@@ -277,7 +302,7 @@ class Engine:
                 opened.append(run.source)
                 continue
             left = frontier.count(connection, run.id, UrlState.QUEUED) if full else 0
-            state = runs.finish(connection, run.id, at, left, TRANSIENT)
+            state = runs.finish(connection, run.id, at, left)
             log.info(
                 "run finished", extra={"source": run.source, "run": run.id, "state": str(state), "pages": run.pages}
             )
@@ -362,7 +387,7 @@ class Engine:
         finally:
             self._visiting.pop(claim.url_id, None)
 
-    async def _stored_body(self, source: str, url: str) -> bytes | None:
+    async def _stored_body(self, source: str, url: str) -> tuple[bytes, dict[str, str]] | None:
         return await self._store.read(lambda c: pages.body_of(c, source, url))
 
     async def _ask_robots(self, origin: str, http: Http, place: Place) -> Robots:
@@ -381,7 +406,13 @@ class Engine:
                 continue
             batch = [self._backlog.popleft() for _ in range(min(len(self._backlog), BATCH))]
             states = self._times({lane.host for _, lane in batch})
-            done = await self._store.write(partial(self._finish, [visit for visit, _ in batch], states))
+            try:
+                done = await self._store.write(partial(self._finish, [visit for visit, _ in batch], states))
+            except Unusable:
+                raise
+            except Exception:  # one of them cannot be stored: the others must not suffer for it
+                log.exception("a batch of visits could not be stored, storing them one by one")
+                done = await self._singly([visit for visit, _ in batch])
             for visit, lane in batch:
                 lane.busy -= 1
                 self._last_check = visit.at
@@ -401,6 +432,21 @@ class Engine:
             self._pulse()
             if done.hosts - self._lanes.keys():
                 self._wake.set()
+
+    async def _singly(self, batch: list[Visit]) -> visits.Finished:
+        done = visits.Finished()
+        for visit in batch:
+            try:
+                found = await self._store.write(partial(self._finish, [visit], []))
+            except Unusable:
+                raise
+            except Exception as error:
+                log.exception("a visit cannot be stored", extra={"url": visit.claim.url})
+                said = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+                failed = Visit(visit.claim, visit.at, failure=Failure.STORE, message=said[:500])
+                found = await self._store.write(partial(self._finish, [failed], []))
+            done.hosts |= found.hosts
+        return done
 
     def _finish(self, batch: list[Visit], states: list[HostTimes], connection: Connection) -> visits.Finished:
         depths = {name: work.source.max_depth for name, work in self._works.items()}

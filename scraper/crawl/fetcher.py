@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -12,8 +11,9 @@ from typing import Any
 
 from scraper.config.settings import Http
 from scraper.crawl.addresses import checked_parts, networks
-from scraper.crawl.http1 import Answer, HeadersSeen, Pool
+from scraper.crawl.http1 import Answer, HeadersSeen, Pool, Stale
 from scraper.errors import Failure, VisitFailed
+from scraper.inflate import Damaged, TooLarge, inflate
 from scraper.records import Fetched
 from scraper.urls import canonical
 
@@ -38,8 +38,8 @@ def user_agent(template: str) -> str:
 class Fetcher:
     """Asks sites, directly or through a proxy."""
 
-    def __init__(self, http: Http) -> None:
-        self._pool = Pool(networks(http.allow_networks))
+    def __init__(self) -> None:
+        self._pool = Pool()
 
     async def fetch(
         self,
@@ -65,7 +65,11 @@ class Fetcher:
         began = time.monotonic()
         current, wire_bytes, seen = url, 0, {url}
         for _ in range(MAX_REDIRECTS + 1):
-            answer = await self._ask(current, http, asked, may_take)
+            try:
+                answer = await self._ask(current, http, asked, may_take)
+            except Stale:  # it may have reached the server: ask again in turn, on a new connection
+                await admit(current)
+                answer = await self._ask(current, http, asked, may_take, fresh=True)
             wire_bytes += answer.wire_bytes
             if answer.status not in REDIRECTS:
                 body = decoded(bytes(answer.body), answer.headers.get("content-encoding", ""), http.max_body)
@@ -75,19 +79,24 @@ class Fetcher:
             if current in seen:
                 raise VisitFailed(Failure.TOO_MANY_REDIRECTS, f"redirects in a circle, by {current}")
             seen.add(current)
+            asked = {name: value for name, value in asked.items() if not name.startswith("If-")}
             await admit(current)
         raise VisitFailed(Failure.TOO_MANY_REDIRECTS, f"more than {MAX_REDIRECTS} redirects")
 
     @staticmethod
     def _target(url: str, answer: Answer) -> str:
         location = answer.headers.get("location", "")
-        target = canonical(location.encode("latin-1").decode("utf-8", "replace"), url) if location else None
+        if all(ord(c) < 256 for c in location):  # header bytes, most likely UTF-8
+            location = location.encode("latin-1").decode("utf-8", "replace")
+        target = canonical(location, url) if location else None
         if target is None:
             raise VisitFailed(Failure.BAD_REDIRECT, f"a {answer.status} without a usable Location: {location[:200]!r}")
         checked_parts(target)
         return target
 
-    async def _ask(self, url: str, http: Http, headers: Mapping[str, str], may_take: HeadersSeen) -> Answer:
+    async def _ask(
+        self, url: str, http: Http, headers: Mapping[str, str], may_take: HeadersSeen, *, fresh: bool = False
+    ) -> Answer:
         def screen(status: int, received: Mapping[str, str]) -> None:
             if status in REDIRECTS:
                 return
@@ -100,7 +109,8 @@ class Fetcher:
             async with asyncio.timeout(http.timeout):
                 if http.proxy:
                     return await _through_proxy(url, http, headers, screen)
-                return await self._pool.get(url, headers, http.max_body, screen)
+                allowed = networks(http.allow_networks)
+                return await self._pool.get(url, headers, http.max_body, screen, allowed, fresh=fresh)
         except TimeoutError:
             raise VisitFailed(Failure.TIMEOUT, f"no complete answer within {http.timeout:g} s") from None
 
@@ -135,7 +145,7 @@ async def _through_proxy(url: str, http: Http, headers: Mapping[str, str], scree
         raise TimeoutError from None
     except (httpx.ProxyError, httpx.ConnectError) as error:
         raise VisitFailed(Failure.CONNECT, f"through the proxy: {error}") from None
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
         raise VisitFailed(Failure.PROTOCOL, f"through the proxy: {error}") from None
     return answer
 
@@ -151,43 +161,23 @@ def decoded(body: bytes, encoding: str, limit: int) -> bytes:
     for name in reversed(layers):
         if name not in ("gzip", "x-gzip", "deflate"):
             raise VisitFailed(Failure.DECODE, f"the content encoding {name[:40]!r} was not asked for")
-        if body:
-            body = _inflated(body, limit)
-    return body
-
-
-def _inflated(body: bytes, limit: int) -> bytes:
-    raw = not (
-        body[:2] == b"\x1f\x8b" or (body[0] & 0x0F == 8 and (body[0] * 256 + body[1 if len(body) > 1 else 0]) % 31 == 0)
-    )
-    parts: list[bytes] = []
-    size = 0
-    while body:
-        inflater = zlib.decompressobj(-zlib.MAX_WBITS if raw else zlib.MAX_WBITS | 32)
         try:
-            part = inflater.decompress(body, limit - size + 1)
-        except zlib.error as error:
-            raise VisitFailed(Failure.DECODE, f"the compressed body is damaged: {error}") from None
-        size += len(part)
-        if size > limit:
-            raise VisitFailed(Failure.DECODED_TOO_LARGE, f"more than {limit} bytes after decompression")
-        if not inflater.eof:
-            raise VisitFailed(Failure.DECODE, "the compressed body is cut short")
-        parts.append(part)
-        body = inflater.unused_data
-        if not body.startswith(b"\x1f\x8b"):  # further gzip members count, padding does not (RFC 1952 section 2.2)
-            break
-    return b"".join(parts)
+            body = inflate(body, limit) if body else body
+        except TooLarge as error:
+            raise VisitFailed(Failure.DECODED_TOO_LARGE, str(error)) from None
+        except Damaged as error:
+            raise VisitFailed(Failure.DECODE, str(error)) from None
+    return body
 
 
 def retry_after(headers: Mapping[str, Any], now: datetime) -> float | None:
     """Return the seconds that a Retry-After header asks for, as seconds or as a date (RFC 9110 section 10.2.3)."""
     value = str(headers.get("retry-after", "")).strip()
-    if value.isdigit():
+    if value.isascii() and value.isdigit():
         return float(value[:10])
     try:
         at = parsedate_to_datetime(value)
-    except (ValueError, IndexError, TypeError):
+        at = at if at.tzinfo else at.replace(tzinfo=UTC)
+        return max(0.0, (at - now).total_seconds())
+    except (ValueError, IndexError, TypeError, OverflowError):
         return None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return max(0.0, (at - now).total_seconds())

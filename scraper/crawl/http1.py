@@ -48,6 +48,10 @@ def tls_context() -> ssl.SSLContext:
     return context
 
 
+class Stale(Exception):
+    """A kept connection that the server had closed, with or without having seen the request."""
+
+
 class Connection(asyncio.Protocol):
     """One connection to one address. Carries one exchange at a time."""
 
@@ -125,7 +129,9 @@ class Connection(asyncio.Protocol):
         self.answer.status = status
         self._in_body = True
         headers = self.answer.headers
-        self._until_close = "content-length" not in headers and "chunked" not in headers.get("transfer-encoding", "")
+        self._until_close = (
+            "content-length" not in headers and "chunked" not in headers.get("transfer-encoding", "").lower()
+        )
         self._headers_seen(status, headers)
 
     def on_body(self, data: bytes) -> None:
@@ -178,23 +184,37 @@ class Connection(asyncio.Protocol):
 class Pool:
     """Connections to all hosts, kept alive for a while between requests."""
 
-    def __init__(self, allowed: tuple[Network, ...]) -> None:
-        self._allowed = allowed
+    def __init__(self) -> None:
         self._idle: defaultdict[tuple[str, str, int], list[Connection]] = defaultdict(list)
 
-    async def get(self, url: str, headers: Mapping[str, str], max_body: int, headers_seen: HeadersSeen) -> Answer:
-        """Ask for one URL once. The caller sets the deadline. Raises VisitFailed."""
+    async def get(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        max_body: int,
+        headers_seen: HeadersSeen,
+        allowed: tuple[Network, ...],
+        *,
+        fresh: bool = False,
+    ) -> Answer:
+        """Ask for one URL once. The caller sets the deadline. fresh: on a new connection.
+
+        Raises VisitFailed, and Stale if a kept connection turned out to be closed.
+        """
         where = checked_parts(url)
         key = (where.scheme, where.host, where.port)
         request = _request(where, headers)
-        while (connection := self._reuse(key)) is not None:
+        connection = None if fresh else self._reuse(key)
+        if connection is not None:
             try:
                 return await self._exchange(key, connection, request, max_body, headers_seen)
             except VisitFailed:
                 if connection.answer.wire_bytes:
                     raise
-                # A kept connection that the server had closed meanwhile: ask again on another one.
-        connection = await self._connect(where)
+                for other in self._idle.pop(key, []):  # most likely closed as well
+                    other.close()
+                raise Stale from None
+        connection = await self._connect(where, allowed)
         return await self._exchange(key, connection, request, max_body, headers_seen)
 
     async def _exchange(
@@ -218,11 +238,11 @@ class Pool:
             connection.close()
         return None
 
-    async def _connect(self, where: Parts) -> Connection:
+    async def _connect(self, where: Parts, allowed: tuple[Network, ...]) -> Connection:
         loop = asyncio.get_running_loop()
         secure = where.scheme == "https"
         last: Exception | None = None
-        for address in await resolve(where.host, where.port, self._allowed):
+        for address in await resolve(where.host, where.port, allowed):
             try:
                 async with asyncio.timeout(CONNECT_TIMEOUT_S):
                     _, connection = await loop.create_connection(

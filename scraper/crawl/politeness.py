@@ -14,6 +14,7 @@ from scraper.urls import host_of, parts
 PENALTY_FIRST_S = 0.5
 PENALTY_MAX_S = 60.0
 LEASE_RETRY_S = 0.5
+LOOK_AGAIN_S = 5.0
 LEASE_PATIENCE_S = 20.0
 
 
@@ -22,6 +23,9 @@ class Memory(Protocol):
 
     async def lease(self, host: str) -> HostTimes | None:
         """Take a host for this worker, or return None while another one has it."""
+
+    async def keep_times(self, times: HostTimes) -> None:
+        """Keep when a host may be asked next, and its delay."""
 
     async def robots_of(self, origin: str) -> tuple[Robots, datetime] | None:
         """Return a kept robots.txt and when it was asked for."""
@@ -34,34 +38,50 @@ class Memory(Protocol):
 
 
 class Gate:
-    """The way to one host: one after the other, each at its time, so many at once."""
+    """The way to one host: one after the other, each at its time, so many at once. Times are the event loop's."""
 
     def __init__(self, host: str, places: asyncio.Semaphore) -> None:
         self.host = host
         self.in_flight = 0
-        self.delay_s = 0.0
-        self.next = 0.0  # of the event loop's clock
+        self.kept_delay_s = 0.0  # what the database knows
         self.penalty_s = 0.0
+        self._waiting = 0
+        self._last = float("-inf")
+        self._delay_s = 0.0
+        self._not_before = float("-inf")
         self._places = places
         self._line = asyncio.Lock()
         self._left = asyncio.Event()
 
+    @property
+    def idle(self) -> bool:
+        """Whether nobody is at the host, or on the way to it."""
+        return not self.in_flight and not self._waiting
+
     async def enter(self, delay_s: float, per_host: int) -> None:
-        """Wait for the turn, then count as in flight until leave()."""
+        """Wait for the turn, then count as in flight until leave().
+
+        Between two requests there is the longer of the delays that the two want.
+        """
         loop = asyncio.get_running_loop()
-        async with self._line:
-            while True:
-                if self.in_flight >= per_host:
-                    self._left.clear()
-                    await self._left.wait()
-                elif (wait := self.next - loop.time()) > 0:
-                    await asyncio.sleep(wait)
-                else:
-                    break
-            await self._places.acquire()
-            self.delay_s = delay_s + self.penalty_s
-            self.next = loop.time() + self.delay_s
-            self.in_flight += 1
+        self._waiting += 1
+        try:
+            async with self._line:
+                while True:
+                    due = max(self._not_before, self._last + max(self._delay_s, delay_s + self.penalty_s))
+                    if self.in_flight >= per_host:
+                        self._left.clear()
+                        await self._left.wait()
+                    elif (wait := due - loop.time()) > 0:
+                        await asyncio.sleep(min(wait, LOOK_AGAIN_S))
+                    else:
+                        break
+                await self._places.acquire()
+                self._last = loop.time()
+                self._delay_s = delay_s + self.penalty_s
+                self.in_flight += 1
+        finally:
+            self._waiting -= 1
 
     def leave(self) -> None:
         """Give the place back."""
@@ -71,7 +91,7 @@ class Gate:
 
     def pause(self, seconds: float) -> None:
         """Leave the host alone for a while."""
-        self.next = max(self.next, asyncio.get_running_loop().time() + seconds)
+        self._not_before = max(self._not_before, asyncio.get_running_loop().time() + seconds)
 
     def went(self, *, well: bool) -> None:
         """Slow down after trouble, step by step, and speed up again after success."""
@@ -82,8 +102,10 @@ class Gate:
 
     def times(self, now: datetime) -> HostTimes:
         """Return what has to hold over a restart."""
-        wait = self.next - asyncio.get_running_loop().time()
-        return HostTimes(self.host, now + timedelta(seconds=wait) if wait > 0 else None, self.delay_s)
+        due = max(self._not_before, self._last + self._delay_s)
+        wait = due - asyncio.get_running_loop().time()
+        delay_s = max(self._delay_s, self.kept_delay_s)
+        return HostTimes(self.host, now + timedelta(seconds=wait) if wait > 0 else None, delay_s)
 
 
 FetchRobots = Callable[[str, Http, "Place"], Awaitable[Robots]]
@@ -107,15 +129,20 @@ class Politeness:
             if times is None:
                 return None
             gate = self._gates.setdefault(host, Gate(host, self._places))
-            gate.delay_s = times.delay_s
             if times.next_at is not None:
                 gate.pause((times.next_at - self._memory.now()).total_seconds())
         return gate
 
+    async def keep_delay(self, gate: Gate, delay_s: float) -> None:
+        """Have a longer delay known to the database before the first request that it follows."""
+        if delay_s > gate.kept_delay_s:
+            gate.kept_delay_s = delay_s
+            await self._memory.keep_times(gate.times(self._memory.now()))
+
     def forget(self, host: str) -> None:
         """Drop a gate that nobody uses."""
         gate = self._gates.get(host)
-        if gate is not None and not gate.in_flight:
+        if gate is not None and gate.idle:
             del self._gates[host]
 
     def gates(self) -> list[Gate]:
@@ -186,7 +213,9 @@ class Place:
         """Wait for a turn at the host of a URL. Raises VisitFailed."""
         self.leave()
         gate = await self._politeness.patiently(host_of(url))
-        await gate.enter(max(http.delay, crawl_delay_s), http.per_host)
+        delay_s = max(http.delay, crawl_delay_s)
+        await self._politeness.keep_delay(gate, delay_s)
+        await gate.enter(delay_s, http.per_host)
         self.gate = gate
 
     async def admit(self, url: str, http: Http) -> None:

@@ -70,6 +70,10 @@ class Store:
         """Take a host for this worker."""
         return await self.write(lambda connection: hosts.lease(self.db, connection, host, self.owner, now()))
 
+    async def keep_times(self, times: HostTimes) -> None:
+        """Keep when a host may be asked next, and its delay."""
+        await self.write(lambda connection: hosts.record(connection, [times]))
+
     async def robots_of(self, origin: str) -> tuple[Robots, datetime] | None:
         """Return a kept robots.txt and when it was asked for."""
         found = await self.read(lambda connection: hosts.robots_of(connection, origin))

@@ -1,27 +1,31 @@
 """One URL, top to bottom: admit, fetch, extract. Gives a Visit."""
 
+import logging
 import random
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from scraper.config.settings import Http, Source, http_of
 from scraper.crawl.fetcher import Fetcher, retry_after
-from scraper.crawl.outcome import OUTCOMES, Cure, verdict
+from scraper.crawl.outcome import OUTCOMES, RETRY_AFTER_MAX_S, Cure, verdict
 from scraper.crawl.politeness import Place, Politeness
 from scraper.crawl.robots import MAX_BYTES, Robots, decoded
 from scraper.errors import Failure, VisitFailed
 from scraper.extract import Page, items, sitemaps
-from scraper.records import Claim, Fetched, Reading, Visit
+from scraper.records import Claim, Fetched, Link, Reading, Visit
 from scraper.urls import Scope, host_of
 
-SMALL_BODY = 64 * 1024
+NOT_THERE = (Failure.DNS, Failure.CONNECT, Failure.TLS, Failure.BLOCKED_ADDRESS, Failure.INVALID_URL)
 PAGE_TYPES = re.compile(
     r"(text/html|application/xhtml\+xml|application/json|(application|text)/xml|application/\S+\+(json|xml))?$"
 )
 
-StoredBody = Callable[[str, str], Awaitable[bytes | None]]
+StoredBody = Callable[[str, str], Awaitable[tuple[bytes, dict[str, str]] | None]]
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,10 @@ class Work:
 
 
 async def fetch_robots(fetcher: Fetcher, origin: str, http: Http, place: Place) -> Robots:
-    """Return what an origin answers to /robots.txt; status 0 where it cannot be reached."""
+    """Return what an origin answers to /robots.txt; status 0 where it cannot be read.
+
+    Raises VisitFailed where the host itself cannot be reached or may not be asked.
+    """
     url = origin + "/robots.txt"
     limited = replace(http, max_body=max(http.max_body, MAX_BYTES * 4))
 
@@ -56,9 +63,14 @@ async def fetch_robots(fetcher: Fetcher, origin: str, http: Http, place: Place) 
         await place.enter(url, http)
         fetched = await fetcher.fetch(url, limited, admit=admit)
     except VisitFailed as error:
+        if error.failure in NOT_THERE:  # what is true of its robots.txt is true of the page
+            raise
         # RFC 9309 section 2.3.1.2: more than five redirects may count as unavailable.
         lost_way = error.failure in (Failure.TOO_MANY_REDIRECTS, Failure.BAD_REDIRECT)
         return Robots(404 if lost_way else 0, "")
+    pause = retry_after(fetched.headers, datetime.now(UTC)) if fetched.status >= 429 else None
+    if pause is not None and place.gate is not None:
+        place.gate.pause(min(pause, RETRY_AFTER_MAX_S))
     return Robots(fetched.status, decoded(fetched.body))
 
 
@@ -72,12 +84,15 @@ class Visitor:
         works: Mapping[str, Work],
         stored_body: StoredBody,
         now: Callable[[], datetime],
+        mark: Callable[[int], None],
     ) -> None:
+        """mark: told which URL's page is being read, and 0 when it is done."""
         self._fetcher = fetcher
         self._politeness = politeness
         self._works = works
         self._stored_body = stored_body
         self._now = now
+        self._mark = mark
         self._parsers: dict[str, items.Parser] = {}
 
     async def visit(self, claim: Claim) -> Visit:
@@ -90,17 +105,25 @@ class Visitor:
                 fetched = await self._fetch(claim, work, place)
                 self._calm(place, work.http, well=True)
                 place.leave()
+                self._mark(claim.url_id)
                 reading = self._read(claim, work, fetched)
+                self._mark(0)
             except VisitFailed as error:
                 return self._failed(claim, work, fetched, error, place)
+            except Exception as error:
+                log.exception("a page could not be read", extra={"url": claim.url})
+                failed = VisitFailed(Failure.EXTRACT, f"{type(error).__name__}: {error}")
+                return self._failed(claim, work, fetched, failed, place)
         return Visit(claim, self._now(), fetched, reading)
 
     async def _fetch(self, claim: Claim, work: Work, place: Place) -> Fetched:
+        first = True
+
         async def admit(target: str) -> None:
-            if claim.depth > 0 and host_of(target) not in work.scope.hosts:
-                raise VisitFailed(
-                    Failure.BAD_REDIRECT, f"redirects to {target}, which is on none of the source's hosts"
-                )
+            nonlocal first
+            first = first and target == claim.url
+            if claim.depth > 0 and not work.scope.admits(target):
+                raise VisitFailed(Failure.BAD_REDIRECT, f"redirects to {target}, which the source does not include")
             await place.admit(target, work.http)
 
         stored = None
@@ -114,10 +137,11 @@ class Visitor:
             work.http,
             admit=admit,
             headers=conditional,
-            may_take=lambda status, headers: self._screen(claim, status, headers, asked=bool(conditional)),
+            may_take=lambda status, headers: self._screen(claim, status, headers, asked=bool(conditional) and first),
         )
         if fetched.not_modified and stored is not None:
-            return replace(fetched, body=stored)
+            body, headers = stored  # RFC 9111 section 3.2: what the 304 says replaces, what it leaves out stays
+            return replace(fetched, body=body, headers={**headers, **fetched.headers})
         if not fetched.body:
             raise VisitFailed(Failure.NO_CONTENT, "the body is empty")
         return fetched
@@ -147,14 +171,22 @@ class Visitor:
     def _read(self, claim: Claim, work: Work, fetched: Fetched) -> Reading:
         page = Page.of(fetched)
         if claim.kind == "sitemap":
-            links = sitemaps.links(page)
-            return Reading(links=tuple(link for link in links if link.kind == "sitemap" or work.scope.admits(link.url)))
+            return Reading(links=tuple(link for link in sitemaps.links(page) if self._belongs(link, work)))
         path = work.source.parser
         if path is None:
             return items.read(page, work.source, work.scope, None)
         if path not in self._parsers:
             self._parsers[path] = items.load_parser(path)
         return items.read(page, work.source, work.scope, self._parsers[path])
+
+    @staticmethod
+    def _belongs(link: Link, work: Work) -> bool:
+        if link.kind == "page":
+            return work.scope.admits(link.url)
+        try:
+            return host_of(link.url) in work.scope.hosts
+        except ValueError:
+            return False
 
     def _failed(self, claim: Claim, work: Work, fetched: Fetched | None, error: VisitFailed, place: Place) -> Visit:
         self._calm(place, work.http, well=OUTCOMES[error.failure] is Cure.GIVE_UP)
@@ -182,8 +214,8 @@ class Visitor:
 def _conditional(claim: Claim) -> dict[str, str]:
     """RFC 9110 section 13.1."""
     headers = {}
-    if claim.etag:
+    if claim.etag and claim.etag.isascii():
         headers["If-None-Match"] = claim.etag
-    if claim.last_modified:
+    if claim.last_modified and claim.last_modified.isascii():
         headers["If-Modified-Since"] = claim.last_modified
     return headers

@@ -5,12 +5,14 @@ the whole unit runs again when the database says that it could not keep this one
 """
 
 import contextlib
+import json
 import os
 import random
 import sqlite3
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -69,7 +71,7 @@ class Db:
         try:
             self.url = make_url(settings.url)
             self.engine = create_engine(self.url, **_options(settings, self.url, role))
-        except (ArgumentError, NoSuchModuleError, ImportError) as error:
+        except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
             raise Unusable(f"[database] url: {error}; for PostgreSQL install bowerbird[postgres]") from None
         self.dialect: Dialect = self.engine.dialect
         self.shown = self.url.render_as_string(hide_password=True)
@@ -203,7 +205,7 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _options(settings: Database, url: URL, role: str) -> dict[str, Any]:
-    options: dict[str, Any] = {"hide_parameters": True}
+    options: dict[str, Any] = {"hide_parameters": True, "json_serializer": partial(json.dumps, ensure_ascii=False)}
     if url.get_backend_name() == "sqlite":
         return {
             **options,

@@ -6,10 +6,13 @@ from datetime import datetime
 from sqlalchemy import Connection, func, or_, select, update
 
 from scraper.database.connection import Db
-from scraper.database.models import pages, runs, urls
+from scraper.database.models import hosts, pages, runs, urls
 from scraper.records import Claim, Link
 from scraper.states import RunState, UrlState
 from scraper.urls import fingerprint, host_of
+
+# A URL on whose page the scraper died so often is not visited again.
+POISON = 2
 
 
 def add(
@@ -56,7 +59,7 @@ def add(
             "not_before": None,
             "claimed_by": None,
         },
-        where=urls.c.run_id < statement.excluded.run_id,
+        where=(urls.c.run_id < statement.excluded.run_id) & (urls.c.crashes < POISON),
     )
     result = connection.execute(statement, rows, execution_options={"preserve_rowcount": True})
     return max(result.rowcount, 0), {str(row["host"]) for row in rows}
@@ -177,6 +180,24 @@ def release(connection: Connection, owner: str, ids: Sequence[int] | None = None
     if ids is not None:
         statement = statement.where(urls.c.id.in_(ids))
     connection.execute(statement.values(state=UrlState.QUEUED, claimed_by=None))
+
+
+def release_lost(connection: Connection, at: datetime) -> None:
+    """Give back what was claimed by workers that hold no lease any more."""
+    living = select(hosts.c.lease_owner).where(hosts.c.lease_until > at, hosts.c.lease_owner.is_not(None))
+    connection.execute(
+        update(urls)
+        .where(urls.c.state == UrlState.CLAIMED, urls.c.claimed_by.not_in(living))
+        .values(state=UrlState.QUEUED, claimed_by=None)
+    )
+
+
+def strangers(connection: Connection, instance: str) -> list[str]:
+    """Return the owners of claims and leases that belong to another instance than this one."""
+    claimed = select(urls.c.claimed_by).where(urls.c.state == UrlState.CLAIMED).distinct()
+    leased = select(hosts.c.lease_owner).where(hosts.c.lease_owner.is_not(None)).distinct()
+    owners = {*connection.scalars(claimed), *connection.scalars(leased)} - {None}
+    return sorted(owner for owner in owners if not owner.endswith(f"@{instance}"))
 
 
 def count(connection: Connection, run_id: int, state: UrlState) -> int:

@@ -123,6 +123,7 @@ urls = Table(
     Column("run_id", Id, nullable=False),
     Column("state", Text, nullable=False),
     Column("attempts", Integer, nullable=False, default=0),
+    Column("crashes", Integer, nullable=False, default=0),
     Column("not_before", Instant),
     Column("claimed_by", Text),
     UniqueConstraint("source", "fingerprint"),

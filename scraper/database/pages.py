@@ -26,12 +26,12 @@ class Stored:
     changed: bool
 
 
-def body_of(connection: Connection, source: str, url: str) -> bytes | None:
-    """Return the stored body of a URL, or None if there is none."""
-    found = connection.scalar(
-        select(pages.c.body).where(pages.c.source == source, pages.c.fingerprint == fingerprint(url))
-    )
-    return zlib.decompress(found) if found is not None else None
+def body_of(connection: Connection, source: str, url: str) -> tuple[bytes, dict[str, str]] | None:
+    """Return the stored body and headers of a URL, or None if there is none."""
+    row = connection.execute(
+        select(pages.c.body, pages.c.headers).where(pages.c.source == source, pages.c.fingerprint == fingerprint(url))
+    ).first()
+    return (zlib.decompress(row.body), row.headers) if row is not None else None
 
 
 def content(connection: Connection, page_id: int) -> tuple[str, bytes]:

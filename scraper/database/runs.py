@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, exists, insert, literal, or_, select, update
+from sqlalchemy import Connection, Row, Select, exists, insert, literal, or_, select, update
 
 from scraper.database.connection import made_id
-from scraper.database.models import Instant, changes, failures, items, runs, sources, urls
+from scraper.database.models import Instant, changes, failures, items, pages, runs, sources, urls
 from scraper.errors import NotFound
 from scraper.records import RunTally
 from scraper.states import RunState, UrlState
@@ -66,12 +66,12 @@ def running(connection: Connection, only: Sequence[int] | None = None) -> list[R
     return list(connection.execute(statement).all())
 
 
-def finish(connection: Connection, run_id: int, at: datetime, dropped: int, transient: Sequence[str]) -> RunState:
+def finish(connection: Connection, run_id: int, at: datetime, dropped: int) -> RunState:
     """Close a run: say how it ended, and mark the items that are gone.
 
-    dropped: how many URLs a limit left unvisited. transient: the reasons of failure that may pass.
-    An item is gone when the run did not see it, unless the page that held it failed in this run: then nobody knows.
-    After a run that a limit or a passing failure cut short, only the pages that it read say what is gone.
+    dropped: how many URLs a limit left unvisited. An item is gone when the run read its page and did not see it, when its
+    page is gone, or when the run saw everything and not the item. A run that a limit cut short, or that could not
+    read a page which had been read before, did not see everything: that page may lead to the item.
     """
     run = connection.execute(select(runs).where(runs.c.id == run_id)).one()
     message = f"max_pages = {run.max_pages} was reached; {dropped} known URLs were not visited" if dropped else None
@@ -85,62 +85,50 @@ def finish(connection: Connection, run_id: int, at: datetime, dropped: int, tran
         ).first()
         message = f"{reasons.reason}: {reasons.message}" if reasons else None
     connection.execute(update(runs).where(runs.c.id == run_id).values(state=state, finished_at=at, message=message))
+    if run.pages:
+        complete = not dropped and connection.scalar(_lost_sight(run_id)) is None
+        _remove_unseen(connection, run_id, run.source, at, complete=complete)
     if dropped:
         connection.execute(
             update(urls)
             .where(urls.c.run_id == run_id, urls.c.state == UrlState.QUEUED)
             .values(state=UrlState.DONE, not_before=None)
         )
-    if run.pages:
-        cut = connection.scalar(
-            select(urls.c.id)
-            .join(failures, failures.c.url_id == urls.c.id)
-            .where(urls.c.run_id == run_id, urls.c.state == UrlState.FAILED, failures.c.reason.in_(transient))
-            .limit(1)
-        )
-        _remove_unseen(connection, run_id, run.source, at, limited=bool(dropped) or cut is not None)
     return state
 
 
-def _remove_unseen(connection: Connection, run_id: int, source: str, at: datetime, *, limited: bool) -> None:
-    page_url = and_(urls.c.source == items.c.source, urls.c.url == items.c.url, urls.c.run_id == run_id)
-    unknown = exists().where(page_url, urls.c.state == UrlState.FAILED, ~_gone_for_good())
-    visited = exists().where(page_url)
-    unseen = select(items.c.id, items.c.kind, items.c.page_id).where(
-        items.c.source == source, items.c.run_id < run_id, items.c.removed_at.is_(None), ~unknown
+def _lost_sight(run_id: int) -> Select[Any]:
+    """URLs that failed in a run, though they, or what they lead to by redirect, are stored and not gone; and sitemaps."""
+    known = exists().where(
+        pages.c.source == urls.c.source,
+        or_(pages.c.fingerprint == urls.c.fingerprint, pages.c.url == urls.c.url),
+        pages.c.gone_at.is_(None),
     )
-    if limited:
-        unseen = unseen.where(visited)
+    return (
+        select(urls.c.id)
+        .where(urls.c.run_id == run_id, urls.c.state == UrlState.FAILED, or_(known, urls.c.kind == "sitemap"))
+        .limit(1)
+    )
+
+
+def _remove_unseen(connection: Connection, run_id: int, source: str, at: datetime, *, complete: bool) -> None:
+    unseen = (
+        select(items.c.id, items.c.kind, items.c.page_id)
+        .join(pages, pages.c.id == items.c.page_id)
+        .where(items.c.source == source, items.c.run_id < run_id, items.c.removed_at.is_(None))
+    )
+    if not complete:
+        unseen = unseen.where(or_(pages.c.run_id == run_id, pages.c.gone_at.is_not(None)))
     gone = connection.execute(unseen).all()
     if not gone:
         return
+    told = {"at": at, "source": source, "of": "item", "change": "removed", "fields": {}}
     connection.execute(
-        insert(changes),
-        [
-            {
-                "at": at,
-                "source": source,
-                "of": "item",
-                "kind": row.kind,
-                "change": "removed",
-                "item_id": row.id,
-                "page_id": row.page_id,
-                "fields": {},
-            }
-            for row in gone
-        ],
+        insert(changes), [{**told, "kind": row.kind, "item_id": row.id, "page_id": row.page_id} for row in gone]
     )
     for start_at in range(0, len(gone), 500):
         ids = [row.id for row in gone[start_at : start_at + 500]]
         connection.execute(update(items).where(items.c.id.in_(ids)).values(removed_at=at))
-
-
-def _gone_for_good() -> Any:
-    return exists().where(
-        failures.c.url_id == urls.c.id,
-        failures.c.reason == "http_4xx",
-        or_(failures.c.message.startswith("404"), failures.c.message.startswith("410")),
-    )
 
 
 def stop_strangers(connection: Connection, known: Sequence[str], at: datetime) -> None:

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from sqlalchemy import Connection, select, update
 
 from scraper.database import failures, frontier, hosts, items, pages, sources
 from scraper.database.connection import Db
 from scraper.database.models import runs, urls
-from scraper.records import HostTimes, Visit
+from scraper.errors import Failure
+from scraper.records import Claim, HostTimes, Visit
 from scraper.states import UrlState
 from scraper.urls import fingerprint, host_of
 
@@ -53,6 +55,20 @@ def finish(
     if checked:
         sources.checked(connection, set(checked), max(visit.at for visit in checked.values()))
     return done
+
+
+def crashed_on(db: Db, connection: Connection, url_id: int, at: datetime) -> bool:
+    """Note that a worker died while it read a URL's page. Returns whether that makes it poison, and sets it aside."""
+    row = connection.execute(
+        update(urls).where(urls.c.id == url_id).values(crashes=urls.c.crashes + 1).returning(*urls.c)
+    ).first()
+    if row is None or row.crashes < frontier.POISON or row.state == UrlState.FAILED:
+        return False
+    claim = Claim(row.id, row.run_id, row.source, row.url, row.host, row.depth, row.kind, row.attempts)
+    connection.execute(update(urls).where(urls.c.id == url_id).values(state=UrlState.FAILED, claimed_by=None))
+    message = f"the scraper died {row.crashes} times while it read this page; it is not tried again"
+    _fail(db, connection, Visit(claim, at, failure=Failure.POISON, message=message))
+    return True
 
 
 def _settle(connection: Connection, visit: Visit, owner: str) -> bool:

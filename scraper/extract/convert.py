@@ -9,7 +9,10 @@ from typing import Any
 
 from scraper.urls import canonical
 
-_NUMBER = re.compile(r"[-+\N{MINUS SIGN}]?\s*\d[\d.,'\u2019\u00a0\u202f ]*")
+_NUMBER = re.compile(
+    r"(?:(?<![0-9A-Za-z])[-+\u2212]\s?)?[0-9](?:[0-9.,'\u2019]|[\u00a0\u202f ](?=[0-9]{3}(?![0-9])))*(?:[eE][-+]?[0-9]{1,3}(?![0-9A-Za-z]))?"
+)
+MAX_TEXT = 1000
 _TRUE = {"true", "yes", "y", "1", "on"}
 _FALSE = {"false", "no", "n", "0", "off", ""}
 _DATES = ("%d %B %Y", "%d %b %Y", "%B %d, %Y", "%b %d, %Y", "%d/%m/%Y", "%Y/%m/%d", "%d.%m.%Y", "%Y%m%d")
@@ -20,10 +23,11 @@ def number(text: str) -> Decimal:
 
     The last of two different marks is the decimal one; so is a single one, unless it is a comma before three digits.
     """
-    match = _NUMBER.search(text)
+    match = _NUMBER.search(" ".join(text[: MAX_TEXT * 10].split())[:MAX_TEXT])
     if match is None:
         raise ValueError(f"no number in {text[:80]!r}")
-    found = re.sub(r"[\s'\u2019\u00a0\u202f]", "", match[0]).replace("\N{MINUS SIGN}", "-").rstrip(".,")
+    found, _, exponent = match[0].lower().partition("e")
+    found = re.sub(r"[\s'\u2019\u00a0\u202f]", "", found).replace("\u2212", "-").rstrip(".,")
     dot, comma = found.rfind("."), found.rfind(",")
     if dot >= 0 and comma >= 0:
         thousands, decimal = (",", ".") if dot > comma else (".", ",")
@@ -35,7 +39,7 @@ def number(text: str) -> Decimal:
         found = found.replace(".", "")
     if len(found) > 400:
         raise ValueError("more than 400 digits")
-    return Decimal(found)
+    return Decimal(f"{found}e{exponent}" if exponent else found)
 
 
 def _integer(text: str, base: str) -> int:
@@ -102,8 +106,10 @@ def convert(value: Any, wanted: str | None, base: str) -> Any:
     """
     if wanted is None:
         return value
-    if isinstance(value, bool):
-        return value if wanted == "bool" else _CONVERTERS[wanted](str(int(value)), base)
+    if isinstance(value, bool) and wanted in ("bool", "str"):
+        return value if wanted == "bool" else str(value).lower()
+    if isinstance(value, float) and wanted == "decimal":
+        return format(Decimal(repr(value)), "f")
     if wanted == "int" and isinstance(value, int | float):
         return int(value)
     if wanted == "float" and isinstance(value, int | float):

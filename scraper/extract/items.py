@@ -2,13 +2,13 @@
 
 import importlib
 import json
+import math
 import re
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from datetime import date, datetime
-from decimal import Decimal
 from typing import Any
 
+from scraper import clean
 from scraper.config.settings import FieldRule, ItemRule, Source
 from scraper.errors import Failure, VisitFailed
 from scraper.extract import links
@@ -45,7 +45,8 @@ def load_parser(path: str) -> Parser:
     try:
         parser: Parser = getattr(importlib.import_module(module), name)
     except BaseException as error:  # noqa: BLE001  a user's module may do anything when it is imported, exit too
-        raise VisitFailed(Failure.EXTRACT, f"the parser {path} cannot be loaded: {error!r}") from None
+        said = traceback.format_exception_only(error)[-1].strip()
+        raise VisitFailed(Failure.EXTRACT, f"the parser {path} cannot be loaded: {said}") from None
     return parser
 
 
@@ -67,7 +68,7 @@ def _by_rule(page: Page, rule: ItemRule) -> Iterator[Item]:
         parts = [data[name] for name in rule.key]
         if any(part in (None, "") for part in parts):
             continue  # what cannot be told apart cannot be kept
-        yield Item(rule.kind, _key(parts) if parts else _place(page, position), data)
+        yield made(rule.kind, _key(parts) if parts else _place(page, position), data)
 
 
 def _key(parts: list[Any]) -> str:
@@ -79,63 +80,59 @@ def _place(page: Page, position: int) -> str:
 
 
 def _field(page: Page, rule: FieldRule, scope: Any) -> Any:
-    values = [value for value in (text_of(v) for v in matches(rule.expression, page, scope)) if value not in ("", None)]
-    if rule.re is not None:
-        values = [match[match.re.groups and 1] for v in values if (match := re.search(rule.re, str(v)))]
     done: list[Any] = []
-    for value in values:
+    for match in matches(rule.expression, page, scope):
+        value = text_of(match)
+        if rule.re is not None and value is not None:
+            part = re.search(rule.re, str(value))
+            value = part[part.re.groups and 1] if part else None
+        if value in ("", None) or (isinstance(value, float) and not math.isfinite(value)):
+            continue
         try:
             done.append(convert(value, rule.type, page.base_url))
         except (ValueError, ArithmeticError):
             continue
         if not rule.many:
-            break
-    if rule.many:
-        return done or (rule.default if rule.default is not None else [])
-    return done[0] if done else rule.default
+            return done[0]
+    return rule.default if not done and (rule.default is not None or not rule.many) else done
 
 
 def _parsed(page: Page, scope: Scope, parser: Parser) -> Reading:
     items: list[Item] = []
     urls: list[str] = []
     try:
-        for position, made in enumerate(parser(page) or ()):
-            if isinstance(made, str):
-                urls.append(made)
-            elif isinstance(made, Link):
-                urls.append(made.url)
+        for position, yielded in enumerate(parser(page) or ()):
+            if isinstance(yielded, str | Link):
+                urls.append(str(yielded.url if isinstance(yielded, Link) else yielded))
             else:
-                items.append(_item(page, made, position))
+                items.append(_item(page, yielded, position))
+        return Reading(page.title, tuple(items), links.in_scope(urls, page, scope))
     except VisitFailed:
         raise
     except BaseException as error:  # noqa: BLE001  whatever a user's function raises is this page's failure, exit too
         frames = traceback.extract_tb(error.__traceback__)
         where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "?"
-        raise VisitFailed(Failure.EXTRACT, f"the parser raised {error!r} at {where}") from None
-    return Reading(page.title, tuple(items), links.in_scope(urls, page, scope))
+        said = traceback.format_exception_only(error)[-1].strip()
+        raise VisitFailed(Failure.EXTRACT, f"the parser raised {said} at {where}") from None
 
 
-def _item(page: Page, made: Any, position: int) -> Item:
-    if isinstance(made, Item):
-        return Item(made.kind, made.key, _jsonable(made.data))
+def _item(page: Page, yielded: Any, position: int) -> Item:
+    if isinstance(yielded, Item):
+        if not isinstance(yielded.data, dict):
+            raise TypeError(f"the data of an Item is a dict, not {type(yielded.data).__name__}")
+        return made(str(yielded.kind), str(yielded.key), yielded.data)
     kind = "item"
-    if hasattr(made, "model_dump"):
-        kind = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(made).__name__).lower()
-        made = made.model_dump(mode="json")
-    if not isinstance(made, dict):
-        raise TypeError(f"a parser yields dicts, pydantic models, Items, URLs or Links, not {type(made).__name__}")
-    return Item(kind, _place(page, position), _jsonable(made))
+    if hasattr(yielded, "model_dump"):
+        kind = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(yielded).__name__).lower()
+        yielded = yielded.model_dump(mode="json")
+    if not isinstance(yielded, dict):
+        raise TypeError(f"a parser yields dicts, pydantic models, Items, URLs or Links, not {type(yielded).__name__}")
+    return made(kind, _place(page, position), yielded)
 
 
-def _jsonable(data: Any) -> dict[str, Any]:
-    def fallback(value: Any) -> Any:
-        if isinstance(value, datetime | date):
-            return value.isoformat()
-        if isinstance(value, Decimal):
-            return format(value, "f")
-        if isinstance(value, set | frozenset | tuple):
-            return sorted(value, key=str)
-        return str(value)
-
-    made: dict[str, Any] = json.loads(json.dumps(data, default=fallback))
-    return made
+def made(kind: str, key: str, data: dict[str, Any]) -> Item:
+    """Return an item fit for JSON and any database. Raises VisitFailed: parse_limit."""
+    try:
+        return Item(clean.text(kind)[:100], clean.text(key)[:2000], clean.value(data))
+    except clean.TooDeep as error:
+        raise VisitFailed(Failure.PARSE_LIMIT, f"the data of an item is {error}") from None

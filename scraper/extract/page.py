@@ -10,6 +10,7 @@ import webencodings
 from lxml import etree, html
 from parsel import Selector, SelectorList
 
+from scraper import clean
 from scraper.errors import Failure, VisitFailed
 from scraper.records import Fetched
 from scraper.urls import canonical
@@ -71,6 +72,8 @@ class Page:
         source = self.text.strip().encode("utf-8") or b"<html/>"
         parser = html.HTMLParser(recover=True, encoding="utf-8", huge_tree=True)
         root = etree.fromstring(source, parser=parser)
+        if any("Excessive depth" in entry.message for entry in parser.error_log):
+            raise VisitFailed(Failure.PARSE_LIMIT, "the page is nested too deeply")
         return root if root is not None else etree.fromstring(b"<html/>", parser=parser)
 
     @cached_property
@@ -87,7 +90,7 @@ class Page:
         if self.is_json:
             return None
         found = self.root.xpath("string(//title)")
-        return " ".join(str(found).split())[:1000] or None
+        return clean.text(" ".join(str(found)[:10_000].split())[:1000]) or None
 
     @cached_property
     def selector(self) -> Selector:

@@ -14,6 +14,8 @@ from scraper.extract.page import Page
 
 _translator = HTMLTranslator()
 _string = etree.XPath("string()")
+_NOTHING = etree.fromstring("<html/>")
+NAMESPACES = {"re": "http://exslt.org/regular-expressions", "set": "http://exslt.org/sets"}
 
 
 class BadExpression(ValueError):
@@ -33,8 +35,10 @@ def compiled_css(css: str) -> etree.XPath:
 def compiled_xpath(xpath: str) -> etree.XPath:
     """Return an XPath 1.0 expression ready to use, with the EXSLT functions of parsel. Raises BadExpression."""
     try:
-        return etree.XPath(xpath, namespaces={"re": "http://exslt.org/regular-expressions"})
-    except etree.XPathError as error:
+        compiled = etree.XPath(xpath, namespaces=NAMESPACES)
+        compiled(_NOTHING)  # unknown functions, prefixes and variables are found only here
+        return compiled
+    except (etree.XPathError, ValueError) as error:
         raise BadExpression(f"{xpath!r} is no XPath expression: {error}") from None
 
 
@@ -43,7 +47,7 @@ def compiled_json(path: str) -> Callable[[Any], Any]:
     """Return a JMESPath expression ready to use. Raises BadExpression."""
     try:
         search: Callable[[Any], Any] = jmespath.compile(path).search
-    except (jmespath.exceptions.JMESPathError, ValueError) as error:
+    except (jmespath.exceptions.JMESPathError, ValueError, RecursionError) as error:
         raise BadExpression(f"{path!r} is no JMESPath expression: {' '.join(str(error).split())}") from None
     return search
 
@@ -60,11 +64,21 @@ def compile_expression(expression: Expression) -> None:
 
 
 def matches(expression: Expression, page: Page, scope: Any) -> list[Any]:
-    """Return what an expression finds: elements, texts or JSON values.
+    """Return what an expression finds: elements, texts or JSON values; nothing where it does not fit the document.
 
     scope: the element or the JSON value that the search starts from; None: the whole page.
+    Raises VisitFailed (decode) if a page that says that it is JSON is none.
     """
+    try:
+        return _matches(expression, page, scope)
+    except (jmespath.exceptions.JMESPathError, etree.XPathError):  # right as such, and wrong for these values
+        return []
+
+
+def _matches(expression: Expression, page: Page, scope: Any) -> list[Any]:
     if expression.json is not None:
+        if scope is None and not page.is_json and not page.text.lstrip().startswith(("{", "[")):
+            return []
         return _listed(compiled_json(expression.json)(page.json() if scope is None else scope))
     if expression.jsonld is not None:
         search = compiled_json(expression.jsonld)

@@ -1,12 +1,12 @@
 """Sitemaps (sitemaps.org: XML, index, text, gzip) and feeds (RSS, Atom): the URLs that they name."""
 
-import zlib
 from typing import Any
 
 from lxml import etree
 
 from scraper.errors import Failure, VisitFailed
 from scraper.extract.page import Page, decode
+from scraper.inflate import Damaged, TooLarge, inflate
 from scraper.records import Link
 from scraper.urls import canonical, is_web
 
@@ -32,9 +32,7 @@ def links(page: Page) -> tuple[Link, ...]:
             raise VisitFailed(Failure.DECODE, f"is no sitemap: {error}") from None
     events: Any = parser.read_events()
     for _, element in events:
-        name = etree.QName(element).localname if isinstance(element.tag, str) else ""
-        parent = element.getparent()
-        outer = etree.QName(parent).localname if parent is not None and isinstance(parent.tag, str) else ""
+        name, outer = _name(element), _name(element.getparent())
         if name == "loc" and outer in ("url", "sitemap"):
             (sitemaps if outer == "sitemap" else pages).append(element.text or "")
         elif name == "link" and outer in ("item", "entry"):
@@ -56,10 +54,13 @@ def _unzipped(body: bytes) -> bytes:
     if not body.startswith(b"\x1f\x8b"):
         return body
     try:
-        inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
-        text = inflater.decompress(body, MAX_BYTES)
-    except zlib.error as error:
-        raise VisitFailed(Failure.DECODE, f"the gzip file is damaged: {error}") from None
-    if inflater.unconsumed_tail:
-        raise VisitFailed(Failure.DECODED_TOO_LARGE, f"the sitemap is longer than {MAX_BYTES} bytes")
-    return text
+        return inflate(body, MAX_BYTES)
+    except TooLarge as error:
+        raise VisitFailed(Failure.DECODED_TOO_LARGE, f"the sitemap: {error}") from None
+    except Damaged as error:
+        raise VisitFailed(Failure.DECODE, f"the sitemap: {error}") from None
+
+
+def _name(element: Any) -> str:
+    """The tag without its namespace; a prefix that nobody declared stays."""
+    return str(element.tag).rpartition("}")[2] if element is not None and isinstance(element.tag, str) else ""

@@ -54,6 +54,7 @@ class Slot:
     ticket: str | None = None
     paused: bool = False
     died_at: str | None = None
+    died_of: str | None = None
     surplus: bool = False
 
     def move(self, state: State, **facts: Any) -> None:
@@ -299,7 +300,13 @@ class Supervisor:
         return Cause.HANG if slot.last_beat is not None else Cause.BOOT_FAILURE
 
     def _start(self, slot: Slot) -> None:
-        boot = {**self._boot(slot.name), "name": slot.name, "died_at": slot.died_at, "paused": self._paused}
+        boot = {
+            **self._boot(slot.name),
+            "name": slot.name,
+            "died_at": slot.died_at,
+            "died_of": slot.died_of,
+            "paused": self._paused,
+        }
         slot.paused = self._paused
         slot.ticket = boot["board"] = self.scoreboard.ticket
         try:
@@ -377,7 +384,7 @@ class Supervisor:
             rules=self._rules,
             jitter=random.random(),
         )
-        slot.died_at = stamp()
+        slot.died_at, slot.died_of = stamp(), str(cause)
         last = LastExit(child.pid, code, signal_name(code), str(cause), slot.died_at, slot.reason)
         log.log(
             logging.INFO if cause in (Cause.REQUESTED, Cause.CLEAN, Cause.RECYCLED) else logging.WARNING,

@@ -17,7 +17,7 @@ from scraper import kernel, logs
 from scraper.channel import Channel, Message
 from scraper.config.settings import Settings
 from scraper.config.shape import build
-from scraper.crawl.engine import Engine
+from scraper.crawl.engine import Before, Engine
 from scraper.crawl.store import Store
 from scraper.database import Db
 from scraper.errors import BowerbirdError, Exit
@@ -25,8 +25,11 @@ from scraper.kernel import FileLock
 from scraper.scoreboard import Writer
 from scraper.worker import lifeline, limits
 from scraper.worker.heartbeat import Heartbeat
+from scraper.worker.marker import Marker
 
 LOCK_EACH_S = 0.05
+# Deaths that the page being read may be to blame for; the words are the supervisor's.
+BLAMED = ("hang", "crash", "native crash", "memory")
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +109,9 @@ class Scraper:
         db = Db(self._settings.database, role=str(self._boot["name"]))
         store = Store(db, owner=f"{self._boot['name']}@{self._boot['instance']}")
         share = limits.CpuShare(self._settings.limits.cpu_percent)
-        engine = Engine(store, self._settings.http, self._boot.get("once"), share.pause)
+        marker = Marker(Path(str(self._boot["state_dir"])) / f"{self._boot['name']}.at")
+        suspect = marker.read() if self._boot.get("died_of") in BLAMED else 0
+        engine = Engine(store, self._settings.http, self._boot.get("once"), share.pause, marker.write)
         self._engine = engine
         if hasattr(signal, "SIGTERM") and kernel.POSIX:
             loop.add_signal_handler(signal.SIGTERM, engine.stop)
@@ -117,7 +122,7 @@ class Scraper:
             self._obey(self._boot)
         heart = asyncio.create_task(self._heart.run(engine), name="heartbeat")
         try:
-            await engine.run(self._settings.source, self._died_at())
+            await engine.run(self._settings.source, Before(self._died_at(), suspect))
             self._heart.beat(engine)
         finally:
             heart.cancel()

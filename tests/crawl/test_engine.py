@@ -1,6 +1,7 @@
 """The engine against a real site and a real database."""
 
 import asyncio
+import json
 from collections.abc import Callable, Coroutine, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -9,12 +10,12 @@ from typing import Any
 import pytest
 
 from scraper.config.settings import Database, FieldRule, Http, ItemRule, Source
-from scraper.crawl.engine import Engine
+from scraper.crawl.engine import Before, Engine
 from scraper.crawl.store import Store
 from scraper.database import Db, listing, runs, sources
 from scraper.database.connection import now
 from scraper.states import State
-from tests.site import Request, Site, html
+from tests.site import Request, Site, html, running
 from tests.support import until
 
 Crawl = Callable[..., Coroutine[Any, Any, dict[str, Any]]]
@@ -34,7 +35,7 @@ class Crawler:
         run = self.db.write(lambda c: runs.request(c, source.name, now()))
         store = Store(self.db, "test")
         async with asyncio.timeout(60):
-            await Engine(store, http, [run]).run([source], now())
+            await Engine(store, http, [run]).run([source], Before(now()))
         store.close()
         return self.db.read(lambda c: runs.one(c, run, now()))
 
@@ -277,7 +278,7 @@ async def test_a_parser_function_reads_pages(crawler: Crawler, site: Site, tmp_p
     assert [item["data"] for item in crawler.rows("items")] == [{"h": "Hi", "c": "Hi", "x": ["Hi"]}]
     failure = crawler.rows("failures")[0]
     assert failure["reason"] == "extract"
-    assert "KeyError('no')" in failure["message"]
+    assert "KeyError: 'no' at" in failure["message"]
 
 
 async def test_a_stopped_engine_gives_back_and_goes_on(crawler: Crawler, site: Site) -> None:
@@ -289,7 +290,7 @@ async def test_a_stopped_engine_gives_back_and_goes_on(crawler: Crawler, site: S
     run = crawler.db.write(lambda c: runs.request(c, "s", now()))
     store = Store(crawler.db, "test")
     engine = Engine(store, Http(delay=0.02, allow_networks=HTTP.allow_networks), [run])
-    task = asyncio.create_task(engine.run([watched], now()))
+    task = asyncio.create_task(engine.run([watched], Before(now())))
     async with asyncio.timeout(30):
         await asyncio.to_thread(until, lambda: engine.progress().pages >= 5)
         engine.stop()
@@ -301,3 +302,203 @@ async def test_a_stopped_engine_gives_back_and_goes_on(crawler: Crawler, site: S
     done = await crawler.run(watched)
     assert (done["id"], done["pages"]) == (run, 31)
     assert len(site.paths()) == 31
+
+
+async def test_a_304_after_a_redirect_is_not_taken_for_the_first_page(crawler: Crawler, site: Site) -> None:
+    site.page("/", "first", ETag='"a"')
+    await crawler.run(source(site))
+    site.raw("/", b"HTTP/1.1 302 F\r\nLocation: /b\r\nContent-Length: 0\r\n\r\n", close=False)
+    site.page("/b", "second", ETag='"a"')
+    run = await crawler.run(source(site))
+    assert run["state"] == "done"
+    assert "if-none-match" not in site.log[-1].headers
+    assert [page["final_url"] for page in crawler.rows("pages")] == [site.url + "/", site.url + "/b"]
+
+
+async def test_a_304_keeps_the_charset_of_what_is_stored(crawler: Crawler, site: Site) -> None:
+    watched = source(site, item=(ItemRule(fields={"t": FieldRule(css="b")}),))
+    body = "<b>\u041f\u0440\u0438\u0432\u0435\u0442</b>".encode("cp1251")
+    head = (
+        b'HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=windows-1251\r\nETag: "a"\r\nContent-Length: %d\r\n\r\n'
+    )
+    site.raw("/", head % len(body) + body, close=False)
+    await crawler.run(watched)
+    site.raw("/", b"HTTP/1.1 304 Not Modified\r\n\r\n", close=False)
+    await crawler.run(watched)
+    assert [c["change"] for c in crawler.rows("changes", of="item")] == ["created"]
+
+
+async def test_a_limit_takes_no_unvisited_item_for_gone(crawler: Crawler, site: Site) -> None:
+    site.page("/", links(*(f"/{n}" for n in range(9))))
+    for n in range(9):
+        site.page(f"/{n}", f"<b>{n}</b><i>1</i>")
+    await crawler.run(source(site, item=(BOOK,)))
+    await crawler.run(source(site, item=(BOOK,), max_pages=3))
+    assert [item["removed_at"] for item in crawler.rows("items")] == [None] * 9
+
+
+async def test_a_refused_listing_takes_no_item_for_gone(crawler: Crawler, site: Site) -> None:
+    watched = source(site, item=(BOOK,))
+    site.page("/", links("/list", "/moved"))
+    site.page("/list", links("/1"))
+    site.raw("/moved", b"HTTP/1.1 301 M\r\nLocation: /2\r\nContent-Length: 0\r\n\r\n", close=False)
+    site.page("/1", "<b>one</b><i>1</i>")
+    site.page("/2", "<b>two</b><i>2</i>")
+    await crawler.run(watched)
+    site.raw("/list", html("x", status="403 No"), close=False)
+    await crawler.run(watched)
+    assert [item["removed_at"] for item in crawler.rows("items")] == [None, None]
+    site.page("/list", links("/1"))
+    site.raw("/moved", html("x", status="403 No"), close=False)
+    await crawler.run(watched)
+    assert [item["removed_at"] for item in crawler.rows("items")] == [None, None]
+
+
+async def test_hostile_values_are_stored_clean(crawler: Crawler, site: Site) -> None:
+    rule = ItemRule(fields={n: FieldRule(json=n) for n in ("a", "b", "c")}, key=("a",))
+    deep = "[" * 300 + "]" * 300
+    site.page("/", '{"a": "\\ud800x\\u0000", "b": NaN, "c": {"\\udfff": 1e999}}', kind="application/json")
+    site.page("/deep", f'{{"a": {deep}, "b": 1}}', kind="application/json")
+    run = await crawler.run(source(site, "/", "/deep", item=(rule,)))
+    assert (run["pages"], run["failures"]) == (1, 1)
+    item = crawler.rows("items")[0]
+    json.dumps(item, default=str, allow_nan=False).encode()
+    assert item["data"]["b"] is None
+    assert crawler.rows("failures")[0]["reason"] == "parse_limit"
+
+
+async def test_expressions_that_do_not_fit_the_values_find_nothing(crawler: Crawler, site: Site) -> None:
+    fields = {
+        "a": FieldRule(json="length(price)"),
+        "b": FieldRule(jsonld="join(',', tags)"),
+        "c": FieldRule(css="b::text", re="abc(d)?", default="none"),
+        "d": FieldRule(css="b"),
+    }
+    site.page("/", '<b>abc</b><script type="application/ld+json">{"tags": 5}</script>' + links("/1"))
+    site.page("/1", "x")
+    run = await crawler.run(source(site, item=(ItemRule(fields=fields),)))
+    assert (run["pages"], run["failures"]) == (2, 0)
+    assert crawler.rows("items")[0]["data"] == {"a": None, "b": None, "c": "none", "d": "abc"}
+
+
+async def test_a_source_may_allow_networks_of_its_own(crawler: Crawler, site: Site) -> None:
+    site.page("/", "x")
+    closed = Http(delay=0, retries=0)
+    run = await crawler.run(source(site), closed)
+    assert (run["state"], crawler.rows("failures")[0]["reason"]) == ("failed", "blocked_address")
+    assert "allow_networks" in crawler.rows("failures")[0]["message"]
+    run = await crawler.run(source(site, http={"allow_networks": ("127.0.0.0/8",)}), closed)
+    assert run["state"] == "done"
+
+
+async def test_a_name_that_does_not_exist_says_so(crawler: Crawler) -> None:
+    run = await crawler.run(Source(name="s", start=("http://no-such-host.invalid/",)), Http(delay=0, retries=0))
+    assert (run["state"], crawler.rows("failures")[0]["reason"]) == ("failed", "dns")
+
+
+async def test_redirects_do_not_lead_around_exclude_nor_sitemaps_to_other_hosts(crawler: Crawler, site: Site) -> None:
+    site.page("/", links("/out"))
+    site.raw("/out", b"HTTP/1.1 302 F\r\nLocation: /private\r\nContent-Length: 0\r\n\r\n", close=False)
+    site.page("/private", "x")
+    with running("127.0.0.2") as other:
+        site.page("/map.xml", f"<sitemapindex><sitemap><loc>{other.url}/x.xml</loc></sitemap></sitemapindex>")
+        await crawler.run(source(site, exclude=("private",), sitemaps=(site.url + "/map.xml",)))
+        assert other.log == []
+    assert "/private" not in site.paths()
+    assert crawler.rows("failures")[0]["reason"] == "bad_redirect"
+
+
+async def test_a_feed_with_an_undeclared_prefix_is_read(crawler: Crawler, site: Site) -> None:
+    site.page(
+        "/feed", f"<rss><channel><item><media:thumbnail url='x'/><link>{site.url}/a</link></item></channel></rss>"
+    )
+    site.page("/a", "x")
+    run = await crawler.run(Source(name="s", sitemaps=(site.url + "/feed",)))
+    assert run["pages"] == 1
+
+
+async def test_a_closed_kept_connection_is_replaced_in_turn(crawler: Crawler, site: Site) -> None:
+    """A server that answers once a connection, and hangs up on the second request without a word."""
+    served: set[int] = set()
+
+    def answer(end: Any, request: Request) -> bool:
+        if id(end) in served:
+            return False
+        served.add(id(end))
+        end.sendall(html(links("/1", "/2", "/3")))
+        return True
+
+    site.routes["*"] = answer
+    await crawler.run(
+        source(site), Http(delay=0.2, per_host=1, auto_throttle=False, allow_networks=HTTP.allow_networks)
+    )
+    assert len(crawler.rows("pages")) == 4
+    assert min(b.at - a.at for a, b in pairwise(site.log)) > 0.18
+
+
+async def test_sources_with_different_delays_share_a_host(crawler: Crawler, site: Site) -> None:
+    for path in ("/a", "/b"):
+        site.page(path, "x")
+    slow = source(site, "/a", http={"delay": 0.5}, follow=False)
+    quick = Source(name="q", start=(site.url + "/b",))
+    crawler.db.write(lambda c: sources.sync(c, [slow, quick], lambda s, last: None))
+    ids = crawler.db.write(lambda c: [runs.request(c, name, now()) for name in ("q", "s")])
+    store = Store(crawler.db, "test")
+    await Engine(store, HTTP, ids).run([slow, quick], Before(now()))
+    store.close()
+    times = {request.path: request.at for request in site.log}
+    assert abs(times["/a"] - times["/b"]) > 0.48
+
+
+async def test_the_delay_is_known_before_the_first_request(crawler: Crawler, site: Site) -> None:
+    kept: list[Any] = []
+
+    def answer(request: Request) -> bytes:
+        kept.append(crawler.db.read(lambda c: c.exec_driver_sql("SELECT delay_s FROM hosts").scalar()))
+        return html("x")
+
+    site.raw("/", answer)
+    await crawler.run(source(site), Http(delay=0.3, allow_networks=HTTP.allow_networks))
+    assert kept == [0.3]
+
+
+async def test_a_url_on_which_the_scraper_died_twice_is_poison(crawler: Crawler, site: Site) -> None:
+    site.page("/", links("/bad", "/good"))
+    site.page("/good", "x")
+    site.page("/bad", "x")
+    watched = source(site)
+    await crawler.run(watched)
+    bad = crawler.db.read(lambda c: c.exec_driver_sql("SELECT id FROM urls WHERE url LIKE '%/bad'").scalar())
+    for _ in range(2):
+        crawler.db.write(lambda c: sources.sync(c, [watched], lambda s, last: None))
+        run = crawler.db.write(lambda c: runs.request(c, "s", now()))
+        store = Store(crawler.db, "test")
+        await Engine(store, HTTP, [run]).run([watched], Before(now(), suspect=int(bad or 0)))
+        store.close()
+    assert [(f["url"], f["reason"]) for f in crawler.rows("failures")] == [(site.url + "/bad", "poison")]
+    asked = site.paths().count("/bad")
+    await crawler.run(watched)
+    assert site.paths().count("/bad") == asked
+
+
+async def test_claims_of_a_worker_that_is_gone_are_taken_over(crawler: Crawler, site: Site) -> None:
+    site.page("/", links("/1"))
+    site.page("/1", "x")
+    watched = source(site)
+    crawler.db.write(lambda c: sources.sync(c, [watched], lambda s, last: None))
+    run = crawler.db.write(lambda c: runs.request(c, "s", now()))
+    store = Store(crawler.db, "scraper-0@elsewhere")
+    engine = Engine(store, HTTP, [run])
+    task = asyncio.create_task(engine.run([watched], Before(now())))
+    await asyncio.to_thread(until, lambda: engine.progress().pages >= 1)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    store.close()
+    crawler.db.write(lambda c: c.exec_driver_sql("UPDATE runs SET state = 'running', finished_at = NULL"))
+    crawler.db.write(
+        lambda c: c.exec_driver_sql(
+            "UPDATE urls SET state = 'claimed', claimed_by = 'scraper-0@elsewhere' WHERE depth = 1"
+        )
+    )
+    done = await crawler.run(watched)
+    assert (done["id"], done["state"], done["pages"] >= 2) == (run, "done", True)

@@ -22,7 +22,7 @@ HTTP = Http(allow_networks=("127.0.0.0/8",), timeout=2.0, max_body=100_000)
 
 
 async def fetch(url: str, http: Http = HTTP) -> Fetched:
-    fetcher = Fetcher(http)
+    fetcher = Fetcher()
 
     async def admit(target: str) -> None:
         """Every hop is allowed."""
@@ -163,7 +163,7 @@ async def test_redirects_are_followed_and_connections_kept(site: Site) -> None:
 
 async def test_a_connection_that_the_server_closed_meanwhile_is_replaced(site: Site) -> None:
     site.raw("/x", html("x"))
-    fetcher = Fetcher(HTTP)
+    fetcher = Fetcher()
 
     async def admit(target: str) -> None:
         """Allowed."""

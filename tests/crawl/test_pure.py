@@ -154,7 +154,7 @@ def test_addresses(address: str, allowed: bool) -> None:
 
 
 def test_allowed_networks() -> None:
-    lan = networks(["192.168.1.0/24"])
+    lan = networks(("192.168.1.0/24",))
     assert may_ask(ipaddress.ip_address("192.168.1.7"), lan)
     assert may_ask(ipaddress.ip_address("::ffff:192.168.1.7"), lan)
     assert not may_ask(ipaddress.ip_address("192.168.2.7"), lan)

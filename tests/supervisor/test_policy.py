@@ -73,7 +73,8 @@ def after(cause: Cause, **facts: Any) -> tuple[State, float | None, int]:
 def test_what_follows_a_death() -> None:
     assert after(Cause.KILLED) == (State.RESTARTING, 1000.0, 0)
     assert after(Cause.KILLED, deaths=(999.0,) * 50) == (State.RESTARTING, 1000.0, 50)
-    assert after(Cause.RECYCLED) == (State.RESTARTING, 1000.0, 0)
+    assert after(Cause.RECYCLED, started=900.0) == (State.RESTARTING, 1000.0, 0)
+    assert after(Cause.RECYCLED) == (State.RESTARTING, 1000.5, 1)
     assert after(Cause.CRASH) == (State.RESTARTING, 1000.5, 1)
     assert after(Cause.CRASH, deaths=(998.0, 999.0)) == (State.RESTARTING, 1002.0, 3)
     assert after(Cause.CRASH, deaths=(1.0, 2.0, 3.0)) == (State.RESTARTING, 1000.5, 1)

@@ -1,0 +1,40 @@
+"""Decompression that ends: never more bytes than the limit, however small the input. Pure."""
+
+import zlib
+
+MAX_MEMBERS = 100
+
+
+class TooLarge(ValueError):
+    """There is more than the limit."""
+
+
+class Damaged(ValueError):
+    """The data is damaged or cut short; the text says which."""
+
+
+def inflate(body: bytes, limit: int) -> bytes:
+    """Return what a gzip, zlib or raw deflate body holds. Raises TooLarge, Damaged.
+
+    Several gzip members count as one body, what follows the last one does not (RFC 1952 section 2.2).
+    """
+    zlib_header = len(body) > 1 and body[0] & 0x0F == 8 and (body[0] * 256 + body[1]) % 31 == 0
+    raw = not (body[:2] == b"\x1f\x8b" or zlib_header)
+    parts: list[bytes] = []
+    size = 0
+    for _ in range(MAX_MEMBERS):
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS if raw else zlib.MAX_WBITS | 32)
+        try:
+            part = inflater.decompress(body, limit - size + 1)
+        except zlib.error as error:
+            raise Damaged(f"the compressed data is damaged: {error}") from None
+        size += len(part)
+        if size > limit:
+            raise TooLarge(f"more than {limit} bytes after decompression")
+        if not inflater.eof:
+            raise Damaged("the compressed data is cut short")
+        parts.append(part)
+        body = inflater.unused_data
+        if not body.startswith(b"\x1f\x8b"):
+            return b"".join(parts)
+    raise Damaged(f"more than {MAX_MEMBERS} gzip members")

@@ -23,7 +23,7 @@ def number(text: str) -> Decimal:
 
     The last of two different marks is the decimal one; so is a single one, unless it is a comma before three digits.
     """
-    match = _NUMBER.search(" ".join(text[: MAX_TEXT * 10].split())[:MAX_TEXT])
+    match = _NUMBER.search(" ".join(text.split())[:MAX_TEXT])
     if match is None:
         raise ValueError(f"no number in {text[:80]!r}")
     found, _, exponent = match[0].lower().partition("e")

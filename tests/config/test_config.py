@@ -160,6 +160,15 @@ def test_what_goes_to_the_child_is_plain_and_comes_back_the_same(here: Path) -> 
         ("[[source]]\nname = 'a'\nstart = ['http://x/']\nhttp = { dely = 1 }", 'did you mean "delay"?'),
         ("[[source]]\nname = 'a'\nstart = ['http://x/']\n[[source.item]]\nfields = {}", ":5: source[1].item[1].fields is empty"),
         ("a = 1\n[http\n", ":2: is not valid TOML"),
+        ("a = " + "[" * 5000, "is not valid TOML"),
+        ("a = 1" + "0" * 5000, "is not valid TOML"),
+        ("[http]\nconcurrency = 2000000", ":2: http.concurrency 2000000 is too big"),
+        ("[http]\nuser_agent = '/x'", ":2: http.user_agent wants a name"),
+        ('[service]\nstate_dir = "a\\u0000b"', ":2: service.state_dir has a NUL character"),
+        ("[[source]]\nname = 'a'\nstart = ['http://[']", ":3: source[1].start[1] 'http://[' is no address"),
+        ("[[source]]\nname = 'a'\nstart = ['http://a:99999/']", "is no address"),
+        ("[[source]]\nname = 'a'\nstart = ['http://u:p@a/']", "is no address"),
+        ("[[source]]\nname='a'\nstart=['http://a/']\n[[source.item]]\nfields = { a = { css = 'a', default = nan } }", "wants a text"),
     ],
 )  # fmt: skip
 def test_faults(here: Path, text: str, expected: str) -> None:

@@ -56,6 +56,8 @@ MISBEHAVIOUR = [
     ("no gzip", OK + b"Content-Encoding: gzip\r\n\r\nhello", "decode"),
     ("unknown coding", OK + b"Content-Encoding: br\r\n\r\nhello", "decode"),
     ("many codings", OK + b"Content-Encoding: gzip, gzip, gzip\r\n\r\nhello", "decode"),
+    ("cut chunked, other case", OK + b"Transfer-Encoding: Chunked\r\n\r\n5\r\nhello\r\n", "incomplete_body"),
+    ("many gzip members", OK + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(b"") * 500, "decode"),
     ("upgrade", b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", "protocol"),
     ("endless interim", b"HTTP/1.1 103 Early Hints\r\n\r\n" * 50, "protocol"),
     ("nowhere", b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n", "bad_redirect"),
@@ -198,6 +200,8 @@ def test_decoding_gives_back_what_was_encoded(body: bytes) -> None:
         ("Wed, 21 Oct 2026 07:27:00 GMT", 0.0),
         ("", None),
         ("soon", None),
+        ("\u00b2", None),
+        ("Wed, 21 Oct 99999999999999999999 07:29:00 GMT", None),
         ("-5", None),
     ],
 )

@@ -124,6 +124,7 @@ def _list(found: Any) -> list[Any]:
         ("£51.77", "51.77"), ("1,234.50 USD", "1234.50"), ("1.234,50 €", "1234.50"), ("12,5", "12.5"), ("1,234", "1234"),
         ("1 234 567", "1234567"), ("1'234.5", "1234.5"), ("-3.5 °C", "-3.5"), ("\u22125", "-5"), ("1.234.567", "1234567"),
         ("Only 19 left", "19"), ("0.125", "0.125"), ("5.", "5"),
+        ("SKU-123", "123"), ("4 5 stars", "4"), ("1.5e3", "1500"), ("a" + " " * 40_000 + "7", "7"),
     ],
 )  # fmt: skip
 def test_numbers(text: str, expected: str) -> None:
@@ -140,6 +141,9 @@ def test_conversion_gives_a_value_or_a_value_error(text: str, wanted: str) -> No
 
 
 def test_dates_and_words() -> None:
+    assert convert(0.00001234, "decimal", URL) == "0.00001234"
+    assert convert(1e22, "decimal", URL) == "10000000000000000000000"
+    assert convert(True, "str", URL) == "true"
     assert convert("2026-01-02", "date", URL) == "2026-01-02"
     assert convert("2 January 2026", "date", URL) == "2026-01-02"
     assert convert("Tue, 06 Jan 2026 10:30:00 GMT", "date", URL) == "2026-01-06T10:30:00+00:00"
@@ -191,9 +195,12 @@ def test_links() -> None:
 
 def test_hostile_pages_end() -> None:
     source = Source(name="s", start=(URL,), follow=True)
+    with pytest.raises(VisitFailed) as caught:
+        read(page("<div>" * 100_000 + "x"), source, SCOPE, None)
+    assert caught.value.failure == "parse_limit"
     for body in (
-        "<div>" * 100_000 + "x",
-        "<a href=x>" * 50_000,
+        "<div>" * 200 + "x",
+        "<a href=x></a>" * 50_000,
         "<" * 100_000,
         "<title>" + "x" * 100_000,
         "&" * 100_000,

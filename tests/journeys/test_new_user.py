@@ -240,7 +240,13 @@ def test_the_token_guards_everything_but_healthz(serve: Serve, project: Project,
 def test_foreign_pages_change_nothing(serve: Serve, project: Project, site: Site) -> None:
     plain(project, site)
     service = serve()
-    for headers in ({"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}, {"Host": "evil.example"}):
+    for headers in (
+        {"Origin": "http://[::1"},
+        {"Host": "["},
+        {"Origin": "http://evil.example"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Host": "evil.example"},
+    ):
         assert service.http.post("/api/scraper/stop", headers=headers).status_code == 403
     own = {"Origin": f"http://127.0.0.1:{project.port}"}
     assert service.http.post("/api/scraper/pause", headers=own).status_code == 202
@@ -264,6 +270,9 @@ def test_errors_are_problem_documents(serve: Serve, project: Project, site: Site
         ("POST", "/api/scraper/explode", 422),
         ("GET", "/api/sources/none", 404),
         ("POST", "/api/sources/none/run", 404),
+        ("GET", f"/api/items/{2**63}", 422),
+        ("GET", "/api/items?changed_since=0001-01-01T00:00:00%2B14:00", 422),
+        ("GET", "/api/items?q=%00", 422),
     ):
         answer = service.http.request(method, path)
         assert (answer.status_code, answer.headers["content-type"]) == (code, "application/problem+json"), path
@@ -324,7 +333,16 @@ def test_rows_over_the_api(serve: Serve, project: Project, site: Site) -> None:
     assert service.http.get("/api/export/one").text.count("\n") == 1
     tried = service.http.post("/api/sources/check", json={"start": [site.url + "/"], "item": [{"fields": {"t": "h1"}}]})
     assert tried.json()["items"][0]["data"] == {"t": "Hi"}
-    assert service.http.post("/api/sources/check", json={"strt": []}).status_code == 422
+    bodies: list[dict[str, object]] = [
+        {"strt": []},
+        {"start": ["http://["]},
+        {"start": [site.url], "http": {"allow_networks": ["0.0.0.0/0"]}},
+        {"start": [site.url], "parser": "this:x"},
+        {"start": [site.url], "item": [{"fields": {"t": "a["}}]},
+        {"start": [site.url], "cron": "x"},
+    ]
+    for bad in bodies:
+        assert service.http.post("/api/sources/check", json=bad).status_code == 422, bad
 
 
 def test_with_the_service_running_scrape_leaves_the_work_to_it(serve: Serve, project: Project, site: Site) -> None:

@@ -1,11 +1,15 @@
 """Real processes, real signals."""
 
+import contextlib
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -278,3 +282,152 @@ def test_every_way_to_start_it(serve: Serve, scraping: Project, command: list[st
     service.process.send_signal(signal.SIGTERM)
     service.process.wait(15)
     until(lambda: gone(family), "all gone", within_s=3.0)
+
+
+def test_a_wish_right_after_a_kill_is_obeyed(serve: Serve, scraping: Project) -> None:
+    service = serve()
+    for _ in range(3):
+        pid = service.until_state("scraping")["pid"]
+        os.kill(pid, signal.SIGKILL)
+        until(lambda p=pid: service.status()["pid"] not in (None, p), "a new pid")  # type: ignore[misc]
+        assert service.http.post("/api/scraper/pause").status_code == 202
+        service.until_state("paused")
+        assert service.http.post("/api/scraper/resume").status_code == 202
+    until(lambda: service.status()["shared_state"]["board"], "the shared dict is written")
+
+
+def test_wishes_at_the_same_time_are_all_kept(serve: Serve, scraping: Project) -> None:
+    service = serve("--workers", "2")
+    service.until_state("scraping")
+    url = f"http://127.0.0.1:{scraping.port}/api/scraper/"
+
+    def ask(verb: str) -> int:
+        return httpx.post(url + verb, trust_env=False, timeout=10).status_code
+
+    for number in range(10):
+        verbs = ("stop", "pause") if number % 2 == 0 else ("start", "resume")
+        with ThreadPoolExecutor(2) as pool:
+            assert list(pool.map(ask, verbs)) == [202, 202]
+        wish = json.loads((scraping.path / ".bowerbird" / "wish.json").read_text())
+        assert (wish["running"], wish["paused"]) == (number % 2 == 1, number % 2 == 0)
+
+
+def test_what_was_stopped_stays_stopped_when_its_directory_is_taken_away(serve: Serve, scraping: Project) -> None:
+    service = serve()
+    service.until_state("scraping")
+    service.http.post("/api/scraper/stop")
+    service.until_state("stopped")
+    shutil.rmtree(scraping.path / ".bowerbird")
+    until(lambda: (scraping.path / ".bowerbird" / "status.json").exists(), "the directory is made again")
+    assert service.status()["state"] == "stopped"
+    assert service.http.post("/api/scraper/start").status_code == 202
+    service.until_state("scraping")
+
+
+def test_start_revives_a_failed_scraper(serve: Serve, project: Project, site: Site) -> None:
+    project.configure(endless(site), supervisor="max_restarts = 1\nbackoff_max = 0.1")
+    service = serve()
+    for _ in range(2):
+        pid = service.until_state("scraping")["pid"]
+        os.kill(pid, signal.SIGABRT)
+        until(lambda p=pid: service.status()["pid"] != p, "it died")  # type: ignore[misc]
+    service.until_state("failed")
+    assert service.http.post("/api/scraper/start").status_code == 202
+    service.until_state("scraping")
+
+
+def test_the_number_of_processes_follows_the_configuration(serve: Serve, scraping: Project) -> None:
+    service = serve()
+    service.until_state("scraping")
+    file = scraping.path / "bowerbird.toml"
+    file.write_text(file.read_text().replace("[supervisor]", "[supervisor]\nprocesses = 3"))
+    assert service.http.post("/api/scraper/restart").status_code == 202
+    until(lambda: [p["process_alive"] for p in service.status()["processes"]] == [True] * 3, "three processes")
+    file.write_text(file.read_text().replace("processes = 3", "processes = 1"))
+    assert service.http.post("/api/scraper/restart").status_code == 202
+    until(lambda: len(service.status()["processes"]) == 1, "one process")
+    service.until_state("scraping")
+    assert rows(scraping, "SELECT count(*) - count(DISTINCT final_url) FROM pages") == [(0,)]
+
+
+def test_a_new_owner_uses_the_configuration_that_is_in_force(serve: Serve, scraping: Project) -> None:
+    service = serve("--workers", "2")
+    service.until_state("scraping")
+    file = scraping.path / "bowerbird.toml"
+    file.write_text(file.read_text().replace('name = "endless"', 'name = "renamed"'))
+    service.http.post("/api/scraper/restart")
+    until(lambda: service.status()["processes"][0]["sources"] == ["renamed"], "the new configuration")
+    owner = service.status()["owner_pid"]
+    os.kill(owner, signal.SIGKILL)
+
+    def taken_over() -> bool:
+        try:
+            status = service.status()
+        except httpx.HTTPError:
+            return False
+        return bool(status["owner_pid"] != owner and status["processes"][0]["sources"] == ["renamed"])
+
+    until(taken_over, "another owner, the same configuration")
+
+
+def test_another_database_takes_more_than_a_restart(serve: Serve, scraping: Project) -> None:
+    service = serve()
+    service.until_state("scraping")
+    file = scraping.path / "bowerbird.toml"
+    file.write_text('[database]\nurl = "sqlite:///other.db"\n' + file.read_text())
+    answer = service.http.post("/api/scraper/restart")
+    assert answer.status_code == 422
+    assert "end the service and start it again" in answer.json()["detail"]
+
+
+def test_a_page_on_which_the_parser_never_returns_is_set_aside(serve: Serve, project: Project, site: Site) -> None:
+    (project.path / "my_parser.py").write_text(
+        "def parse(page):\n    while page.url.endswith('/bad'):\n        pass\n    yield from page.css('a::attr(href)').getall()\n"
+    )
+    site.page("/", '<a href="/bad">x</a><a href="/good">x</a>')
+    site.page("/bad", "x")
+    site.page("/good", "x")
+    project.configure(
+        f'[[source]]\nname = "s"\nstart = ["{site.url}/"]\nparser = "my_parser:parse"\nevery = "1h"\n',
+        supervisor="heartbeat_timeout = 3.0\nbackoff_max = 0.2",
+    )
+    service = serve()
+    failure = until(lambda: service.http.get("/api/failures").json()["items"], "poison", within_s=60)[0]
+    assert (failure["url"], failure["reason"]) == (site.url + "/bad", "poison")
+    until(lambda: service.http.get("/api/runs/1").json()["state"] == "done", "the run ends")
+    assert service.http.get("/api/runs/1").json()["pages"] == 2
+    assert "my_parser.py" in project.output()  # where it hung
+
+
+def test_a_configuration_of_many_sources_is_no_trouble(serve: Serve, project: Project, site: Site) -> None:
+    site.page("/", "x")
+    many = "".join(
+        f'[[source]]\nname = "s{n}"\nstart = ["{site.url}/{n}"]\nexclude = ["{"x" * 200}"]\n' for n in range(5000)
+    )
+    project.configure(many)
+    service = serve()
+    assert service.until_state("idle")["restarts"] == 0
+
+
+def test_a_link_to_the_database_is_the_same_database(serve: Serve, scraping: Project) -> None:
+    first = serve().until_state("scraping")
+    (scraping.path / "link.db").symlink_to(scraping.path / "bowerbird.db")
+    scraping.port += 1
+    second = serve(
+        "--port",
+        str(scraping.port),
+        BOWERBIRD_SERVICE__STATE_DIR=str(scraping.path / "other"),
+        DATABASE_URL="sqlite:///link.db",
+    )
+    assert second.until_state("scraping")["pid"] == first["pid"]
+    assert second.http.post("/api/scraper/stop").status_code == 409
+
+
+def test_ctrl_c_at_any_moment_shows_no_traceback(scraping: Project) -> None:
+    for wait_s in (0.05, 0.2, 0.4, 0.7, 1.2):
+        process = scraping.start("serve")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(wait_s)
+        process.send_signal(signal.SIGINT)
+        process.wait(15)
+    assert "Traceback" not in scraping.output()

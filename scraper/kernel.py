@@ -93,9 +93,9 @@ def new_session() -> None:
 
 
 def end_politely(pid: int) -> None:
-    """Ask a process to end, a stopped one too: SIGTERM, then SIGCONT."""
-    _send(pid, signal.SIGTERM)
+    """Ask a process to end, a stopped one too: SIGTERM, then SIGCONT. Windows has no such signal: there, ask by message."""
     if POSIX:
+        _send(pid, signal.SIGTERM)
         _send(pid, signal.SIGCONT)
 
 

@@ -88,7 +88,8 @@ class Child:
             return None
 
     def ask_to_end(self) -> None:
-        """Terminate, and continue it if it is stopped."""
+        """Terminate, by message and by signal, and continue it if it is stopped."""
+        self.channel.send({"stop": True}, must=True)
         kernel.end_politely(self.pid)
 
     def show_stacks(self) -> None:

@@ -147,6 +147,6 @@ class Scraper:
             self._engine.pause(bool(message["paused"]))
         if "board" in message:
             self._board.connect(message["board"])
-        if message.get("recycle"):
-            self._recycle = True
+        self._recycle = self._recycle or bool(message.get("recycle"))
+        if message.get("recycle") or message.get("stop"):
             self._engine.stop()

@@ -4,7 +4,6 @@ A memory-mapped file: writing costs no system call, and the kernel keeps what wa
 """
 
 import mmap
-import os
 import struct
 from pathlib import Path
 
@@ -16,14 +15,10 @@ class Marker:
 
     def __init__(self, path: Path) -> None:
         """Raises OSError if the file cannot be made."""
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            if os.fstat(file).st_size != NUMBER.size:
-                os.truncate(file, NUMBER.size)
-                os.pwrite(file, bytes(NUMBER.size), 0)  # now, so that a full disk is an error and no signal
-            self._map = mmap.mmap(file, NUMBER.size)
-        finally:
-            os.close(file)
+        if not path.exists() or path.stat().st_size != NUMBER.size:
+            path.write_bytes(bytes(NUMBER.size))  # whole, so that a full disk is an error now and no signal later
+        with path.open("r+b") as file:
+            self._map = mmap.mmap(file.fileno(), NUMBER.size)
 
     def read(self) -> int:
         """Return what was written last, 0 for nothing."""

@@ -1,6 +1,7 @@
 """The way in. An error of the user's becomes one line on stderr."""
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -22,11 +23,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    import typer  # noqa: PLC0415  loading takes a moment, in which Ctrl-C must be heard too
+    # Loading takes a moment, in which Ctrl-C must count too: Python may lose a KeyboardInterrupt in its import machinery.
+    hears = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if hears:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    import typer  # noqa: PLC0415
     from typer.exceptions import TyperException  # noqa: PLC0415
 
     from scraper.cli.table import app  # noqa: PLC0415
 
+    if hears:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return int(app(list(argv) if argv is not None else None, standalone_mode=False) or 0)
     except TyperException as error:

@@ -41,6 +41,7 @@ TICK_S = 0.2
 PUBLISH_EACH_S = 1.0
 STALE_S = 5.0
 SEEN_S = 0.5
+LAST_TRIES = 20
 NEEDS_SOCKS = 'a SOCKS proxy needs the extra: pip install "bowerbird[socks]"'
 
 log = logging.getLogger(__name__)
@@ -206,9 +207,15 @@ class Service:
         os._exit(1)
 
     def _last_resort(self) -> None:
-        supervisor = self._supervisor
-        if supervisor is not None:
-            supervisor.kill()
+        """Leave no process to wait for, where nobody called stop(): at the end of the interpreter, or of the thread."""
+        self.stop_soon()
+        for _ in range(LAST_TRIES):
+            supervisor = self._supervisor
+            if supervisor is not None:
+                supervisor.kill()
+            if self._thread is threading.current_thread() or not self._thread.is_alive():
+                return
+            self._thread.join(0.1)  # it may have been about to start one more
 
     # -- the thread
 

@@ -58,6 +58,8 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, help="API processes; one of them owns the scraper.")] = 1,
 ) -> None:
     """Serve API and dashboard, with the scraper under supervision."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the server hears it, there is nothing to clean up
     if config is not None:
         os.environ["BOWERBIRD_CONFIG"] = str(config.absolute())
     if host is not None:
@@ -108,7 +110,8 @@ def demo(
     workers: Annotated[int, typer.Option(min=1, help="API processes.")] = 1,
 ) -> None:
     """Serve with a small shop of its own, which changes its prices every few seconds. Leaves nothing behind."""
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that finally is reached
+    for number in (signal.SIGTERM, signal.SIGINT):  # so that finally is reached
+        signal.signal(number, lambda number, frame: sys.exit(128 + number))
     folder = Path(tempfile.mkdtemp(prefix="bowerbird-demo-"))
     shop = Shop()
     try:

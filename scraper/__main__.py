@@ -37,7 +37,8 @@ def _run(argv: Sequence[str] | None) -> int:
     try:
         return int(app(list(argv) if argv is not None else None, standalone_mode=False) or 0)
     except TyperException as error:
-        print(f"bowerbird: {error.format_message()}", file=sys.stderr)
+        said = error.format_message()
+        print(said if said.startswith("Usage:") else f"bowerbird: {said}", file=sys.stderr)
         return error.exit_code
     except typer.Abort:
         return 130

@@ -23,7 +23,7 @@ def lines(db: Db, what: Literal["items", "pages"], filters: dict[str, Any], form
     rows = listing.stream(db, what, filters)
     if form == "jsonl":
         for row in rows:
-            yield json.dumps(row, ensure_ascii=False, default=_text).replace("\u2028", "\\u2028") + "\n"
+            yield json.dumps(row, ensure_ascii=False, default=text).replace("\u2028", "\\u2028") + "\n"
         return
     yield from _csv(
         rows, ITEM_COLUMNS if what == "items" else PAGE_COLUMNS, _fields(db, filters) if what == "items" else []
@@ -52,14 +52,11 @@ def _csv(rows: Iterator[dict[str, Any]], columns: tuple[str, ...], fields: list[
 
 def _cell(value: Any) -> str:
     """A cell that no spreadsheet takes for a formula."""
-    text = (
-        ""
-        if value is None
-        else _text(value)
-        if not isinstance(value, list | dict)
-        else json.dumps(value, default=_text)
-    )
-    return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") and not _is_number(text) else text
+    if isinstance(value, list | dict):
+        cell = json.dumps(value, ensure_ascii=False, default=text)
+    else:
+        cell = "" if value is None else text(value)
+    return "'" + cell if cell[:1] in ("=", "+", "-", "@", "\t", "\r") and not _is_number(cell) else cell
 
 
 def _is_number(text: str) -> bool:
@@ -70,5 +67,6 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _text(value: Any) -> str:
+def text(value: Any) -> str:
+    """Return what JSON has no word for, as text; instants as the API tells them."""
     return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else str(value)

@@ -123,6 +123,7 @@ class Service:
         )
         self._told = ""
         self._pictured = threading.Event()
+        self._leader: int | None = None
 
     @property
     def settings(self) -> Settings:
@@ -241,6 +242,9 @@ class Service:
 
     def _follow(self) -> None:
         owner = self._dir.owner()
+        if owner.get("pid") != self._leader:
+            self._leader = owner.get("pid")
+            log.info("following the owner of the scraper", extra={"owner": self._leader})
         kept = self._dir.published(Path(owner["state_dir"]) if owner.get("state_dir") else None)
         try:
             found = read(kept) if kept else None
@@ -255,6 +259,9 @@ class Service:
 
     def _supervise(self) -> None:
         before = self._earlier() if self._once is None else None
+        if self._leader is not None:
+            log.warning("took over the scraper", extra={"owner": self._leader})
+            self._leader = None
         wish = self._dir.wish() if self._once is None else Wish()
         self._refresh()
         self._status = replace(self._status, state=State.STARTING, ended=False)

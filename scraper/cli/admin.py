@@ -22,6 +22,9 @@ from scraper.service import Service, preflight, settings_of
 
 db = typer.Typer(help="The database.", no_args_is_help=True, rich_markup_mode=None)
 
+# What was looked at, what was found, and whether it is good; None: neither.
+Check = tuple[str, str, bool | None]
+
 TEMPLATE = """\
 # Bowerbird watches the sources below. `bowerbird sources check NAME` shows what one page yields,
 # `bowerbird scrape` runs them once, `bowerbird serve` keeps them scraped. Every setting is in the guide.
@@ -65,7 +68,9 @@ def init(folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to 
         folder.mkdir(parents=True, exist_ok=True)
         with file.open("x", encoding="utf-8") as made:
             made.write(TEMPLATE)
-    except FileExistsError:
+    except (FileExistsError, NotADirectoryError):
+        if not folder.is_dir():
+            raise Unusable(f"{folder}: is no directory") from None
         raise Conflict(f"{file}: is there already, and is not overwritten") from None
     except OSError as error:
         raise Unusable(f"{file}: cannot be written: {error.strerror}") from None
@@ -104,13 +109,13 @@ def doctor(config: ConfigFile = None) -> None:
     """Check everything that Bowerbird needs, and say what to do about what is missing."""
     bad = 0
     for name, verdict, good in _checks(config):
-        print(f"{'ok  ' if good else 'FAIL'}  {name}: {verdict}")
-        bad += not good
+        print(f"{'note' if good is None else 'ok  ' if good else 'FAIL'}  {name}: {verdict}")
+        bad += good is False
     if bad:
         raise typer.Exit(1)
 
 
-def _checks(config: Path | None) -> Iterator[tuple[str, str, bool]]:
+def _checks(config: Path | None) -> Iterator[Check]:
     yield "bowerbird", f"{version('bowerbird')}, Python {platform.python_version()}, {platform.platform()}", True
     try:
         loaded = settings_of(config)
@@ -118,13 +123,16 @@ def _checks(config: Path | None) -> Iterator[tuple[str, str, bool]]:
         for line in str(error).splitlines():
             yield "config", line, False
         return
-    yield "config", f"{loaded.path or 'defaults and environment'}, {len(loaded.settings.source)} sources", True
+    count = len(loaded.settings.source)
+    where = loaded.path or f"no {FILE_NAME} in {loaded.base}; `bowerbird init` writes one"
+    yield "config", f"{where}, {count} source{'' if count == 1 else 's'}", True if count else None
     yield _tried("database", lambda: _opened(loaded))
     yield _tried("state directory", lambda: str(Service(loaded).state_dir))
     yield from _system(loaded)
     for extra, module in (("postgres", "psycopg"), ("socks", "socksio")):
         there = importlib.util.find_spec(module) is not None
-        yield f"extra {extra}", "installed" if there else f'not installed; pip install "bowerbird[{extra}]"', True
+        missing = f'not installed; pip install "bowerbird[{extra}]" if you need it'
+        yield f"extra {extra}", "installed" if there else missing, True if there else None
 
 
 def _opened(loaded: Loaded) -> str:
@@ -132,7 +140,7 @@ def _opened(loaded: Loaded) -> str:
         return made.shown
 
 
-def _tried(name: str, attempt: object) -> tuple[str, str, bool]:
+def _tried(name: str, attempt: object) -> Check:
     assert callable(attempt)
     try:
         return name, str(attempt()), True
@@ -140,7 +148,7 @@ def _tried(name: str, attempt: object) -> tuple[str, str, bool]:
         return name, str(error), False
 
 
-def _system(loaded: Loaded) -> Iterator[tuple[str, str, bool]]:
+def _system(loaded: Loaded) -> Iterator[Check]:
     free = shutil.disk_usage(loaded.base).free
     yield "disk", f"{free / 2**30:.1f} GiB free at {loaded.base}", free > 2**28
     yield "sqlite", sqlite3.sqlite_version, sqlite3.sqlite_version_info >= (3, 35)
@@ -149,9 +157,9 @@ def _system(loaded: Loaded) -> Iterator[tuple[str, str, bool]]:
         bound(server).close()
         yield "address", f"{server.host}:{server.port} is free", True
     except Conflict as error:
-        yield "address", f"{error} (fine if that is Bowerbird)", True
+        yield "address", f"{error}; fine if that is Bowerbird", None
     notify = os.environ.get("NOTIFY_SOCKET")
-    yield "systemd", f"notifies {notify}" if notify else "not started by systemd", True
+    yield "systemd", f"notifies {notify}" if notify else "not started by systemd", True if notify else None
     if sys.platform != "win32":
         import resource  # noqa: PLC0415  there is none on Windows
 

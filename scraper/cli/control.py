@@ -3,17 +3,19 @@
 import json
 import os
 import sys
+import time
 from typing import Annotated, Any
 
 import httpx
 import typer
 
 from scraper.cli.serve import ConfigFile
+from scraper.config.load import server_of
 from scraper.errors import BowerbirdError, Exit
-from scraper.service import settings_of
 from scraper.statedir import Verb
 
 TIMEOUT_S = 10.0
+SETTLE_S = 3.0
 
 
 class NotRunning(BowerbirdError):
@@ -27,7 +29,7 @@ def call(method: str, path: str, config: ConfigFile = None) -> dict[str, Any]:
 
     Raises NotRunning, and BowerbirdError with the words of a problem document.
     """
-    server = settings_of(config).settings.server
+    server = server_of(config)
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(server.host, server.host)
     host = f"[{host}]" if ":" in host else host
     base = os.environ.get("BOWERBIRD_URL") or f"http://{host}:{server.port}"
@@ -77,7 +79,22 @@ def status(
 
 
 def _ask(verb: Verb, config: ConfigFile) -> None:
-    _print(call("POST", f"/api/scraper/{verb}", config))
+    found = call("POST", f"/api/scraper/{verb}", config)
+    deadline = time.monotonic() + SETTLE_S
+    while not _settled(verb, found) and time.monotonic() < deadline:
+        time.sleep(0.05)
+        found = call("GET", "/api/scraper-status", config)
+    _print(found)
+
+
+def _settled(verb: Verb, found: dict[str, Any]) -> bool:
+    """Say whether a status shows what was asked for."""
+    state = str(found["state"])
+    if verb == "stop":
+        return state == "stopped"
+    if verb == "pause":
+        return state in ("paused", "stopped", "failed")
+    return state in ("idle", "scraping", "failed") or (verb != "resume" and state == "paused")
 
 
 def start(config: ConfigFile = None) -> None:

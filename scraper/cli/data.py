@@ -14,7 +14,7 @@ from scraper.database import listing, sources
 from scraper.errors import BowerbirdError
 from scraper.service import preflight, settings_of
 
-failures = typer.Typer(help="What failed and why.", no_args_is_help=True, rich_markup_mode=None)
+failures = typer.Typer(help="What failed and why.", rich_markup_mode=None)
 
 
 class Format(StrEnum):
@@ -50,6 +50,12 @@ def export(
             raise BowerbirdError(f"{output}: cannot be written: {error.strerror}") from None
 
 
+@failures.callback(invoke_without_command=True)
+def _list_by_default(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        list_failures()
+
+
 @failures.command("list")
 def list_failures(
     source: Annotated[str | None, typer.Option(help="Of which source.")] = None,
@@ -57,9 +63,13 @@ def list_failures(
     config: ConfigFile = None,
 ) -> None:
     """List the URLs that fail, with the reason."""
+    none = True
     with preflight(settings_of(config)) as db:
         for row in listing.stream(db, "failures", {"source": source, "unresolved": True}):
+            none = False
             if as_json:
-                print(json.dumps(row, default=str))
+                print(json.dumps(row, default=exports.text))
             else:
                 print(f"{row['source']}  {row['reason']}  {row['url']}  ({row['message']}, {row['attempts']} attempts)")
+    if none:
+        print("No failures.", file=sys.stderr)

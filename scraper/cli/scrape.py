@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from scraper import logs
+from scraper import export, logs
 from scraper.cli.serve import ConfigFile
 from scraper.config.load import Loaded
 from scraper.config.settings import Source
@@ -28,7 +28,7 @@ POLL_S = 0.25
 LINE_EACH_S = 5.0
 ENDED = (RunState.DONE, RunState.FAILED, RunState.STOPPED)
 
-sources = typer.Typer(help="What is watched.", no_args_is_help=True, rich_markup_mode=None)
+sources = typer.Typer(help="What is watched.", rich_markup_mode=None)
 
 
 class Unknown(BowerbirdError):
@@ -106,7 +106,7 @@ class Lines:
     """Progress for a log: a line every few seconds."""
 
     def __init__(self) -> None:
-        self._told = time.monotonic()
+        self._told = float("-inf")
 
     def __enter__(self) -> Self:
         return self
@@ -116,7 +116,7 @@ class Lines:
 
     def tell(self, tallies: list[RunTally]) -> None:
         """Say how far it is, now and then."""
-        if time.monotonic() - self._told < LINE_EACH_S:
+        if time.monotonic() - self._told < LINE_EACH_S or not any(tally.state == RunState.RUNNING for tally in tallies):
             return
         self._told = time.monotonic()
         for tally in tallies:
@@ -187,6 +187,12 @@ def _sum_up(db: Db, tallies: list[RunTally]) -> None:
             print(f"  and more; `bowerbird failures list --source {tally.source}` has all", file=sys.stderr)
 
 
+@sources.callback(invoke_without_command=True)
+def _list_by_default(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        list_sources()
+
+
 @sources.command("list")
 def list_sources(config: ConfigFile = None, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
     """List the sources, when they ran last and when they are due."""
@@ -206,7 +212,7 @@ def list_sources(config: ConfigFile = None, as_json: Annotated[bool, typer.Optio
             | {"last_run": None, "next_at": None, "every": source.every, "cron": source.cron},
         )
     if as_json:
-        print(json.dumps(list(known.values()), default=str))
+        print(json.dumps(list(known.values()), default=export.text))
         return
     for row in known.values():
         last = row["last_run"].isoformat(timespec="seconds") if row["last_run"] else "never"
@@ -230,6 +236,9 @@ def check_source(
         found = asyncio.run(check(source, loaded.settings.http, url))
     except ValueError as error:
         raise NotFound(str(error)) from None
-    print(json.dumps(found, indent=2, ensure_ascii=False, default=str))
+    print(json.dumps(found, indent=2, ensure_ascii=False, default=export.text))
+    if source.item and not found["items"] and found["links"]:
+        hint = f"bowerbird sources check {name} --url {found['links'][-1]}"
+        print(f"No item on this page; try one that it links to: {hint}", file=sys.stderr)
     if found["failure"]:
         raise typer.Exit(1)

@@ -17,8 +17,10 @@ from scraper import logs
 from scraper.cli.shop import Shop
 from scraper.config.settings import Server
 from scraper.errors import Conflict
+from scraper.kernel import FileLock
 from scraper.service import Service, preflight, settings_of
 
+DEMO_PREFIX = "bowerbird-demo-"
 GRACE_S = 8
 HEALTHCHECK_S = 30
 
@@ -71,6 +73,9 @@ def serve(
     logs.set_up(production=settings.production)
     end = bound(settings.server)
     preflight(loaded).close()
+    if not settings.source:
+        where = loaded.path or f"{Path.cwd()}: there is no bowerbird.toml"
+        print(f"{where}: nothing to watch yet; `bowerbird init` writes an example", file=sys.stderr)
     Service(loaded)  # says now if the state directory cannot be used
     shown = end.getsockname()
     print(f"Bowerbird is at http://{settings.server.host}:{shown[1]}/  (Ctrl-C ends it)", file=sys.stderr, flush=True)
@@ -105,6 +110,16 @@ def bound(server: Server) -> socket.socket:
     return end
 
 
+def _sweep() -> None:
+    """Remove what demos left that were killed: their folders' locks are free."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{DEMO_PREFIX}*"):
+        lock = FileLock(folder / ".bowerbird" / "owner.lock")
+        with contextlib.suppress(OSError):
+            if lock.path.exists() and lock.acquire(""):
+                lock.release()
+                shutil.rmtree(folder, ignore_errors=True)
+
+
 def demo(
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="The port of the dashboard.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="API processes.")] = 1,
@@ -112,7 +127,8 @@ def demo(
     """Serve with a small shop of its own, which changes its prices every few seconds. Leaves nothing behind."""
     for number in (signal.SIGTERM, signal.SIGINT):  # so that finally is reached
         signal.signal(number, lambda number, frame: sys.exit(128 + number))
-    folder = Path(tempfile.mkdtemp(prefix="bowerbird-demo-"))
+    _sweep()
+    folder = Path(tempfile.mkdtemp(prefix=DEMO_PREFIX))
     shop = Shop()
     try:
         config = folder / "bowerbird.toml"

@@ -1,5 +1,6 @@
 """From bowerbird.toml, .env and the environment to Settings, or to every problem with file, line and remedy."""
 
+import copy
 import difflib
 import json
 import os
@@ -13,7 +14,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from dotenv import dotenv_values
 
 from scraper.config import shape
-from scraper.config.settings import Settings, Source
+from scraper.config.settings import Server, Settings, Source
 from scraper.errors import BadConfig, Problem
 
 FILE_NAME = "bowerbird.toml"
@@ -61,7 +62,7 @@ def load(
     faults: list[shape.Fault] = []
     settings = shape.build(Settings, merged, (), faults)
     for index, raw in enumerate(_tables(merged.get("source"))):
-        source = shape.build(Source, raw, (), [])
+        source = _sound(raw)
         if source is not None:
             faults.extend((("source", index, *where), message) for where, message in review(source))
     told = {path: (path, message) for path, message in reversed(faults)}  # one fault a key, the first
@@ -69,6 +70,20 @@ def load(
     if problems or settings is None:
         raise BadConfig(problems)
     return Loaded(settings, file.resolve() if file else None, base)
+
+
+def server_of(path: Path | None = None) -> Server:
+    """Return where a running service listens, whatever else is wrong with the configuration by now."""
+    env = dict(os.environ)
+    file = path or Path(env.get("BOWERBIRD_CONFIG") or FILE_NAME)
+    try:
+        document = _read(file)[0] if path or file.exists() else {}
+        merged, _ = _overlay(document, {**_dotenv(file.resolve().parent / ".env"), **env}, [])
+    except BadConfig:
+        if env.get("BOWERBIRD_URL"):
+            return Server()
+        raise
+    return shape.build(Server, merged.get("server", {}), (), []) or Server()
 
 
 def _read(file: Path) -> tuple[dict[str, Any], dict[shape.Path, int]]:
@@ -97,6 +112,26 @@ def _dotenv(file: Path) -> dict[str, str]:
         return {name: value for name, value in dotenv_values(file, interpolate=False).items() if value is not None}
     except (OSError, UnicodeDecodeError) as error:
         raise BadConfig([Problem(str(file), f"cannot be read: {error}")]) from None
+
+
+def _sound(raw: object) -> Source | None:
+    """Return a source without what is wrong with it, so that the rest can be looked at, or None if too little is left."""
+    faults: list[shape.Fault] = []
+    source = shape.build(Source, raw, (), faults)
+    if source is not None or not isinstance(raw, dict):
+        return source
+    rest = copy.deepcopy(raw)
+    for path, _ in faults:
+        place: Any = rest
+        for part in path[:-1]:
+            try:
+                place = place[part]
+            except (KeyError, IndexError, TypeError):
+                break
+        else:
+            if isinstance(place, dict) and path:
+                place.pop(path[-1], None)
+    return shape.build(Source, rest, (), [])
 
 
 def _tables(value: object) -> list[object]:

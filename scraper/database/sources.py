@@ -90,7 +90,7 @@ def public(connection: Connection, row: Row[Any]) -> dict[str, Any]:
         .order_by(runs.c.id.desc())
         .limit(1)
     ).first()
-    health = "new" if last is None else "failing" if last.state == "failed" else "ok"
+    health = "new" if row.last_run_at is None else "failing" if last is not None and last.state == "failed" else "ok"
     definition = row.definition
     return {
         "name": row.name,

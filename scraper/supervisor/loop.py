@@ -389,7 +389,13 @@ class Supervisor:
         log.log(
             logging.INFO if cause in (Cause.REQUESTED, Cause.CLEAN, Cause.RECYCLED) else logging.WARNING,
             "process ended",
-            extra={"scraper": slot.name, "pid": child.pid, "exit_code": code, "cause": str(cause), "said": slot.reason},
+            extra={
+                "scraper": slot.name,
+                "pid": child.pid,
+                "exit_code": code,
+                "cause": str(cause),
+                **({"said": slot.reason} if slot.reason else {}),
+            },
         )
         slot.child = None
         slot.next_start, slot.deaths = found.next_start, found.deaths

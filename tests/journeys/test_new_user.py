@@ -141,6 +141,20 @@ def test_status_and_control_from_the_command_line(serve: Serve, project: Project
     assert project.run("start").returncode == 0
 
 
+def test_a_broken_configuration_does_not_lock_the_operator_out(serve: Serve, project: Project, site: Site) -> None:
+    plain(project, site)
+    service = serve()
+    service.until_state("idle")
+    file = project.path / "bowerbird.toml"
+    file.write_text(file.read_text().replace("[http]", "[http]\ndely = 1"))
+    assert project.run("status").stdout.startswith("idle")
+    assert project.run("pause").stdout.startswith("paused")
+    assert project.run("resume").stdout.startswith("idle")
+    one_line(project.run("restart"), 'did you mean "delay"?')
+    file.write_text("[[[")
+    assert project.run("stop", BOWERBIRD_URL=f"http://127.0.0.1:{project.port}").stdout.startswith("stopped")
+
+
 def test_a_corrupt_database(project: Project, site: Site) -> None:
     plain(project, site)
     (project.path / "bowerbird.db").write_bytes(b"this is no database" * 500)

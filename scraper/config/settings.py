@@ -6,122 +6,22 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, Literal
 
+from scraper.config import rules
 from scraper.config.shape import Fault, Refused, build
 from scraper.config.units import duration, size
-from scraper.urls import canonical, host_of, parts
 
 Check = Iterator[tuple[str, str]]
-LOOPBACK_NAMES = ("localhost", "")
+LOOPBACK_NAMES = ("localhost",)  # an empty name is every address
 
 
-def _most(maximum: float) -> Any:
-    def rule(value: Any) -> Any:
-        if value > maximum:
-            raise Refused(f"{value!r} is too big; at most {maximum:g}")
-        return value
-
-    return rule
-
-
-def _least(minimum: float) -> Any:
-    def rule(value: Any) -> Any:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise Refused(f"wants a number, not {value!r}")
-        if not minimum <= value < 1e15:
-            raise Refused(
-                f"{value!r} is too small; at least {minimum:g}" if value < minimum else f"{value!r} is too big"
-            )
-        return value
-
-    return rule
-
-
-def _whole(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise Refused(f"wants a whole number, not {value!r}")
-    return value
-
-
-def _port(value: Any) -> int:
-    if not 0 <= _whole(value) <= 65535:
-        raise Refused(f"{value!r} is no port; 1 to 65535, or 0 for any free one")
-    return int(value)
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise Refused(f"wants a text, not {value!r}")
-    return value
-
-
-def _name(value: Any) -> str:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,99}", _text(value)):
-        raise Refused(f"{value!r} is no name; lower-case letters, digits, - and _, the first one a letter or a digit")
-    return str(value)
-
-
-def _regex(value: Any) -> str:
-    try:
-        re.compile(_text(value))
-    except (re.error, OverflowError, RecursionError) as error:
-        raise Refused(f"{value!r} is no regular expression: {error}") from None
-    return str(value)
-
-
-def _web(value: Any) -> str:
-    match = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]*):", _text(value))
-    if match is None or match[1].lower() not in ("http", "https"):
-        raise Refused(f"{value!r} is no web address; it begins with http:// or https://")
-    if not re.match(r"(?i)https?://[^/?#\s]+", value):
-        raise Refused(f"{value!r} names no host")
-    url = canonical(str(value))
-    try:
-        if url is None or parts(url).userinfo or not host_of(url):
-            raise ValueError
-    except ValueError:
-        raise Refused(
-            f"{value!r} is no address that can be asked (at most 2048 characters, no user or password)"
-        ) from None
-    return str(value)
-
-
-def _network(value: Any) -> str:
-    try:
-        ipaddress.ip_network(_text(value), strict=True)
-    except ValueError as error:
-        raise Refused(f"{value!r} is no network: {error}; write it as CIDR, for example 192.168.1.0/24") from None
-    return str(value)
-
-
-def _import_path(value: Any) -> str:
-    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", _text(value)):
-        raise Refused(f'{value!r} names no function; write "module:function"')
-    return str(value)
-
-
-def _simple(value: Any) -> Any:
-    members = value if isinstance(value, list) else [value]
-    if any(not isinstance(member, str | bool | int | float | None) or str(member) == "nan" for member in members):
-        raise Refused(f"wants a text, a number, true, false, or a list of these, not {value!r}")
-    return value
-
-
-def _proxy(value: Any) -> str:
-    if value and not re.match(r"(?i)(https?|socks5h?)://[^/\s]+", _text(value)):
-        raise Refused(f"{value!r} is no proxy; write for example http://10.0.0.1:3128 or socks5://...")
-    return _text(value)
-
-
-Name = Annotated[str, _name]
-Regex = Annotated[str, _regex]
-WebAddress = Annotated[str, _web]
-Duration = Annotated[float, duration]
-Positive = Annotated[int, _whole, _least(1)]
-Count = Annotated[int, _whole, _least(0)]
-Seconds = Annotated[float, duration, _least(0)]
-SomeSeconds = Annotated[float, duration, _least(0.1)]
-Size = Annotated[int, size]
-SomeSize = Annotated[int, size, _least(1024)]
+Name = Annotated[str, rules.name]
+Regex = Annotated[str, rules.regex]
+WebAddress = Annotated[str, rules.web]
+Positive = Annotated[int, rules.whole, rules.least(1)]
+Count = Annotated[int, rules.whole, rules.least(0)]
+Seconds = Annotated[float, duration, rules.least(0)]
+SomeSeconds = Annotated[float, duration, rules.least(0.1)]
+SomeSize = Annotated[int, size, rules.least(1024)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +29,7 @@ class Server:
     """Where the API and the dashboard listen."""
 
     host: str = "127.0.0.1"
-    port: Annotated[int, _port] = 5000
+    port: Annotated[int, rules.port] = 5000
     token: str = ""
 
     @property
@@ -173,10 +73,10 @@ class Database:
 class Supervision:
     """How scraper processes are started, watched and ended. Times in seconds."""
 
-    processes: Annotated[int, _whole, _least(1), _most(64)] = 1
+    processes: Annotated[int, rules.whole, rules.least(1), rules.most(64)] = 1
     start_method: Literal["spawn"] = "spawn"
     stop_timeout: SomeSeconds = 5.0
-    heartbeat_timeout: Annotated[float, duration, _least(3)] = 30.0
+    heartbeat_timeout: Annotated[float, duration, rules.least(3)] = 30.0
     restart: Literal["always", "on-failure", "never"] = "always"
     backoff_max: SomeSeconds = 60.0
     max_restarts: Positive = 10
@@ -187,8 +87,8 @@ class Supervision:
 class Limits:
     """What one scraper process may use."""
 
-    memory: Annotated[int, size, _least(64 * 2**20)] = 2**30
-    cpu_percent: Annotated[float, _least(0)] = 0
+    memory: Annotated[int, size, rules.least(64 * 2**20)] = 2**30
+    cpu_percent: Annotated[float, rules.least(0)] = 0
     open_files: Count = 0
 
 
@@ -197,16 +97,16 @@ class Http:
     """How sites are asked. Times in seconds, sizes in bytes."""
 
     user_agent: str = "bowerbird/{version} (+{url})"
-    concurrency: Annotated[int, _whole, _least(1), _most(10_000)] = 32
-    per_host: Annotated[int, _whole, _least(1), _most(1000)] = 2
+    concurrency: Annotated[int, rules.whole, rules.least(1), rules.most(10_000)] = 32
+    per_host: Annotated[int, rules.whole, rules.least(1), rules.most(1000)] = 2
     delay: Seconds = 0.5
     auto_throttle: bool = True
     timeout: SomeSeconds = 20.0
     max_body: SomeSize = 10 * 2**20
     retries: Count = 3
     obey_robots: bool = True
-    allow_networks: tuple[Annotated[str, _network], ...] = ()
-    proxy: Annotated[str, _proxy] = ""
+    allow_networks: tuple[Annotated[str, rules.network], ...] = ()
+    proxy: Annotated[str, rules.proxy] = ""
 
     def check(self) -> Check:
         if not self.user_agent.isascii() or not self.user_agent.isprintable() or not self.user_agent.strip():
@@ -240,7 +140,7 @@ class FieldRule:
     type: Literal["str", "int", "float", "decimal", "bool", "date", "url"] | None = None
     re: Regex | None = None
     many: bool = False
-    default: Annotated[object, _simple] = None
+    default: Annotated[object, rules.simple] = None
 
     @property
     def expression(self) -> Expression:
@@ -295,7 +195,7 @@ class Source:
     name: Name
     start: tuple[WebAddress, ...] = ()
     sitemaps: tuple[WebAddress, ...] = ()
-    every: Annotated[float, duration, _least(1)] | None = None
+    every: Annotated[float, duration, rules.least(1)] | None = None
     cron: str | None = None
     follow: tuple[str, ...] | bool = False
     include: tuple[Regex, ...] = ()
@@ -306,7 +206,7 @@ class Source:
     render: bool = False
     http: Annotated[dict[str, Any], _overrides] = field(default_factory=dict)
     item: tuple[ItemRule, ...] = ()
-    parser: Annotated[str, _import_path] | None = None
+    parser: Annotated[str, rules.import_path] | None = None
 
     def check(self) -> Check:
         if not self.start and not self.sitemaps:
@@ -334,7 +234,7 @@ class Budget:
 
     calls: Positive | None = None
     tokens: Positive | None = None
-    money: Annotated[float, _least(0)] | None = None
+    money: Annotated[float, rules.least(0)] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -351,7 +251,7 @@ class Enrich:
     batch: Positive = 1
     budget: Budget | None = None
     when: str = "asked"
-    schema: Annotated[str, _import_path] | dict[str, object] | None = None
+    schema: Annotated[str, rules.import_path] | dict[str, object] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

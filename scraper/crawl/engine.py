@@ -3,9 +3,8 @@
 import asyncio
 import contextlib
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -16,38 +15,26 @@ from scraper.config.shape import build
 from scraper.crawl import schedule
 from scraper.crawl.fetcher import Fetcher
 from scraper.crawl.politeness import Place, Politeness
+from scraper.crawl.recorder import Lane, Recorder
 from scraper.crawl.robots import Robots
 from scraper.crawl.store import Store
 from scraper.crawl.visit import Visitor, Work, fetch_robots
 from scraper.database import frontier, hosts, pages, runs, sources, visits
 from scraper.database.connection import now
 from scraper.database.hosts import LEASE_S
-from scraper.errors import BowerbirdError, Failure, Unusable
-from scraper.records import Claim, HostTimes, Link, Visit
+from scraper.errors import BowerbirdError
+from scraper.records import Claim, HostTimes, Link
 from scraper.states import State, UrlState
 from scraper.urls import canonical
 
 TICK_S = 1.0
 TICK_LEAST_S = 0.05
 CLAIM_AT_ONCE = 64
-BATCH = 64
-BACKLOG = 256
 MAX_LANES = 512
 STARTS_AT_ONCE = 50
 DRAIN_S = 2.0
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class Lane:
-    """What this worker does at one host that it has leased."""
-
-    host: str
-    queue: deque[Claim] = field(default_factory=deque)
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    busy: int = 0  # visits that are under way or not stored yet
-    dry_at: int = -1  # at which commit there was nothing to claim
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,20 +103,14 @@ class Engine:
         self._politeness = Politeness(store, http.concurrency, self._ask_robots)
         self._visitor = Visitor(self._fetcher, self._politeness, self._works, self._stored_body, now, mark)
         self._lanes: dict[str, asyncio.Task[None]] = {}
-        self._backlog: deque[tuple[Visit, Lane]] = deque()
-        self._arrived = asyncio.Event()
-        self._stored = asyncio.Event()
-        self._commits = 0
         self._wake = asyncio.Event()
+        self._recorder = Recorder(store, self._works, self._times, self._wake)
         self._go = asyncio.Event()
         self._go.set()
         self._stopping = False
-        self._closed = False
         self._broken: BaseException | None = None
         self._visiting: dict[int, str] = {}
         self._open: tuple[str, ...] = ()
-        self._last_check: datetime | None = None
-        self._counts = [0, 0]
         self.changed = asyncio.Event()
 
     # -- from outside, on the event loop
@@ -141,10 +122,10 @@ class Engine:
         return Progress(
             state,
             self._open,
-            self._last_check,
+            self._recorder.last_check,
             tuple(self._visiting.values()),
-            self._counts[0],
-            self._counts[1],
+            self._recorder.stored,
+            self._recorder.failed,
             self._store.trouble,
         )
 
@@ -160,7 +141,7 @@ class Engine:
         self._stopping = True
         self._go.set()
         self._wake.set()
-        self._pulse()
+        self._recorder.pulse()
         self.changed.set()
 
     # -- the life of the engine
@@ -171,9 +152,9 @@ class Engine:
         wanted: the sources of the file. Raises Unusable.
         """
         await self._store.upgrade()
-        definitions, self._last_check = await self._store.write(lambda c: self._take_over(c, wanted, before))
+        definitions, self._recorder.last_check = await self._store.write(lambda c: self._take_over(c, wanted, before))
         self._prepare(definitions, wanted)
-        recorder = asyncio.create_task(self._record(), name="recorder")
+        recorder = asyncio.create_task(self._recorder.run(), name="recorder")
         recorder.add_done_callback(self._ended)
         clock = asyncio.get_running_loop().time
         kept_at = clock()
@@ -242,14 +223,13 @@ class Engine:
 
     async def _end(self, recorder: "asyncio.Task[None]") -> None:
         self._stopping = True
-        self._pulse()
+        self._recorder.pulse()
         if self._lanes and not recorder.done():
             await asyncio.wait(self._lanes.values(), timeout=DRAIN_S)
         for lane in self._lanes.values():
             lane.cancel()
         await asyncio.gather(*self._lanes.values(), return_exceptions=True)
-        self._closed = True
-        self._arrived.set()
+        self._recorder.close()
         states = self._times()
         try:
             async with asyncio.timeout(DRAIN_S):
@@ -349,9 +329,8 @@ class Engine:
     async def _work(self, lane: Lane) -> None:
         while not self._stopping:
             await self._go.wait()
-            while len(self._backlog) > BACKLOG:
-                await self._stored.wait()
-            stored = self._stored
+            await self._recorder.room()
+            stored = self._recorder.next_commit
             claim = await self._take(lane)
             if claim is not None:
                 await self._visit(lane, claim)
@@ -362,8 +341,8 @@ class Engine:
 
     async def _take(self, lane: Lane) -> Claim | None:
         async with lane.lock:
-            if not lane.queue and lane.dry_at != self._commits:
-                commits = self._commits
+            if not lane.queue and lane.dry_at != self._recorder.commits:
+                commits = self._recorder.commits
                 lane.queue.extend(await self._store.write(lambda c: self._claim(c, lane.host)))
                 lane.dry_at = -1 if lane.queue else commits
             if not lane.queue or self._stopping:
@@ -379,8 +358,7 @@ class Engine:
         try:
             await self._pace()
             visit = await self._visitor.visit(claim)
-            self._backlog.append((visit, lane))
-            self._arrived.set()
+            self._recorder.add(visit, lane)
         except BaseException:
             lane.busy -= 1
             raise
@@ -393,68 +371,5 @@ class Engine:
     async def _ask_robots(self, origin: str, http: Http, place: Place) -> Robots:
         return await fetch_robots(self._fetcher, origin, http, place)
 
-    # -- storing
-
-    async def _record(self) -> None:
-        """Store visits as they come: all that finished while the last batch was stored make the next one."""
-        while True:
-            if not self._backlog:
-                if self._closed:
-                    return
-                self._arrived.clear()
-                await self._arrived.wait()
-                continue
-            batch = [self._backlog.popleft() for _ in range(min(len(self._backlog), BATCH))]
-            states = self._times({lane.host for _, lane in batch})
-            try:
-                done = await self._store.write(partial(self._finish, [visit for visit, _ in batch], states))
-            except Unusable:
-                raise
-            except Exception:  # one of them cannot be stored: the others must not suffer for it
-                log.exception("a batch of visits could not be stored, storing them one by one")
-                done = await self._singly([visit for visit, _ in batch])
-            for visit, lane in batch:
-                lane.busy -= 1
-                self._last_check = visit.at
-                self._counts[visit.failure is not None] += 1
-                if visit.failure is not None:
-                    log.info(
-                        "visit failed",
-                        extra={
-                            "source": visit.claim.source,
-                            "url": visit.claim.url,
-                            "failure": str(visit.failure),
-                            "reason": visit.message,
-                            "retry_at": visit.retry_at,
-                        },
-                    )
-            self._commits += 1
-            self._pulse()
-            if done.hosts - self._lanes.keys():
-                self._wake.set()
-
-    async def _singly(self, batch: list[Visit]) -> visits.Finished:
-        done = visits.Finished()
-        for visit in batch:
-            try:
-                found = await self._store.write(partial(self._finish, [visit], []))
-            except Unusable:
-                raise
-            except Exception as error:
-                log.exception("a visit cannot be stored", extra={"url": visit.claim.url})
-                said = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-                failed = Visit(visit.claim, visit.at, failure=Failure.STORE, message=said[:500])
-                found = await self._store.write(partial(self._finish, [failed], []))
-            done.hosts |= found.hosts
-        return done
-
-    def _finish(self, batch: list[Visit], states: list[HostTimes], connection: Connection) -> visits.Finished:
-        depths = {name: work.source.max_depth for name, work in self._works.items()}
-        return visits.finish(self._db, connection, batch, self._store.owner, depths, states)
-
     def _times(self, only: Collection[str] | None = None) -> list[HostTimes]:
         return [gate.times(now()) for gate in self._politeness.gates() if only is None or gate.host in only]
-
-    def _pulse(self) -> None:
-        stored, self._stored = self._stored, asyncio.Event()
-        stored.set()

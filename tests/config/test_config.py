@@ -151,6 +151,7 @@ def test_what_goes_to_the_child_is_plain_and_comes_back_the_same(here: Path) -> 
         ("http = 5", ":1: http wants a table, not 5"),
         ("[supervisor]\nrestart = 'alway'", ":2: supervisor.restart 'alway' is none of always, on-failure, never"),
         ("[server]\nhost = '0.0.0.0'", ":1: server.token is required because the host 0.0.0.0"),
+        ("[server]\nhost = ''", "server.token is required"),
         ("[database]\nurl = 'sqlite://'", ":2: database.url must name a file"),
         ("[[source]]\nname = 'a'\nstart = 'http://x'", ":3: source[1].start wants a list"),
         ("[[source]]\nname = 'a'\nstart = ['x']", ":3: source[1].start[1] 'x' is no web address"),

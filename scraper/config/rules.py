@@ -1,0 +1,120 @@
+"""What values a setting takes: each rule returns the value, or raises Refused with what would be right. Pure."""
+
+import ipaddress
+import re
+from typing import Any
+
+from scraper.config.shape import Refused
+from scraper.urls import canonical, host_of, parts
+
+
+def most(maximum: float) -> Any:
+    """Return a rule: no more than the maximum."""
+
+    def rule(value: Any) -> Any:
+        if value > maximum:
+            raise Refused(f"{value!r} is too big; at most {maximum:g}")
+        return value
+
+    return rule
+
+
+def least(minimum: float) -> Any:
+    """Return a rule: a number, no less than the minimum."""
+
+    def rule(value: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise Refused(f"wants a number, not {value!r}")
+        if not minimum <= value < 1e15:
+            raise Refused(
+                f"{value!r} is too small; at least {minimum:g}" if value < minimum else f"{value!r} is too big"
+            )
+        return value
+
+    return rule
+
+
+def whole(value: Any) -> int:
+    """A whole number."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise Refused(f"wants a whole number, not {value!r}")
+    return value
+
+
+def port(value: Any) -> int:
+    """A port; 0: any free one."""
+    if not 0 <= whole(value) <= 65535:
+        raise Refused(f"{value!r} is no port; 1 to 65535, or 0 for any free one")
+    return int(value)
+
+
+def text(value: Any) -> str:
+    """A text."""
+    if not isinstance(value, str):
+        raise Refused(f"wants a text, not {value!r}")
+    return value
+
+
+def name(value: Any) -> str:
+    """A name that is fit for commands, files and URLs."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,99}", text(value)):
+        raise Refused(f"{value!r} is no name; lower-case letters, digits, - and _, the first one a letter or a digit")
+    return str(value)
+
+
+def regex(value: Any) -> str:
+    """A regular expression that can be compiled."""
+    try:
+        re.compile(text(value))
+    except (re.error, OverflowError, RecursionError) as error:
+        raise Refused(f"{value!r} is no regular expression: {error}") from None
+    return str(value)
+
+
+def web(value: Any) -> str:
+    """An http or https address that can be asked."""
+    match = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]*):", text(value))
+    if match is None or match[1].lower() not in ("http", "https"):
+        raise Refused(f"{value!r} is no web address; it begins with http:// or https://")
+    if not re.match(r"(?i)https?://[^/?#\s]+", value):
+        raise Refused(f"{value!r} names no host")
+    url = canonical(str(value))
+    try:
+        if url is None or parts(url).userinfo or not host_of(url):
+            raise ValueError
+    except ValueError:
+        raise Refused(
+            f"{value!r} is no address that can be asked (at most 2048 characters, no user or password)"
+        ) from None
+    return str(value)
+
+
+def network(value: Any) -> str:
+    """A network as CIDR."""
+    try:
+        ipaddress.ip_network(text(value), strict=True)
+    except ValueError as error:
+        raise Refused(f"{value!r} is no network: {error}; write it as CIDR, for example 192.168.1.0/24") from None
+    return str(value)
+
+
+def import_path(value: Any) -> str:
+    """module:function."""
+    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", text(value)):
+        raise Refused(f'{value!r} names no function; write "module:function"')
+    return str(value)
+
+
+def simple(value: Any) -> Any:
+    """A value that JSON has, or a list of such."""
+    members = value if isinstance(value, list) else [value]
+    if any(not isinstance(member, str | bool | int | float | None) or str(member) == "nan" for member in members):
+        raise Refused(f"wants a text, a number, true, false, or a list of these, not {value!r}")
+    return value
+
+
+def proxy(value: Any) -> str:
+    """The address of a proxy, or nothing."""
+    if value and not re.match(r"(?i)(https?|socks5h?)://[^/\s]+", text(value)):
+        raise Refused(f"{value!r} is no proxy; write for example http://10.0.0.1:3128 or socks5://...")
+    return text(value)

@@ -23,7 +23,8 @@ from scraper import logs
 from scraper.config.load import Loaded
 from scraper.database import Db
 from scraper.errors import BowerbirdError
-from scraper.service import Service, preflight, settings_of
+from scraper.service import Service
+from scraper.startup import preflight, settings_of
 from scraper.supervisor import systemd
 
 LOOP_LAG_S = 10.0

@@ -6,29 +6,24 @@ what the owner publishes, and waits to take over.
 
 import atexit
 import hashlib
-import importlib.util
 import logging
 import os
 import signal
 import socket
-import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from scraper import kernel, statedir
 from scraper.channel import Message
-from scraper.config.load import Loaded, load
-from scraper.config.settings import Settings, Source, plain
-from scraper.crawl.schedule import cron_fault, next_due
-from scraper.database import Db, sources
-from scraper.database.connection import now, resolved_url, sqlite_file
-from scraper.errors import BadConfig, Conflict, Problem, Unavailable
-from scraper.extract.items import faults
+from scraper.config.load import Loaded
+from scraper.config.settings import Settings, plain
+from scraper.database.connection import sqlite_file
+from scraper.errors import BadConfig, Conflict, Problem
+from scraper.startup import review_parsers, settings_of
 from scraper.statedir import StateDir, Verb, Wish
 from scraper.states import State
 from scraper.supervisor.child import on_parent_death
@@ -42,55 +37,8 @@ PUBLISH_EACH_S = 1.0
 STALE_S = 5.0
 SEEN_S = 0.5
 LAST_TRIES = 20
-NEEDS_SOCKS = 'a SOCKS proxy needs the extra: pip install "bowerbird[socks]"'
 
 log = logging.getLogger(__name__)
-
-
-def settings_of(path: Path | None = None) -> Loaded:
-    """Return the settings in force, everything in them checked. Raises BadConfig with all problems."""
-    loaded = load(path, review=review)
-    database = loaded.settings.database
-    try:
-        url = resolved_url(database.url, loaded.base)
-    except ValueError as error:
-        raise BadConfig([Problem(str(loaded.path or "settings"), f"[database] url: {error}")]) from None
-    return replace(loaded, settings=replace(loaded.settings, database=replace(database, url=url)))
-
-
-def review(source: Source) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Yield what only the rooms that use them can say of a source's values, as (path in the source, message)."""
-    yield from faults(source)
-    if source.cron is not None and (fault := cron_fault(source.cron, datetime.now().astimezone())):
-        yield ("cron",), fault
-    if str(source.http.get("proxy", "")).lower().startswith("socks") and not _found("socksio"):
-        yield ("http",), NEEDS_SOCKS
-
-
-def review_parsers(loaded: Loaded) -> None:
-    """Check that the modules of parsers can be found. Raises BadConfig."""
-    sys.path.insert(0, str(loaded.base))
-    try:
-        lacking = [s for s in loaded.settings.source if s.parser and not _found(s.parser)]
-    finally:
-        sys.path.remove(str(loaded.base))
-    if lacking:
-        raise BadConfig(
-            [
-                Problem(
-                    str(loaded.path), f'source "{s.name}": the module of parser {s.parser!r} is not in {loaded.base}'
-                )
-                for s in lacking
-            ]
-        )
-
-
-def _found(parser: str) -> bool:
-    """Say whether the top-level module of a parser is there. What is inside is not run here."""
-    try:
-        return importlib.util.find_spec(parser.partition(":")[0].partition(".")[0]) is not None
-    except (ImportError, ValueError):
-        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,25 +327,3 @@ def _verified(status: ScraperStatus) -> ScraperStatus:
         state = State.RESTARTING if gone else process.state
         processes.append(replace(process, process_alive=alive, pid=process.pid if alive else None, state=state))
     return replace(status, processes=tuple(processes), state=processes[0].state if processes else status.state)
-
-
-def preflight(loaded: Loaded) -> Db:
-    """Open the database, bring its tables up to date, and enter the sources of the file. Returns it.
-
-    Raises Unusable if a person has to mend something. A PostgreSQL that is merely away is only told: it is waited for.
-    """
-    review_parsers(loaded)
-    if loaded.settings.http.proxy.lower().startswith("socks") and not _found("socksio"):
-        raise BadConfig([Problem(str(loaded.path or "settings"), f"[http] proxy: {NEEDS_SOCKS}")])
-    db = Db(loaded.settings.database, role="api")
-    try:
-        db.upgrade()
-        local = now().astimezone()
-        db.write(
-            lambda c: sources.sync(c, loaded.settings.source, lambda s, last: next_due(s.every, s.cron, last, local))
-        )
-    except Unavailable as error:
-        if db.is_sqlite:
-            raise
-        log.warning("the database is away, waiting for it", extra={"reason": str(error)})
-    return db

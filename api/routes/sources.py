@@ -13,7 +13,7 @@ from scraper.crawl.check import check
 from scraper.database import runs, sources
 from scraper.database.connection import now
 from scraper.errors import BadConfig, Problem
-from scraper.service import review
+from scraper.startup import review
 
 router = APIRouter(prefix="/api/sources", tags=["sources"])
 # What decides whom this machine asks is the operator's, not a caller's.

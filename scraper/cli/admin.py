@@ -18,7 +18,8 @@ from scraper.config.load import FILE_NAME, Loaded
 from scraper.database import Db, maintenance
 from scraper.database.models import SCHEMA_VERSION
 from scraper.errors import BowerbirdError, Conflict, Unusable
-from scraper.service import Service, preflight, settings_of
+from scraper.service import Service
+from scraper.startup import preflight, settings_of
 
 db = typer.Typer(help="The database.", no_args_is_help=True, rich_markup_mode=None)
 

@@ -12,7 +12,7 @@ from scraper import export as exports
 from scraper.cli.serve import ConfigFile
 from scraper.database import listing, sources
 from scraper.errors import BowerbirdError
-from scraper.service import preflight, settings_of
+from scraper.startup import preflight, settings_of
 
 failures = typer.Typer(help="What failed and why.", rich_markup_mode=None)
 

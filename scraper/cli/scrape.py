@@ -21,7 +21,8 @@ from scraper.database import sources as source_rows
 from scraper.database.connection import now
 from scraper.errors import BowerbirdError, NotFound, Unavailable
 from scraper.records import RunTally
-from scraper.service import Service, preflight, settings_of
+from scraper.service import Service
+from scraper.startup import preflight, settings_of
 from scraper.states import RunState, State
 
 POLL_S = 0.25

@@ -18,7 +18,8 @@ from scraper.cli.shop import Shop
 from scraper.config.settings import Server
 from scraper.errors import Conflict
 from scraper.kernel import FileLock
-from scraper.service import Service, preflight, settings_of
+from scraper.service import Service
+from scraper.startup import preflight, settings_of
 
 DEMO_PREFIX = "bowerbird-demo-"
 GRACE_S = 8

@@ -13,7 +13,7 @@ from scraper.config.load import line_numbers, load
 from scraper.config.settings import Settings, http_of, plain
 from scraper.config.shape import Fault, build
 from scraper.errors import BadConfig
-from scraper.service import settings_of
+from scraper.startup import settings_of
 
 CONTRACT = """\
 [server]

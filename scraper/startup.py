@@ -1,0 +1,89 @@
+"""Before anything starts: the configuration read and checked, the database opened and brought up to date."""
+
+import importlib.util
+import logging
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from scraper.config.load import Loaded, load
+from scraper.config.settings import Source
+from scraper.crawl.schedule import cron_fault, next_due
+from scraper.database import Db, sources
+from scraper.database.connection import now, resolved_url
+from scraper.errors import BadConfig, Problem, Unavailable
+from scraper.extract.items import faults
+
+NEEDS_SOCKS = 'a SOCKS proxy needs the extra: pip install "bowerbird[socks]"'
+
+log = logging.getLogger(__name__)
+
+
+def settings_of(path: Path | None = None) -> Loaded:
+    """Return the settings in force, everything in them checked. Raises BadConfig with all problems."""
+    loaded = load(path, review=review)
+    database = loaded.settings.database
+    try:
+        url = resolved_url(database.url, loaded.base)
+    except ValueError as error:
+        raise BadConfig([Problem(str(loaded.path or "settings"), f"[database] url: {error}")]) from None
+    return replace(loaded, settings=replace(loaded.settings, database=replace(database, url=url)))
+
+
+def review(source: Source) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yield what only the rooms that use them can say of a source's values, as (path in the source, message)."""
+    yield from faults(source)
+    if source.cron is not None and (fault := cron_fault(source.cron, datetime.now().astimezone())):
+        yield ("cron",), fault
+    if str(source.http.get("proxy", "")).lower().startswith("socks") and not _found("socksio"):
+        yield ("http",), NEEDS_SOCKS
+
+
+def review_parsers(loaded: Loaded) -> None:
+    """Check that the modules of parsers can be found. Raises BadConfig."""
+    sys.path.insert(0, str(loaded.base))
+    try:
+        lacking = [s for s in loaded.settings.source if s.parser and not _found(s.parser)]
+    finally:
+        sys.path.remove(str(loaded.base))
+    if lacking:
+        raise BadConfig(
+            [
+                Problem(
+                    str(loaded.path), f'source "{s.name}": the module of parser {s.parser!r} is not in {loaded.base}'
+                )
+                for s in lacking
+            ]
+        )
+
+
+def _found(parser: str) -> bool:
+    """Say whether the top-level module of a parser is there. What is inside is not run here."""
+    try:
+        return importlib.util.find_spec(parser.partition(":")[0].partition(".")[0]) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def preflight(loaded: Loaded) -> Db:
+    """Open the database, bring its tables up to date, and enter the sources of the file. Returns it.
+
+    Raises Unusable if a person has to mend something. A PostgreSQL that is merely away is only told: it is waited for.
+    """
+    review_parsers(loaded)
+    if loaded.settings.http.proxy.lower().startswith("socks") and not _found("socksio"):
+        raise BadConfig([Problem(str(loaded.path or "settings"), f"[http] proxy: {NEEDS_SOCKS}")])
+    db = Db(loaded.settings.database, role="api")
+    try:
+        db.upgrade()
+        local = now().astimezone()
+        db.write(
+            lambda c: sources.sync(c, loaded.settings.source, lambda s, last: next_due(s.every, s.cron, last, local))
+        )
+    except Unavailable as error:
+        if db.is_sqlite:
+            raise
+        log.warning("the database is away, waiting for it", extra={"reason": str(error)})
+    return db

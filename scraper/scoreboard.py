@@ -16,10 +16,12 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from multiprocessing.managers import SyncManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scraper import kernel
+
+if TYPE_CHECKING:
+    from multiprocessing.managers import SyncManager
 
 COPY_EACH_S = 1.0
 STUCK_S = 3.0
@@ -115,6 +117,8 @@ class Scoreboard:
                 self._ending.wait(0.2)
 
     def _serve(self) -> None:
+        from multiprocessing.managers import SyncManager  # noqa: PLC0415  0.03 s that a scraper's start need not pay
+
         # An abstract socket leaves no file behind; elsewhere the Manager chooses.
         address = f"\0bowerbird-{os.getpid()}-{secrets.token_hex(8)}" if kernel.LINUX else None
         manager = SyncManager(address=address, ctx=multiprocessing.get_context("spawn"))

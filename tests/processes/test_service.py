@@ -215,7 +215,7 @@ def test_the_status_does_not_wait_for_the_manager(serve: Serve, scraping: Projec
 
 
 def test_the_scraper_loads_no_web_framework() -> None:
-    code = "import scraper.worker.main, sys; print([m for m in ('fastapi', 'uvicorn', 'httpx', 'bs4', 'pydantic') if m in sys.modules])"
+    code = "import scraper.worker.main, sys; print([m for m in ('fastapi', 'uvicorn', 'httpx', 'bs4', 'pydantic', 'parsel') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -33,8 +33,10 @@ def site() -> Iterator[Site]:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
-    return Project(tmp_path)
+def project(tmp_path: Path) -> Iterator[Project]:
+    made = Project(tmp_path)
+    yield made
+    made.end()
 
 
 @pytest.fixture

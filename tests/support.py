@@ -42,6 +42,7 @@ class Project:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.port = free_port()
+        self.started: list[subprocess.Popen[bytes]] = []
 
     def configure(self, text: str, *, http: str = "delay = 0", supervisor: str = "") -> None:
         """Write the configuration; loopback may be asked."""
@@ -65,7 +66,7 @@ class Project:
     def start(self, *args: str, **env: str) -> "subprocess.Popen[bytes]":
         """Start a command in a session of its own; its output goes to out.log."""
         with (self.path / "out.log").open("ab") as log:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-m", "scraper", *args],
                 cwd=self.path,
                 env=os.environ | env,
@@ -74,6 +75,15 @@ class Project:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
+        self.started.append(process)
+        return process
+
+    def end(self) -> None:
+        """Kill what was started and not ended by its test; what that started goes with it."""
+        for process in self.started:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
 
     def output(self) -> str:
         """Return what the started commands said."""

@@ -22,7 +22,7 @@ from scraper.crawl.visit import Visitor, Work, fetch_robots
 from scraper.database import frontier, hosts, pages, runs, sources, visits
 from scraper.database.connection import now
 from scraper.database.hosts import LEASE_S
-from scraper.errors import BowerbirdError
+from scraper.errors import BowerbirdError, Unavailable
 from scraper.records import Claim, HostTimes, Link
 from scraper.states import State, UrlState
 from scraper.urls import canonical
@@ -139,6 +139,7 @@ class Engine:
     def stop(self) -> None:
         """Finish what is in flight, store it, and end."""
         self._stopping = True
+        self._store.leave()
         self._go.set()
         self._wake.set()
         self._recorder.pulse()
@@ -151,6 +152,15 @@ class Engine:
 
         wanted: the sources of the file. Raises Unusable.
         """
+        try:
+            await self._run(wanted, before)
+        except Unavailable:
+            if not self._stopping:
+                raise
+        if self._broken is not None:
+            raise self._broken
+
+    async def _run(self, wanted: Sequence[Source], before: Before) -> None:
         await self._store.upgrade()
         definitions, self._recorder.last_check = await self._store.write(lambda c: self._take_over(c, wanted, before))
         self._prepare(definitions, wanted)
@@ -171,8 +181,6 @@ class Engine:
                     await asyncio.wait_for(self._wake.wait(), wait_s)
         finally:
             await self._end(recorder)
-        if self._broken is not None:
-            raise self._broken
 
     def _take_over(
         self, connection: Connection, wanted: Sequence[Source], before: Before

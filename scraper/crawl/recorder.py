@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from scraper.crawl.store import Store
 from scraper.crawl.visit import Work
 from scraper.database import visits
-from scraper.errors import Failure, Unusable
+from scraper.errors import Failure, Unavailable, Unusable
 from scraper.records import Claim, HostTimes, Visit
 
 BATCH = 64
@@ -80,7 +80,7 @@ class Recorder:
         committed.set()
 
     async def run(self) -> None:
-        """Store until closed. Raises Unusable."""
+        """Store until closed. Raises Unusable; Unavailable on leaving."""
         while True:
             if not self._backlog:
                 if self._closed:
@@ -110,7 +110,7 @@ class Recorder:
     async def _batch(self, batch: list[Visit], times: list[HostTimes]) -> visits.Finished:
         try:
             return await self._store.write(partial(self._finish, batch, times))
-        except Unusable:
+        except (Unavailable, Unusable):
             raise
         except Exception as error:  # one of them cannot be stored: the others must not suffer for it
             if len(batch) > 1:

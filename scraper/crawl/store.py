@@ -1,6 +1,7 @@
 """The engine's way to the database: one thread, one unit after the other, and patience while the database is away."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,14 +30,19 @@ class Store:
         self.owner = owner
         self.trouble: str | None = None
         self._thread = ThreadPoolExecutor(1, "store")
+        self._leaving = asyncio.Event()
 
     async def write(self, unit: Callable[[Connection], T]) -> T:
-        """Run a unit that may write; tries again until the database takes it. Raises Unusable."""
+        """Run a unit that may write; tries again until the database takes it. Raises Unusable; Unavailable on leaving."""
         return await self._patiently(self.db.write, unit)
 
     async def read(self, unit: Callable[[Connection], T]) -> T:
-        """Run a unit that only reads; tries again until the database answers. Raises Unusable."""
+        """Run a unit that only reads; tries again until the database answers. Raises Unusable; Unavailable on leaving."""
         return await self._patiently(self.db.read, unit)
+
+    def leave(self) -> None:
+        """Be patient no longer: from now on a database that is away is Unavailable."""
+        self._leaving.set()
 
     async def upgrade(self) -> None:
         """Bring the tables to this version, as soon as there is a database. Raises Unusable."""
@@ -52,7 +58,10 @@ class Store:
                 if self.trouble is None:
                     log.warning("the database is away, waiting for it", extra={"reason": str(error)})
                 self.trouble = str(error)
-                await asyncio.sleep(wait)
+                if self._leaving.is_set():
+                    raise
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._leaving.wait(), wait)
                 wait = min(wait * 2, PATIENCE_MAX_S)
                 continue
             if self.trouble is not None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import Callable, Coroutine, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -502,3 +503,20 @@ async def test_claims_of_a_worker_that_is_gone_are_taken_over(crawler: Crawler, 
     )
     done = await crawler.run(watched)
     assert (done["id"], done["state"], done["pages"] >= 2) == (run, "done", True)
+
+
+async def test_a_stop_does_not_wait_for_a_database_that_is_away(tmp_path: Path, site: Site) -> None:
+    db = Db(Database(url=f"sqlite:///{tmp_path / 'test.db'}", timeout=0.1))
+    db.upgrade()
+    other = sqlite3.connect(tmp_path / "test.db", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    store = Store(db, "test")
+    engine = Engine(store, HTTP)
+    task = asyncio.create_task(engine.run([source(site)], Before(now())))
+    await asyncio.to_thread(until, lambda: store.trouble)
+    engine.stop()
+    async with asyncio.timeout(4):
+        await task
+    store.close()
+    other.close()
+    db.close()

@@ -75,7 +75,8 @@ def finish(connection: Connection, run_id: int, at: datetime, dropped: int) -> R
     """
     run = connection.execute(select(runs).where(runs.c.id == run_id)).one()
     message = f"max_pages = {run.max_pages} was reached; {dropped} known URLs were not visited" if dropped else None
-    state = RunState.FAILED if run.pages == 0 and run.failures > 0 else RunState.DONE
+    # A run that knew nothing had only start pages that are set aside.
+    state = RunState.FAILED if run.pages == 0 and (run.failures > 0 or run.known == 0) else RunState.DONE
     if state is RunState.FAILED:
         reasons = connection.execute(
             select(failures.c.reason, failures.c.message)

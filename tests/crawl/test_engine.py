@@ -482,6 +482,20 @@ async def test_a_url_on_which_the_scraper_died_twice_is_poison(crawler: Crawler,
     assert site.paths().count("/bad") == asked
 
 
+async def test_a_source_whose_start_page_is_poison_has_failed(crawler: Crawler, site: Site) -> None:
+    site.page("/", "x")
+    watched = source(site)
+    await crawler.run(watched)
+    crawler.db.write(lambda c: c.exec_driver_sql("UPDATE urls SET crashes = 1"))
+    crawler.db.write(lambda c: sources.sync(c, [watched], lambda s, last: None))
+    run = crawler.db.write(lambda c: runs.request(c, "s", now()))
+    store = Store(crawler.db, "test")
+    await Engine(store, HTTP, [run]).run([watched], Before(now(), suspect=1))
+    store.close()
+    found = crawler.db.read(lambda c: runs.one(c, run, now()))
+    assert (found["state"], found["message"].partition(":")[0]) == ("failed", "poison")
+
+
 async def test_claims_of_a_worker_that_is_gone_are_taken_over(crawler: Crawler, site: Site) -> None:
     site.page("/", links("/1"))
     site.page("/1", "x")

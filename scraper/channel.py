@@ -39,11 +39,6 @@ class Channel:
         except OSError:  # the other side is gone; its death is told elsewhere
             self._unsent = b""
 
-    @property
-    def pending(self) -> bool:
-        """Whether there is something left to flush."""
-        return bool(self._unsent)
-
     def receive(self) -> tuple[list[Message], bool]:
         """Return the lines that have come, without waiting, and whether the stream goes on."""
         self.socket.setblocking(False)

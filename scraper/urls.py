@@ -12,7 +12,6 @@ from urllib.parse import unquote_to_bytes
 import ada_url
 
 MAX_LENGTH = 2048
-SCHEMES = ("http:", "https:")
 _UNRESERVED = re.compile(r"%(4[1-9A-F]|5[0-9AF]|6[1-9A-F]|7[0-9AE]|3[0-9]|2[DE])", re.IGNORECASE)
 _ESCAPE = re.compile(r"%[0-9a-f]{2}", re.IGNORECASE)
 

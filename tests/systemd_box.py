@@ -13,6 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.support import until
+
 INSIDE = r"""
 set -e
 umount -R -l /sys/fs/cgroup 2>/dev/null || true
@@ -47,6 +49,14 @@ exec /lib/systemd/systemd --system --unit=box.target --log-target=console --show
 
 class Refused(Exception):
     """This machine does not let us boot a systemd; the text says why."""
+
+
+def _removed(folder: Path) -> bool:
+    try:
+        folder.rmdir()
+    except OSError:
+        return not folder.exists()
+    return True
 
 
 class Box:
@@ -124,12 +134,7 @@ class Box:
             self._outer.wait(20)
         if self._cgroup is not None and self._cgroup.exists():
             for folder, _, _ in os.walk(self._cgroup, topdown=False):
-                for _ in range(100):
-                    try:
-                        Path(folder).rmdir()
-                        break
-                    except OSError:
-                        time.sleep(0.02)
+                until(lambda place=Path(folder): _removed(place), "the cgroup is empty")  # type: ignore[misc]
         if self._mounted is not None:
             subprocess.run(["umount", "-l", str(self._mounted)], check=False)
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -185,10 +185,6 @@ class Politeness:
         rules = Rules(robots)
         return rules, asyncio.get_running_loop().time() + (RETRY_S if rules.unreachable else CACHE_S)
 
-    def forget_rules(self, origin: str) -> None:
-        """Ask for a robots.txt anew the next time."""
-        self._rules.pop(origin, None)
-
 
 class Place:
     """A place in flight: at one host at a time, given back at the end."""

@@ -3,11 +3,10 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, update
 
 from scraper.database.connection import Db
 from scraper.database.models import failures
-from scraper.errors import NotFound
 from scraper.records import Visit
 
 
@@ -33,14 +32,6 @@ def resolve(connection: Connection, url_id: int, at: datetime) -> None:
     connection.execute(
         update(failures).where(failures.c.url_id == url_id, failures.c.resolved_at.is_(None)).values(resolved_at=at)
     )
-
-
-def one(connection: Connection, failure_id: int) -> Row[Any]:
-    """Return the row of a failure. Raises NotFound."""
-    row = connection.execute(select(failures).where(failures.c.id == failure_id)).first()
-    if row is None:
-        raise NotFound(f"there is no failure {failure_id}")
-    return row
 
 
 def public(row: Row[Any]) -> dict[str, Any]:

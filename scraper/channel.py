@@ -1,7 +1,8 @@
 """JSON lines over a socket pair between the supervisor and one generation of a process.
 
 Beats and reasons come up, wishes go down, and the end of the stream means that the other side is gone. Neither side
-ever waits for the other: what does not fit is dropped, for the next line tells more.
+ever waits for the other: what does not fit is dropped, for the next line tells more. A line that is no JSON is text:
+Python's fault handler writes stacks straight into the socket, also when nothing else in the process can run.
 """
 
 import json
@@ -40,7 +41,10 @@ class Channel:
             self._unsent = b""
 
     def receive(self) -> tuple[list[Message], bool]:
-        """Return the lines that have come, without waiting, and whether the stream goes on."""
+        """Return the lines that have come, without waiting, and whether the stream goes on.
+
+        A line of text comes as {"text": line}.
+        """
         self.socket.setblocking(False)
         open_still = True
         try:
@@ -62,9 +66,8 @@ class Channel:
             try:
                 message = json.loads(line)
             except ValueError:
-                continue
-            if isinstance(message, dict):
-                found.append(message)
+                message = None
+            found.append(message if isinstance(message, dict) else {"text": line.decode(errors="replace")})
         return found
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
+BLOCK = "stacks"  # a fact that people read line by line
 _PLAIN = set(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "color_message"}
 
 
@@ -18,8 +19,11 @@ class TextLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        facts = "".join(f" {name}={_quoted(value)}" for name, value in _facts(record).items())
+        told = _facts(record)
+        block = str(told.pop(BLOCK, "") or "")
+        facts = "".join(f" {name}={_quoted(value)}" for name, value in told.items())
         line = f"{at} {record.levelname} {_one_line(record.getMessage())}{facts}"
+        line += "".join(f"\n    {_one_line(part)}" for part in block.splitlines())
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         return line

@@ -108,3 +108,18 @@ class RunTally:
     items: int
     bytes: int
     failures: int
+
+
+Level = Literal["info", "warning", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to the machinery, for people to follow. kind: process, service, shared_state or run."""
+
+    at: datetime
+    kind: str
+    name: str  # of whom or what: a process, a source
+    event: str
+    level: Level = "info"
+    facts: Mapping[str, Any] = field(default_factory=dict)

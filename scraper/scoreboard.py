@@ -31,20 +31,18 @@ BROKEN = (EOFError, OSError, AssertionError, multiprocessing.AuthenticationError
 log = logging.getLogger(__name__)
 
 
-def _in_manager(parent_pid: int) -> None:
-    """Outlive group signals, and nothing else: gone when the service is."""
+def _in_manager(parent_pid: int, family: str) -> None:
+    """Outlive group signals, and nothing else: gone when the service is, and then nothing of its family is left."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     kernel.new_session()
-    try:
-        kernel.die_with_parent(parent_pid)
-    except ProcessLookupError:
-        os._exit(0)
+    kernel.wake_when_orphaned()  # a stopped one could not see to it that nothing is left
     parent = multiprocessing.parent_process()
     if parent is not None:
 
         def leave() -> None:
             multiprocessing.connection.wait([parent.sentinel])
+            kernel.end_marked(kernel.FAMILY, family)
             os._exit(0)
 
         threading.Thread(target=leave, daemon=True).start()
@@ -53,16 +51,19 @@ def _in_manager(parent_pid: int) -> None:
 class Scoreboard:
     """The service's side: starts the Manager, copies its dict each second, starts another when it breaks.
 
-    guard: what to hold around the start of a process.
+    guard: what to hold around the start of a process. family: the mark of all that the service starts.
     """
 
-    def __init__(self, guard: Callable[[], AbstractContextManager[None]]) -> None:
+    def __init__(self, guard: Callable[[], AbstractContextManager[None]], family: str) -> None:
         self._guard = guard
+        self._family = family
         self._thread = threading.Thread(target=self._run, name="scoreboard", daemon=True)
         self._ending = threading.Event()
         self._touched = time.monotonic()
         self._manager: SyncManager | None = None
         self.restarts = 0
+        self._stuck = False
+        self.fault = ""  # why the last one was replaced
         self.copied: dict[str, Any] = {}
         self.ticket: str | None = None  # what a scraper needs to reach the dict
 
@@ -89,6 +90,7 @@ class Scoreboard:
     def mend(self) -> None:
         """End a Manager that does not answer; the thread then starts another. Does not wait."""
         if time.monotonic() - self._touched > STUCK_S:
+            self._stuck = True
             self._kill()
 
     def stop(self) -> None:
@@ -109,6 +111,8 @@ class Scoreboard:
             try:
                 self._serve()
             except BROKEN as error:
+                self.fault = "it did not answer" if self._stuck else f"{type(error).__name__}: {error}".rstrip(": ")
+                self._stuck = False
                 log.warning("the shared dict broke, starting another", extra={"reason": repr(error)})
             self.ticket = None
             self._reap()
@@ -125,7 +129,7 @@ class Scoreboard:
         self._manager = manager
         self._touched = time.monotonic() + BOOT_S - STUCK_S
         with self._guard():
-            manager.start(_in_manager, (os.getpid(),))
+            manager.start(_in_manager, (os.getpid(), self._family))
         board = manager.dict()
         self._touched = time.monotonic()
         self.ticket = base64.b64encode(pickle.dumps(board)).decode()

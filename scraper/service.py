@@ -8,12 +8,14 @@ import atexit
 import hashlib
 import logging
 import os
+import secrets
 import signal
 import socket
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ from scraper.config.load import Loaded
 from scraper.config.settings import Settings, plain
 from scraper.database.connection import sqlite_file
 from scraper.errors import BadConfig, Conflict, Problem
+from scraper.journal import Journal
+from scraper.records import Event, Level
 from scraper.startup import review_parsers, settings_of
 from scraper.statedir import StateDir, Verb, Wish
 from scraper.states import State
@@ -30,7 +34,7 @@ from scraper.supervisor.child import on_parent_death
 from scraper.supervisor.loop import Supervisor
 from scraper.supervisor.policy import Rules
 from scraper.supervisor.status import ProcessStatus, ScraperStatus, read
-from scraper.worker.main import run
+from scraper.worker.start import run
 
 TICK_S = 0.2
 PUBLISH_EACH_S = 1.0
@@ -70,6 +74,8 @@ class Service:
             processes=tuple(ProcessStatus(name, State.STARTING) for name in self._names()),
         )
         self._told = ""
+        self._journal = Journal(loaded.settings.database)
+        self._family = secrets.token_hex(8)
         self._pictured = threading.Event()
         self._leader: int | None = None
 
@@ -88,6 +94,7 @@ class Service:
         main = kernel.POSIX and threading.current_thread() is threading.main_thread()
         if main and signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:  # inherited; deaths would go unseen
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        kernel.mark(kernel.FAMILY, self._family)
         atexit.register(self._last_resort)
         on_parent_death(self._orphaned)
         self._thread.start()
@@ -175,7 +182,7 @@ class Service:
                     self._supervise()
                 else:
                     self._follow()
-                    self._ending.wait(TICK_S)
+                    self._wait_for_owner()
         except Exception:  # the top of a thread: without it nobody supervises, so the service goes too
             log.exception("the supervisor failed; the service ends")
             self._last_resort()
@@ -198,23 +205,39 @@ class Service:
             found = read(kept) if kept else None
         except (KeyError, TypeError, ValueError):
             found = None
-        if found is not None and 0 <= time.monotonic() - found.at < STALE_S:
-            self._status = found
-        else:
-            silent = f"process {owner.get('pid')} owns the scraper and is silent"
-            self._status = replace(_verified(found or self._status), message=silent)
+        seen = _verified(found or self._status)
+        if found is None or not 0 <= time.monotonic() - found.at < STALE_S:
+            seen = replace(seen, message=f"process {owner.get('pid')} owns the scraper and is silent")
+        self._status = seen
         self._pictured.set()
+
+    def _wait_for_owner(self) -> None:
+        """Wait a moment, less if the owner dies meanwhile: then its locks are free."""
+        if isinstance(self._leader, int) and not self._ending.is_set():
+            kernel.await_death(self._leader, TICK_S)
+        else:
+            self._ending.wait(TICK_S)
 
     def _supervise(self) -> None:
         before = self._earlier() if self._once is None else None
-        if self._leader is not None:
-            log.warning("took over the scraper", extra={"owner": self._leader})
-            self._leader = None
+        self._journal.start()
+        if before is not None and not before.ended and before.family:
+            kernel.end_marked(kernel.FAMILY, before.family)  # what the last owner left when it was killed
+        self._tell("owns the scraper", "warning" if self._leader else "info", before=self._leader)
+        self._leader = None
         wish = self._dir.wish() if self._once is None else Wish()
         self._refresh()
         self._status = replace(self._status, state=State.STARTING, ended=False)
         self._supervisor = supervisor = Supervisor(
-            run, self._names(), self._rules(), self._boot, memory=self.settings.limits.memory, before=before
+            run,
+            self._names(),
+            self._rules(),
+            self._boot,
+            memory=self.settings.limits.memory,
+            folder=self._dir.path,
+            family=self._family,
+            record=self._journal.add,
+            before=before,
         )
         published, message, told = 0.0, "", dict[str, Any]()
         try:
@@ -224,6 +247,8 @@ class Service:
                     message = self._restart(supervisor)
                 elif found.retry != wish.retry:
                     supervisor.retry()
+                if found != wish:
+                    self._tell("wish", **asdict(found))
                 wish = found
                 wanted = wish.running and not self._ending.is_set()
                 moved = supervisor.tick(wanted=wanted, paused=wish.paused, wait_s=TICK_S)
@@ -238,6 +263,8 @@ class Service:
             self._publish()
             supervisor.close()
             self._supervisor = None
+            self._tell("gave the scraper back")
+            self._journal.stop()
             self._dir.disown()
 
     def _picture(self, supervisor: Supervisor, wish: Wish, message: str) -> ScraperStatus:
@@ -250,6 +277,11 @@ class Service:
             return read(kept) if kept else None
         except (KeyError, TypeError, ValueError):
             return None
+
+    def _tell(self, event: str, level: Level = "info", **facts: Any) -> None:
+        told = {"pid": os.getpid(), **{name: value for name, value in facts.items() if value is not None}}
+        log.log(getattr(logging, level.upper()), f"service {event}", extra=told)
+        self._journal.add(Event(datetime.now(UTC), "service", socket.gethostname(), event, level, told))
 
     def _publish(self) -> None:
         try:
@@ -278,7 +310,7 @@ class Service:
         try:
             self.loaded = self._read_settings()
         except BadConfig as error:
-            log.error("the configuration was refused, the old one stays", extra={"problems": str(error)})
+            self._tell("refused the configuration", "error", problems=str(error))
             return f"the configuration was refused, the old one stays: {error}"
         return ""
 

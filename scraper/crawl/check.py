@@ -54,7 +54,7 @@ async def check(source: Source, base: Http, url: str | None = None) -> dict[str,
         """Nothing is stored."""
 
     politeness = Politeness(Forgetful(), 1, ask_robots)
-    visitor = Visitor(fetcher, politeness, {source.name: Work.of(source, base)}, no_body, now, lambda url_id: None)
+    visitor = Visitor(fetcher, politeness, {source.name: Work.of(source, base)}, no_body, now)
     kind = "page" if url or source.start else "sitemap"
     claim = Claim(0, 0, source.name, target, host_of(target), 0, "sitemap" if kind == "sitemap" else "page", 0)
     try:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,7 +19,7 @@ from scraper.crawl.politeness import Place, Politeness
 from scraper.crawl.recorder import Lane, Recorder
 from scraper.crawl.robots import Robots
 from scraper.crawl.store import Store
-from scraper.crawl.visit import Visitor, Work, fetch_robots
+from scraper.crawl.visit import Visitor, Work, fetch_robots, unmarked
 from scraper.database import frontier, hosts, pages, runs, sources, visits
 from scraper.database.connection import now
 from scraper.database.hosts import LEASE_S
@@ -48,14 +49,11 @@ class Progress:
     pages: int
     failures: int
     trouble: str | None
+    silent_s: float  # since anything last moved, though something should
 
 
 async def at_once() -> None:
     """Wait for nothing."""
-
-
-def unmarked(url_id: int) -> None:
-    """Note nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +89,7 @@ class Engine:
         http: Http,
         once: Sequence[int] | None = None,
         pace: Callable[[], Awaitable[None]] = at_once,
-        mark: Callable[[int], None] = unmarked,
+        mark: Callable[[int, str], None] = unmarked,
     ) -> None:
         self._store = store
         self._db = store.db
@@ -111,6 +109,7 @@ class Engine:
         self._broken: BaseException | None = None
         self._visiting: dict[int, str] = {}
         self._open: tuple[str, ...] = ()
+        self._ticked = 0.0
         self.changed = asyncio.Event()
 
     # -- from outside, on the event loop
@@ -127,7 +126,16 @@ class Engine:
             self._recorder.stored,
             self._recorder.failed,
             self._store.trouble,
+            self._silent_s(),
         )
+
+    def _silent_s(self) -> float:
+        """Seconds since the last sign of life, from the database's thread or, while that is idle, from our own loop."""
+        in_unit = self._store.silent_s()
+        if in_unit is not None:
+            return in_unit
+        idle = self._store.trouble is not None or not self._ticked  # waiting for the database, beginning, or ending
+        return 0.0 if idle else max(0.0, time.monotonic() - self._ticked - TICK_S)
 
     def pause(self, paused: bool) -> None:
         """Start no more visits, or go on."""
@@ -172,6 +180,7 @@ class Engine:
             while not self._stopping and self._broken is None:
                 self._wake.clear()
                 wait_s = await self._tick()
+                self._ticked = time.monotonic()
                 if wait_s is None:
                     break
                 if clock() - kept_at > LEASE_S / 4:
@@ -180,6 +189,7 @@ class Engine:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), wait_s)
         finally:
+            self._ticked = 0.0
             await self._end(recorder)
 
     def _take_over(

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -31,6 +32,7 @@ class Store:
         self.trouble: str | None = None
         self._thread = ThreadPoolExecutor(1, "store")
         self._leaving = asyncio.Event()
+        self._under_way = False
 
     async def write(self, unit: Callable[[Connection], T]) -> T:
         """Run a unit that may write; tries again until the database takes it. Raises Unusable; Unavailable on leaving."""
@@ -39,6 +41,10 @@ class Store:
     async def read(self, unit: Callable[[Connection], T]) -> T:
         """Run a unit that only reads; tries again until the database answers. Raises Unusable; Unavailable on leaving."""
         return await self._patiently(self.db.read, unit)
+
+    def silent_s(self) -> float | None:
+        """Return for how many seconds the unit under way has given no sign of life, or None if none is under way."""
+        return time.monotonic() - self.db.touched if self._under_way else None
 
     def leave(self) -> None:
         """Be patient no longer: from now on a database that is away is Unavailable."""
@@ -53,7 +59,7 @@ class Store:
         wait = 0.25
         while True:
             try:
-                result = await loop.run_in_executor(self._thread, run, unit)
+                result = await loop.run_in_executor(self._thread, self._run, run, unit)
             except Unavailable as error:
                 if self.trouble is None:
                     log.warning("the database is away, waiting for it", extra={"reason": str(error)})
@@ -68,6 +74,14 @@ class Store:
                 log.info("the database is back")
                 self.trouble = None
             return result
+
+    def _run(self, run: Callable[[Callable[[Connection], T]], T], unit: Callable[[Connection], T]) -> T:
+        self.db.touch()
+        self._under_way = self.db.tells_life
+        try:
+            return run(unit)
+        finally:
+            self._under_way = False
 
     # -- what politeness remembers
 

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+def unmarked(url_id: int, url: str) -> None:
+    """Note nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """A source, ready to be worked on."""
@@ -92,9 +96,9 @@ class Visitor:
         works: Mapping[str, Work],
         stored_body: StoredBody,
         now: Callable[[], datetime],
-        mark: Callable[[int], None],
+        mark: Callable[[int, str], None] = unmarked,
     ) -> None:
-        """mark: told which URL's page is being read, and 0 when it is done."""
+        """mark: told the number and the text of the URL whose page is being read, and 0 when it is done."""
         self._fetcher = fetcher
         self._politeness = politeness
         self._works = works
@@ -114,9 +118,11 @@ class Visitor:
                 self._calm(place, work.http, well=True)
                 place.leave()
                 load_parsers()
-                self._mark(claim.url_id)
-                reading = self._read(claim, work, fetched)
-                self._mark(0)
+                self._mark(claim.url_id, claim.url)
+                try:
+                    reading = self._read(claim, work, fetched)
+                finally:
+                    self._mark(0, "")
             except VisitFailed as error:
                 return self._failed(claim, work, fetched, error, place)
             except Exception as error:

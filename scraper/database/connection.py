@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from sqlalchemy import Connection, CursorResult, Dialect, create_engine, event, insert, inspect, pool, select
+from sqlalchemy import Connection, CursorResult, Dialect, create_engine, event, insert, inspect, pool, select, update
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
@@ -29,6 +29,8 @@ T = TypeVar("T")
 Unit = Callable[[Connection], T]
 
 RETRIES = 5
+LOCK_SLICE_S = 1.0
+SIGN_OF_LIFE_OPCODES = 200_000  # of SQLite's virtual machine: some ten milliseconds
 # SQLSTATE of PostgreSQL: serialisation failure, deadlock, lock timeout: this transaction lost, the next one may win.
 LOST = {"40001", "40P01", "55P03"}
 MENDS_ITSELF = ("locked", "busy", "full", "i/o error", "unable to open", "readonly", "read-only")
@@ -67,6 +69,7 @@ class Db:
     def __init__(self, settings: Database, role: str = "bowerbird") -> None:
         """Raises Unusable if the URL or its driver cannot be used. Connects only when it is first asked."""
         self._pid = os.getpid()
+        self.touched = time.monotonic()
         self.settings = settings
         try:
             self.url = make_url(settings.url)
@@ -84,10 +87,20 @@ class Db:
         """Whether this is SQLite."""
         return self.url.get_backend_name() == "sqlite"
 
+    @property
+    def tells_life(self) -> bool:
+        """Whether a unit under way gives signs of life: SQLite does, a server elsewhere leaves us waiting."""
+        return self.is_sqlite
+
+    def touch(self) -> None:
+        """Note a sign of life: when the last one was is told by `touched`, in monotonic seconds."""
+        self.touched = time.monotonic()
+
     def _prepare_sqlite(self, connection: sqlite3.Connection, record: object) -> None:
         connection.isolation_level = None
+        connection.set_progress_handler(self.touch, SIGN_OF_LIFE_OPCODES)
         for pragma in (
-            f"busy_timeout={int(self.settings.timeout * 1000)}",
+            f"busy_timeout={int(min(self.settings.timeout, LOCK_SLICE_S) * 1000)}",
             "journal_mode=wal",
             "synchronous=normal",
             "foreign_keys=on",
@@ -108,19 +121,30 @@ class Db:
     def _run(self, unit: Unit[T], *, writes: bool) -> T:
         if os.getpid() != self._pid:
             raise RuntimeError(f"this database belongs to process {self._pid}; make one in the process that uses it")
-        for attempt in range(RETRIES):
+        began = time.monotonic()
+        attempt = 0
+        while True:
+            self.touch()
             try:
                 with self.engine.connect() as connection:
                     connection = connection.execution_options(writes=writes)
                     with connection.begin():
                         return unit(connection)
             except DBAPIError as error:
+                if self._is_locked(error) and time.monotonic() - began < self.settings.timeout:
+                    continue
+                attempt += 1
                 state = getattr(error.orig, "sqlstate", None)
-                if attempt + 1 < RETRIES and (error.connection_invalidated or state in LOST):
+                if attempt < RETRIES and (error.connection_invalidated or state in LOST):
                     time.sleep(random.random() * 0.05 * 2**attempt)
                     continue
                 raise self._translated(error) from error
-        raise AssertionError("unreachable")
+
+    @staticmethod
+    def _is_locked(error: DBAPIError) -> bool:
+        """SQLite: another process writes. It is waited for in slices, so that a long wait is no silence."""
+        code = getattr(error.orig, "sqlite_errorcode", None)
+        return code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
     def _translated(self, error: DBAPIError) -> Exception:
         text = " ".join(str(error.orig).split())
@@ -159,9 +183,13 @@ class Db:
                 f"{self.shown}: was made by a newer version (schema {found}, this one knows {SCHEMA_VERSION}); "
                 "install that version again"
             )
+        if found == SCHEMA_VERSION:
+            return
+        metadata.create_all(connection)  # so far a new version only ever had more tables
         if found is None:
-            metadata.create_all(connection)
             connection.execute(insert(meta).values(name="schema_version", value=str(SCHEMA_VERSION)))
+        else:
+            connection.execute(update(meta).where(meta.c.name == "schema_version").values(value=str(SCHEMA_VERSION)))
 
     @staticmethod
     def version(connection: Connection) -> int | None:
@@ -213,7 +241,7 @@ def _options(settings: Database, url: URL, role: str) -> dict[str, Any]:
             "pool_size": settings.pool_size,
             "max_overflow": settings.max_overflow,
             "pool_timeout": settings.timeout,
-            "connect_args": {"timeout": settings.timeout, "check_same_thread": False},
+            "connect_args": {"timeout": min(settings.timeout, LOCK_SLICE_S), "check_same_thread": False},
         }
     options["connect_args"] = {
         "connect_timeout": max(2, int(min(settings.timeout, 30))),

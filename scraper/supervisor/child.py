@@ -100,15 +100,18 @@ class Child:
         """Kill it and what it started."""
         kernel.end_tree(self.pid)
 
-    def reap(self) -> int | None:
-        """Take the exit code of the ended process, kill what it left behind, and close what belongs to it."""
-        kernel.end_group(self.pid)
+    def reap(self, member: str) -> tuple[int | None, list[int]]:
+        """Kill what the ended process left behind, and close what belongs to it.
+
+        member: the mark of what it started. Returns its exit code, and the pids of those that had left its process group.
+        """
+        left = kernel.end_family(self.pid, kernel.MEMBER, member)
         self.process.join(1.0)
         code = self.process.exitcode
         if self.pidfd is not None:
             os.close(self.pidfd)
         self.channel.close()
-        return code
+        return code, left
 
 
 def signal_name(exit_code: int | None) -> str | None:

@@ -1,7 +1,7 @@
 """What an observation calls for, and what follows a death. Pure: every time is an argument, in monotonic seconds."""
 
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from scraper.errors import Exit
@@ -11,10 +11,19 @@ BOOT_TIMEOUT_S = 30.0
 STACKS_S = 1.0  # between asking a hung process for its stacks and ending it
 RETRY_FAILED_S = 300.0
 BACKOFF_FIRST_S = 0.5
+HALVED_FOR_S = 3600.0  # who lived this long has earned half of its concurrency back
+HALVINGS_MAX = 5
 STEADY_S = 10.0  # who lived this long is restarted at once
-NATIVE = {signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL} | (
-    {signal.SIGBUS} if hasattr(signal, "SIGBUS") else set()
-)
+STALE_S = 5.0
+OUT_OF_MEMORY_S = 5.0  # a machine that is short of memory is given a moment
+YOUNG_KILLS = 5  # who is killed so often in a row before it was at work waits YOUNG_WAIT_S: no processor is burnt
+YOUNG_WAIT_S = 0.5
+# Signals that a process earns by what it does; all others come from somebody else.
+NATIVE = {
+    getattr(signal, name)
+    for name in ("SIGSEGV", "SIGABRT", "SIGFPE", "SIGILL", "SIGBUS", "SIGSYS", "SIGTRAP", "SIGXCPU", "SIGXFSZ")
+    if hasattr(signal, name)
+}
 
 
 class Action(StrEnum):
@@ -39,33 +48,36 @@ class Cause(StrEnum):
     NATIVE_CRASH = "native crash"
     HANG = "hang"
     MEMORY = "memory"
+    OUT_OF_MEMORY = "out of memory"  # the kernel's doing, not ours
     KILLED = "killed from outside"
     STOP_TIMEOUT = "stop timeout"
     LOST = "lost"
+    LOST_WITH_SERVICE = "lost with its service"
 
 
 @dataclass(frozen=True, slots=True)
 class Cure:
     """What follows a cause."""
 
-    restarts: bool
-    counted: bool = False
-    at_once: bool = False
+    counted: bool = False  # towards max_restarts; what is not counted is restarted at once
+    slowly: bool = False  # a person has to mend something: the slow retry from the start
 
 
 CURES: dict[Cause, Cure] = {
-    Cause.REQUESTED: Cure(restarts=True, at_once=True),
-    Cause.CLEAN: Cure(restarts=True, counted=True),
-    Cause.RECYCLED: Cure(restarts=True, at_once=True),
-    Cause.CONFIG_ERROR: Cure(restarts=False),
-    Cause.BOOT_FAILURE: Cure(restarts=True, counted=True),
-    Cause.CRASH: Cure(restarts=True, counted=True),
-    Cause.NATIVE_CRASH: Cure(restarts=True, counted=True),
-    Cause.HANG: Cure(restarts=True, counted=True),
-    Cause.MEMORY: Cure(restarts=True, counted=True),
-    Cause.KILLED: Cure(restarts=True, at_once=True),
-    Cause.STOP_TIMEOUT: Cure(restarts=True, at_once=True),
-    Cause.LOST: Cure(restarts=True, counted=True),
+    Cause.REQUESTED: Cure(),
+    Cause.CLEAN: Cure(counted=True),
+    Cause.RECYCLED: Cure(),
+    Cause.CONFIG_ERROR: Cure(slowly=True),
+    Cause.BOOT_FAILURE: Cure(counted=True),
+    Cause.CRASH: Cure(counted=True),
+    Cause.NATIVE_CRASH: Cure(counted=True),
+    Cause.HANG: Cure(counted=True),
+    Cause.MEMORY: Cure(counted=True),
+    Cause.OUT_OF_MEMORY: Cure(counted=True),
+    Cause.KILLED: Cure(),
+    Cause.STOP_TIMEOUT: Cure(),
+    Cause.LOST: Cure(counted=True),
+    Cause.LOST_WITH_SERVICE: Cure(),
 }
 
 
@@ -114,6 +126,11 @@ def decide(seen: Observation, rules: Rules) -> Action:
     return Action.SHOW if seen.now - seen.last_beat > rules.heartbeat_timeout else Action.WAIT
 
 
+def stale(silence_s: float, rules: Rules) -> bool:
+    """Say whether a silence is worth mentioning: nothing is done about it yet."""
+    return silence_s > min(STALE_S, rules.heartbeat_timeout / 2)
+
+
 @dataclass(frozen=True, slots=True)
 class Ended:
     """What is known of a death. exit_code: as multiprocessing tells it, negative for a signal; None: nobody knows."""
@@ -121,7 +138,8 @@ class Ended:
     exit_code: int | None
     asked: bool  # we had asked it to end
     our_kill: Cause | None  # why we killed it, noted before we did
-    booted: bool
+    at_work: bool  # it had come so far
+    oom: bool = False  # the kernel killed somebody for memory meanwhile
 
 
 def classify(ended: Ended) -> Cause:
@@ -137,21 +155,46 @@ def classify(ended: Ended) -> Cause:
     if code in known:
         return known[Exit(code)]
     if code < 0:
+        if code == -9 and ended.oom:
+            return Cause.OUT_OF_MEMORY
         return Cause.NATIVE_CRASH if -code in NATIVE else Cause.KILLED
-    return Cause.CRASH if ended.booted else Cause.BOOT_FAILURE
+    return Cause.CRASH if ended.at_work else Cause.BOOT_FAILURE
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What of earlier deaths counts still.
+
+    deaths: when those were that count. young: kills in a row that came before it was at work. open: it had failed, and
+    was tried again: until it has proved itself, the next counted death is a failure at once (a half-open circuit).
+    halvings: how often the concurrency is to be halved, for want of memory.
+    """
+
+    deaths: tuple[float, ...] = ()
+    young: int = 0
+    open: bool = False
+    halvings: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What follows a death. next_start None: not before a person asks for it. deaths: those that count still."""
+    """What follows a death. next_start None: not before a person asks for it."""
 
     state: State
     next_start: float | None
-    deaths: tuple[float, ...]
+    record: Record
 
 
 def plan(
-    cause: Cause, *, now: float, started: float, wanted: bool, deaths: tuple[float, ...], rules: Rules, jitter: float
+    cause: Cause,
+    *,
+    now: float,
+    started: float,
+    at_work: bool,
+    wanted: bool,
+    record: Record,
+    rules: Rules,
+    jitter: float,
 ) -> Plan:
     """Say what follows a death. jitter: a random number from 0 to 1, for a fifth more or less of the wait.
 
@@ -159,21 +202,36 @@ def plan(
     minutes, so that nothing is given up for good and nothing is restarted hot. A kill from outside never counts.
     """
     cure = CURES[cause]
-    deaths = tuple(at for at in deaths if at > now - rules.restart_window)
+    record = _carried(record, cause, now=now, started=started, at_work=at_work, rules=rules)
+    spread = 0.8 + 0.4 * jitter
+    slow = now + max(RETRY_FAILED_S, rules.restart_window) * spread
     if not wanted:
-        return Plan(State.STOPPED, now, deaths)
+        return Plan(State.STOPPED, now, record)
     if cause is Cause.CLEAN and rules.restart == "on-failure":
-        return Plan(State.STOPPED, None, deaths)
-    if not cure.restarts or (rules.restart == "never" and cause is not Cause.REQUESTED):
-        return Plan(State.FAILED, None, deaths)
+        return Plan(State.STOPPED, None, record)
+    if rules.restart == "never" and cause is not Cause.REQUESTED:
+        return Plan(State.FAILED, None, record)
+    if cure.slowly:
+        return Plan(State.FAILED, slow, replace(record, open=True))
     hot = cause is Cause.RECYCLED and now - started < STEADY_S
     if not cure.counted and not hot:
-        return Plan(State.RESTARTING, now, deaths)
-    deaths = (*deaths, now)
-    spread = 0.8 + 0.4 * jitter
-    if len(deaths) > rules.max_restarts:
-        return Plan(State.FAILED, now + max(RETRY_FAILED_S, rules.restart_window) * spread, deaths)
-    if now - started >= STEADY_S:
-        return Plan(State.RESTARTING, now, deaths)
-    wait = min(BACKOFF_FIRST_S * 2 ** (len(deaths) - 1), rules.backoff_max)
-    return Plan(State.RESTARTING, now + wait * spread, deaths)
+        return Plan(State.RESTARTING, now + (YOUNG_WAIT_S if record.young > YOUNG_KILLS else 0.0), record)
+    record = replace(record, deaths=(*record.deaths, now))
+    if record.open or len(record.deaths) > rules.max_restarts:
+        return Plan(State.FAILED, slow, replace(record, open=True))
+    wait = min(BACKOFF_FIRST_S * 2 ** (len(record.deaths) - 1), rules.backoff_max) if now - started < STEADY_S else 0.0
+    if cause is Cause.OUT_OF_MEMORY:
+        wait = max(wait, OUT_OF_MEMORY_S)
+    return Plan(State.RESTARTING, now + wait * spread, record)
+
+
+def _carried(record: Record, cause: Cause, *, now: float, started: float, at_work: bool, rules: Rules) -> Record:
+    """What of earlier deaths counts still after a life of this length."""
+    lived = now - started
+    halvings = record.halvings - (lived >= HALVED_FOR_S and record.halvings > 0)
+    return Record(
+        deaths=tuple(at for at in record.deaths if at > now - rules.restart_window),
+        young=record.young + 1 if cause is Cause.KILLED and not at_work else 0,
+        open=record.open and not (at_work and lived >= rules.restart_window),
+        halvings=min(halvings + 1, HALVINGS_MAX) if cause is Cause.OUT_OF_MEMORY else halvings,
+    )

@@ -16,6 +16,9 @@ class LastExit:
     reason: str
     at: str
     message: str = ""
+    url: str | None = None  # the page that it was reading, or the first one in flight
+    stacks: str = ""  # where its threads stood
+    uptime_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,8 @@ class ProcessStatus:
     last_exit: LastExit | None = None
     next_start_in_s: float | None = None
     trouble: str | None = None
+    stale: bool = False
+    note: str | None = None
     born: str | None = None
 
     def answer(self, now: float) -> dict[str, Any]:
@@ -70,6 +75,7 @@ class ScraperStatus:
     message: str = ""
     ended: bool = False
     wish: dict[str, Any] = field(default_factory=dict)
+    family: str = ""
 
     def answer(self, now: float) -> dict[str, Any]:
         """Return what `GET /api/scraper-status` answers. now: of the monotonic clock."""

@@ -42,7 +42,16 @@ class Heartbeat:
         """Beat once."""
         seen = engine.progress()
         last = seen.last_check.isoformat(timespec="seconds").replace("+00:00", "Z") if seen.last_check else None
-        self._send({"state": seen.state, "sources": seen.sources, "last_check": last, "trouble": seen.trouble})
+        self._send(
+            {
+                "state": seen.state,
+                "sources": seen.sources,
+                "last_check": last,
+                "trouble": seen.trouble,
+                "silent_s": round(seen.silent_s, 1),
+                "at": [url[:500] for url in seen.visiting[:1]],
+            }
+        )
         self._board.put(
             {
                 "state": str(seen.state),

@@ -1,63 +1,39 @@
-"""The life of a scraper process: channel, signals, lock, database, engine, exit code."""
+"""The life of a scraper process: signals, lock, database, engine, exit code."""
 
 import asyncio
-import faulthandler
+import json
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from scraper import kernel, logs
 from scraper.channel import Channel, Message
-from scraper.config.settings import Settings
+from scraper.config.settings import Http, Settings
 from scraper.config.shape import build
 from scraper.crawl.engine import Before, Engine
 from scraper.crawl.store import Store
+from scraper.crawl.visit import unmarked
 from scraper.database import Db
-from scraper.errors import BowerbirdError, Exit
+from scraper.errors import Exit
 from scraper.kernel import FileLock
+from scraper.marker import Marker, last_mark
 from scraper.scoreboard import Writer
 from scraper.worker import lifeline, limits
 from scraper.worker.heartbeat import Heartbeat
-from scraper.worker.marker import Marker
 
 LOCK_EACH_S = 0.05
 # Deaths that the page being read may be to blame for; the words are the supervisor's.
-BLAMED = ("hang", "crash", "native crash", "memory")
+BLAMED = ("hang", "crash", "native crash", "memory", "out of memory")
 
 log = logging.getLogger(__name__)
-
-
-def run(end: socket.socket) -> None:
-    """Live: the target of the spawned process. end: our end of the channel to the supervisor."""
-    parent = os.getppid()
-    kernel.new_session()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    channel = Channel(end)
-    code: int = Exit.FAILED
-    try:
-        kernel.die_with_parent(parent)
-        boot = lifeline.boot_message(channel)
-        code = Scraper(channel, boot).live()
-    except ProcessLookupError:
-        code = Exit.PARENT_LOST
-    except BowerbirdError as error:
-        channel.send({"leaving": str(error)}, must=True)
-        log.error("cannot go on", extra={"reason": str(error)})
-        code = Exit.BAD_CONFIG
-    except BaseException as error:
-        channel.send({"leaving": f"{type(error).__name__}: {error}"}, must=True)
-        log.exception("the scraper failed")
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)  # no thread that waits for a database or a Manager may keep us
 
 
 class Scraper:
@@ -71,9 +47,6 @@ class Scraper:
         self._boot = boot
         self._channel = channel
         logs.set_up(production=settings.production, level=int(boot.get("log_level", logging.INFO)))
-        faulthandler.enable()
-        if hasattr(faulthandler, "register"):
-            faulthandler.register(signal.SIGUSR1, all_threads=True)
         sys.path.insert(0, str(boot["base"]))  # where a source's parser module lives
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         limits.apply(settings.limits)
@@ -98,20 +71,42 @@ class Scraper:
     def _wait_for_lock(self) -> None:
         """One scraper of a name, whatever went wrong above: an earlier one may still be on its way out."""
         told = 0.0
-        while not self._lock.acquire(str(os.getpid())):
+        service = os.getppid()
+        note = json.dumps(
+            {"pid": os.getpid(), "born": kernel.birth(os.getpid()), "service": [service, kernel.birth(service)]}
+        )
+        while not self._lock.acquire(note):
             if time.monotonic() - told > 1.0:
                 told = time.monotonic()
-                self._heart.starting(f"waiting for process {self._lock.note() or '?'} to end")
+                self._heart.starting(f"waiting for process {self._holder().get('pid', '?')} to end")
+                self._end_orphan(self._holder())
             time.sleep(LOCK_EACH_S)
+
+    def _holder(self) -> dict[str, Any]:
+        """Who has the lock that we wait for."""
+        try:
+            found = json.loads(self._lock.note())
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    @staticmethod
+    def _end_orphan(holder: dict[str, Any]) -> None:
+        """Kill who holds the lock though its service is gone. All else failed, so it does not hear either."""
+        pid, (service, born) = holder.get("pid"), holder.get("service", (None, None))
+        if pid is None or service is None or kernel.birth(service) == born:
+            return
+        if kernel.birth(pid) == holder.get("born"):
+            kernel.end_tree(pid)
 
     async def _main(self) -> int:
         loop = asyncio.get_running_loop()
         db = Db(self._settings.database, role=str(self._boot["name"]))
         store = Store(db, owner=f"{self._boot['name']}@{self._boot['instance']}")
         share = limits.CpuShare(self._settings.limits.cpu_percent)
-        marker = Marker(Path(str(self._boot["state_dir"])) / f"{self._boot['name']}.at")
-        suspect = marker.read() if self._boot.get("died_of") in BLAMED else 0
-        engine = Engine(store, self._settings.http, self._boot.get("once"), share.pause, marker.write)
+        at = Path(str(self._boot["state_dir"])) / f"{self._boot['name']}.at"
+        suspect = last_mark(at).number if self._boot.get("died_of") in BLAMED else 0
+        engine = Engine(store, self._http(), self._boot.get("once"), share.pause, _marker(at))
         self._engine = engine
         if hasattr(signal, "SIGTERM") and kernel.POSIX:
             loop.add_signal_handler(signal.SIGTERM, engine.stop)
@@ -128,6 +123,11 @@ class Scraper:
             heart.cancel()
             store.close()
         return Exit.RECYCLE if self._recycle else Exit.DONE
+
+    def _http(self) -> Http:
+        """The [http] settings, with half the concurrency for each time that memory ran out lately."""
+        http = self._settings.http
+        return replace(http, concurrency=max(1, http.concurrency >> int(self._boot.get("halvings", 0))))
 
     def _died_at(self) -> datetime:
         """When the process before us can have made its last request: its death, or now if nobody saw it."""
@@ -150,3 +150,12 @@ class Scraper:
         self._recycle = self._recycle or bool(message.get("recycle"))
         if message.get("recycle") or message.get("stop"):
             self._engine.stop()
+
+
+def _marker(path: Path) -> Callable[[int, str], None]:
+    """Where the page that is being read is noted; a full disk costs that note and nothing else."""
+    try:
+        return Marker(path).write
+    except OSError as error:
+        log.warning("what is being read cannot be noted", extra={"path": str(path), "reason": str(error)})
+        return unmarked

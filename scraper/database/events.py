@@ -1,0 +1,69 @@
+"""events: what happened to the machinery; a bounded list, in the order in which it was told."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, func, insert, select
+
+from scraper.database.connection import Db
+from scraper.database.models import events, meta
+from scraper.records import Event, Level
+
+KEPT = 5000  # of each level: routine must not push out what matters
+PRUNED_EACH = 100
+LEVELS: tuple[Level, ...] = ("info", "warning", "error")
+ORDER_LOCK = 7215460140
+HORIZON = "events_pruned_to"
+
+
+def add(db: Db, batch: Sequence[Event], connection: Connection) -> None:
+    """Keep events. Their ids grow in the order of their commits: who has seen one has seen all before it."""
+    if not db.is_sqlite:  # there a sequence gives ids before the commit
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({ORDER_LOCK})")
+    rows = [
+        {"at": e.at, "kind": e.kind, "name": e.name, "event": e.event, "level": e.level, "facts": dict(e.facts)}
+        for e in batch
+    ]
+    connection.execute(insert(events), rows)
+    last = newest(connection)
+    if last % PRUNED_EACH < len(batch):
+        for level in LEVELS:
+            _prune(db, connection, level)
+
+
+def _prune(db: Db, connection: Connection, level: Level) -> None:
+    of_level = select(events.c.id).where(events.c.level == level)
+    limit = connection.scalar(of_level.order_by(events.c.id.desc()).offset(KEPT).limit(1))
+    if limit is None:
+        return
+    connection.execute(delete(events).where(events.c.level == level, events.c.id <= limit))
+    value = str(max(limit, _horizon(connection)))
+    kept = db.upsert(meta).values(name=HORIZON, value=value)
+    connection.execute(kept.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
+
+
+def _horizon(connection: Connection) -> int:
+    """The id up to which some events are there no more."""
+    return int(connection.scalar(select(meta.c.value).where(meta.c.name == HORIZON)) or 0)
+
+
+def newest(connection: Connection) -> int:
+    """Return the id of the last event, 0 if there is none."""
+    return int(connection.scalar(select(func.max(events.c.id))) or 0)
+
+
+def after(connection: Connection, last: int, limit: int) -> list[dict[str, Any]]:
+    """Return the events that came after an id, the oldest first."""
+    statement = select(events).where(events.c.id > last).order_by(events.c.id).limit(limit)
+    return [public(row) for row in connection.execute(statement)]
+
+
+def gap_after(connection: Connection, last: int) -> bool:
+    """Say whether something that came after an id is there no more, or the id is none of this database's."""
+    return last < _horizon(connection) or last > newest(connection)
+
+
+def public(row: Row[Any]) -> dict[str, Any]:
+    """Return an event as the API tells it."""
+    names = ("id", "at", "kind", "name", "event", "level", "facts")
+    return {name: getattr(row, name) for name in names}

@@ -1,0 +1,87 @@
+"""Locks that the kernel frees when their holder dies."""
+
+import os
+import sys
+from io import FileIO
+from pathlib import Path
+
+
+class FileLock:
+    """A lock on a file that the kernel frees when its holder dies, however it dies.
+
+    The file itself stays: its text says who holds it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: FileIO | None = None
+
+    @property
+    def held(self) -> bool:
+        return self._file is not None
+
+    def acquire(self, note: str) -> bool:
+        """Take the lock and write the note into its file, or return False if another process has it.
+
+        Raises OSError if the file cannot be opened.
+        """
+        if self._file is not None:
+            return True
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+        file = FileIO(os.open(self.path, flags, 0o600), "r+b")
+        if not _lock(file):
+            file.close()
+            return False
+        self._file = file
+        try:
+            file.truncate(0)
+            file.write(note.encode())
+        except OSError:  # a full disk: the lock counts, its note is for people
+            pass
+        return True
+
+    def release(self) -> None:
+        """Give the lock back."""
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+    def lost(self) -> bool:
+        """Say whether somebody took away the file under a held lock: then others could take another one."""
+        if self._file is None:
+            return False
+        try:
+            there = self.path.stat()
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return not os.path.samestat(there, os.fstat(self._file.fileno()))
+
+    def note(self) -> str:
+        """Return what the holder wrote, or an empty text."""
+        try:
+            return self.path.read_text()
+        except OSError:
+            return ""
+
+
+def _lock(file: FileIO) -> bool:
+    if sys.platform == "win32":
+        import msvcrt  # noqa: PLC0415  Windows only
+
+        try:
+            file.seek(1 << 20)  # beyond the note, which others must be able to read
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        finally:
+            file.seek(0)
+        return True
+    import fcntl  # noqa: PLC0415  POSIX only
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -42,7 +42,7 @@ def _in_manager(parent_pid: int, family: str) -> None:
 
         def leave() -> None:
             multiprocessing.connection.wait([parent.sentinel])
-            kernel.end_marked(kernel.FAMILY, family)
+            kernel.end_all_of(family)
             os._exit(0)
 
         threading.Thread(target=leave, daemon=True).start()

@@ -94,7 +94,7 @@ class Service:
         main = kernel.POSIX and threading.current_thread() is threading.main_thread()
         if main and signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:  # inherited; deaths would go unseen
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        kernel.mark(kernel.FAMILY, self._family)
+        kernel.mark_family(self._family)
         atexit.register(self._last_resort)
         on_parent_death(self._orphaned)
         self._thread.start()
@@ -222,7 +222,7 @@ class Service:
         before = self._earlier() if self._once is None else None
         self._journal.start()
         if before is not None and not before.ended and before.family:
-            kernel.end_marked(kernel.FAMILY, before.family)  # what the last owner left when it was killed
+            kernel.end_all_of(before.family)  # what the last owner left when it was killed
         self._tell("owns the scraper", "warning" if self._leader else "info", before=self._leader)
         self._leader = None
         wish = self._dir.wish() if self._once is None else Wish()

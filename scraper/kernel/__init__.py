@@ -3,17 +3,7 @@
 Nothing else in the project asks which system it runs on.
 """
 
-from scraper.kernel.ending import (
-    FAMILY,
-    MEMBER,
-    end_family,
-    end_marked,
-    end_politely,
-    end_tree,
-    mark,
-    membership,
-    show_stacks,
-)
+from scraper.kernel.ending import end_all_of, end_left_by, end_politely, end_tree, mark_family, mark_member, show_stacks
 from scraper.kernel.lock import FileLock
 from scraper.kernel.process import (
     LINUX,
@@ -30,21 +20,19 @@ from scraper.kernel.process import (
 from scraper.kernel.resources import oom_kills, raise_open_files, step_back
 
 __all__ = [
-    "FAMILY",
     "LINUX",
-    "MEMBER",
     "POSIX",
     "FileLock",
     "await_death",
     "birth",
     "die_with_parent",
     "doing",
-    "end_family",
-    "end_marked",
+    "end_all_of",
+    "end_left_by",
     "end_politely",
     "end_tree",
-    "mark",
-    "membership",
+    "mark_family",
+    "mark_member",
     "new_session",
     "oom_kills",
     "raise_open_files",

@@ -6,13 +6,14 @@ was born with: a mark in there finds it (Linux).
 
 import contextlib
 import os
+import re
 import signal
-from collections.abc import Collection
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from scraper.kernel.process import LINUX, POSIX, birth
+from scraper.kernel.process import LINUX, POSIX, birth, parent
 
-FAMILY = "_BOWERBIRD_FAMILY"  # what a service started, its Manager too
+FAMILY = "_BOWERBIRD_FAMILY"  # all that a service started, its Manager too
 MEMBER = "_BOWERBIRD_MEMBER"  # what one of its processes started
 ROUNDS = 5  # something may be forking while it is looked for
 
@@ -48,30 +49,45 @@ def end_tree(pid: int) -> None:
         pass
 
 
-def membership(family: str, pid: int) -> str:
-    """Return the mark of what one process of a family starts."""
-    return f"{family}/{pid}"
+def mark_family(family: str) -> None:
+    """Mark what this process starts from now on as one family."""
+    os.environ[FAMILY] = family
 
 
-def mark(name: str, value: str) -> None:
-    """Mark what this process starts from now on, so that end_marked() finds it."""
-    os.environ[name] = value
+def mark_member() -> None:
+    """Mark what this process, a member of the family, runs from now on as started by it."""
+    os.environ[MEMBER] = str(os.getpid())
 
 
-def end_family(pgid: int, name: str, value: str) -> list[int]:
-    """Kill what a dead session leader left: its process group, and all that carries its mark. Returns the marked ones."""
+def end_left_by(pid: int, family: str) -> list[int]:
+    """Kill what a dead member of our family left, it having led its own session and process group.
+
+    Returns the pids of those that had left that group. To be called by the head of the family, before the dead one is reaped.
+    """
     if POSIX:
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(pgid, signal.SIGKILL)
-    return end_marked(name, value)
+            os.killpg(pid, signal.SIGKILL)
+
+    def left(found: int, born_with: bytes) -> bool:
+        members = re.search(rb"\0%s=(\d+)\0" % MEMBER.encode(), born_with)
+        if members is not None:
+            return int(members[1]) == pid
+        return found != pid and not _descends(found, os.getpid())  # forked, and nothing else run since
+
+    return _end_marked(family, left)
 
 
-def end_marked(name: str, value: str, but: Collection[int] = ()) -> list[int]:
-    """Kill all processes of ours that were born with a mark, save some. Returns their pids. Elsewhere than on Linux: none."""
+def end_all_of(family: str) -> list[int]:
+    """Kill all of a family but ourselves. Returns their pids."""
+    return _end_marked(family, lambda found, born_with: True)
+
+
+def _end_marked(family: str, chosen: Callable[[int, bytes], bool]) -> list[int]:
+    """Kill the chosen ones of a family, as far as the environment tells it; elsewhere than on Linux nobody."""
+    needle = f"\0{FAMILY}={family}\0".encode()
     ended: list[int] = []
-    needle = b"\0" + f"{name}={value}".encode() + b"\0"
     for _ in range(ROUNDS if LINUX else 0):
-        found = [pid for pid in _marked(needle) if pid != os.getpid() and pid not in but]
+        found = [pid for pid, born_with in _environments() if needle in born_with and chosen(pid, born_with)]
         if not found:
             break
         for pid in found:
@@ -81,18 +97,26 @@ def end_marked(name: str, value: str, but: Collection[int] = ()) -> list[int]:
     return ended
 
 
-def _marked(needle: bytes) -> list[int]:
-    found = []
+def _environments() -> Iterator[tuple[int, bytes]]:
+    """Yield every living process of ours but ourselves, with the environment that it was born with."""
     for entry in os.scandir("/proc"):
-        if not entry.name.isdigit():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         try:
             born_with = Path(entry.path, "environ").read_bytes()
         except OSError:  # another user's, or gone meanwhile
             continue
-        if needle in b"\0" + born_with and birth(int(entry.name)) is not None:
-            found.append(int(entry.name))
-    return found
+        if born_with and birth(int(entry.name)) is not None:
+            yield int(entry.name), b"\0" + born_with + b"\0"
+
+
+def _descends(pid: int, ancestor: int) -> bool:
+    """Say whether a process is below another one."""
+    while pid > 1:
+        if pid == ancestor:
+            return True
+        pid = parent(pid)
+    return False
 
 
 def _send(pid: int, number: int) -> None:

@@ -57,6 +57,12 @@ def doing(pid: int) -> str | None:
     return WORDS.get(fields[0].decode()) if fields else None
 
 
+def parent(pid: int) -> int:
+    """Return the pid of a process's parent, 0 if there is none or nobody can tell (Linux only)."""
+    fields = _stat(pid) if LINUX else None
+    return int(fields[1]) if fields else 0
+
+
 def watch_death(pid: int, announce: Callable[[], None], join: Callable[[], object]) -> int | None:
     """Have the death of a child noticed at once.
 

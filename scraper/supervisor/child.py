@@ -100,12 +100,12 @@ class Child:
         """Kill it and what it started."""
         kernel.end_tree(self.pid)
 
-    def reap(self, member: str) -> tuple[int | None, list[int]]:
+    def reap(self, family: str) -> tuple[int | None, list[int]]:
         """Kill what the ended process left behind, and close what belongs to it.
 
-        member: the mark of what it started. Returns its exit code, and the pids of those that had left its process group.
+        family: the mark of all that is ours. Returns its exit code, and the pids of those that had left its process group.
         """
-        left = kernel.end_family(self.pid, kernel.MEMBER, member)
+        left = kernel.end_left_by(self.pid, family)
         self.process.join(1.0)
         code = self.process.exitcode
         if self.pidfd is not None:

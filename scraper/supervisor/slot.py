@@ -301,7 +301,7 @@ class Slot:
         child, terms = self.child, self.terms
         assert child is not None
         url = self._url()
-        code, left = child.reap(kernel.membership(terms.family, child.pid))
+        code, left = child.reap(terms.family)
         ended = Ended(code, self.stop_asked is not None, self.our_kill, self.at_work, terms.oom_kills > self.oom_kills)
         cause = classify(ended)
         found = plan(
@@ -346,7 +346,16 @@ class Slot:
         level: Level = "info" if cause in EXPECTED else "warning"
         evidence = {k: v for k, v in asdict(last).items() if k not in ("at", "reason", "message")}
         counted = len(found.record.deaths) or None
-        self.tell("ended", level, cause=str(cause), said=last.message, **evidence, rss_bytes=rss, left=left or None, counted=counted)
+        self.tell(
+            "ended",
+            level,
+            cause=str(cause),
+            said=last.message,
+            **evidence,
+            rss_bytes=rss,
+            left=left or None,
+            counted=counted,
+        )
         self.move(
             found.state, str(cause), "error" if found.state is State.FAILED else "info", next_start_in_s=self.wait(now)
         )

@@ -19,7 +19,7 @@ def run(end: socket.socket) -> None:
     """Live: the target of the spawned process. end: our end of the channel to the supervisor."""
     parent = os.getppid()
     kernel.new_session()
-    kernel.mark(kernel.MEMBER, kernel.membership(os.environ.get(kernel.FAMILY, ""), os.getpid()))
+    kernel.mark_member()
     kernel.step_back()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.enable(file=end)

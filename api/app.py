@@ -1,6 +1,7 @@
 """create_app(): the lifespan starts and stops the Service; routers; error handlers."""
 
 import asyncio
+import contextlib
 import logging
 import signal
 import threading
@@ -17,8 +18,9 @@ from fastapi.staticfiles import StaticFiles
 from starlette.types import Message, Receive, Scope, Send
 
 from api import dashboard, problems
-from api.routes import control, exports, health, rows, sources, status
+from api.routes import control, events, exports, health, rows, sources, status
 from api.security import Guard
+from api.stream import Streams
 from scraper import logs
 from scraper.config.load import Loaded
 from scraper.database import Db
@@ -61,27 +63,32 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.cannot_start = error
         raise
     app.state.settings, app.state.db, app.state.service = loaded.settings, db, service
-    _hear_signals(service)
+    app.state.streams = streams = Streams(db)
+    _hear_signals(service, streams)
     service.start()
     feeding = asyncio.create_task(_tell_systemd(service), name="systemd")
     try:
         yield
     finally:
         systemd.notify(STOPPING=1)
+        streams.close()
         feeding.cancel()
         await asyncio.gather(feeding, return_exceptions=True)
         await to_thread.run_sync(service.stop)
         await to_thread.run_sync(db.close)
 
 
-def _hear_signals(service: Service) -> None:
-    """Stop the scraper as soon as the signal comes: the server first waits for open connections."""
+def _hear_signals(service: Service, streams: Streams) -> None:
+    """Stop the scraper and end the streams as soon as the signal comes: the server first waits for open connections."""
+    loop = asyncio.get_running_loop()
     if threading.current_thread() is not threading.main_thread():
         return
 
     def chained(before: Any) -> Any:
         def handle(number: int, frame: FrameType | None) -> None:
             service.stop_soon()
+            with contextlib.suppress(RuntimeError):  # the loop has ended already
+                loop.call_soon_threadsafe(streams.close)
             if callable(before):
                 before(number, frame)
 
@@ -90,7 +97,7 @@ def _hear_signals(service: Service) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, chained(signal.getsignal(number)))
     if hasattr(signal, "SIGHUP"):
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: _reload(service))
+        loop.add_signal_handler(signal.SIGHUP, lambda: _reload(service))
 
 
 def _reload(service: Service) -> None:
@@ -132,7 +139,7 @@ def create_app() -> FastAPI:
     )
     app.add_middleware(Guard)
     problems.install(app)
-    for module in (status, control, health, sources, rows, exports, dashboard):
+    for module in (status, control, events, health, sources, rows, exports, dashboard):
         app.include_router(module.router)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
     return app

@@ -9,8 +9,9 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader
 
-from api.deps import TheDb, TheService
-from scraper.database import Db, items, listing, sources
+from api.deps import RowId, TheDb, TheService
+from scraper.database import Db, items, listing, sources, visits
+from scraper.database.connection import now
 from scraper.errors import BowerbirdError
 from scraper.service import Service
 from scraper.statedir import Verb
@@ -103,6 +104,13 @@ def live(service: TheService, db: TheDb) -> HTMLResponse:
 def control(verb: Verb, service: TheService) -> RedirectResponse:
     """A button of the page: a form, so that it works without JavaScript."""
     service.ask(verb)
+    return RedirectResponse("/", status_code=303)
+
+
+@router.post("/retry/{failure_id}")
+def retry(failure_id: RowId, db: TheDb) -> RedirectResponse:
+    """Try a failed URL again."""
+    db.write(lambda c: visits.retry(c, [failure_id], now()))
     return RedirectResponse("/", status_code=303)
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import Depends, HTTPException, Path, Query, Request
 from pydantic import AfterValidator
 
+from api.stream import Streams
 from scraper.database import Db, listing
 from scraper.service import Service
 
@@ -25,6 +26,13 @@ def db_of(request: Request) -> Db:
     return db
 
 
+def streams_of(request: Request) -> Streams:
+    """Return the live streams of this process."""
+    streams: Streams = request.app.state.streams
+    return streams
+
+
+TheStreams = Annotated[Streams, Depends(streams_of)]
 TheService = Annotated[Service, Depends(service_of)]
 TheDb = Annotated[Db, Depends(db_of)]
 

@@ -23,7 +23,7 @@ def lines(db: Db, what: Literal["items", "pages"], filters: dict[str, Any], form
     rows = listing.stream(db, what, filters)
     if form == "jsonl":
         for row in rows:
-            yield json.dumps(row, ensure_ascii=False, default=text).replace("\u2028", "\\u2028") + "\n"
+            yield as_json(row) + "\n"
         return
     yield from _csv(
         rows, ITEM_COLUMNS if what == "items" else PAGE_COLUMNS, _fields(db, filters) if what == "items" else []
@@ -65,6 +65,11 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def as_json(row: dict[str, Any]) -> str:
+    """Return a row as one line of JSON, whatever takes U+2028 for the end of a line."""
+    return json.dumps(row, ensure_ascii=False, default=text).replace("\u2028", "\\u2028")
 
 
 def text(value: Any) -> str:

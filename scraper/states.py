@@ -43,6 +43,13 @@ class RunState(StrEnum):
     STOPPED = "stopped"
 
 
+class RunKind(StrEnum):
+    """What a run is for."""
+
+    CRAWL = "crawl"  # the whole source, from its start pages on
+    RETRY = "retry"  # URLs that failed, and what they lead to that nobody knew
+
+
 class UrlState(StrEnum):
     """What is to become of a URL in the run that it belongs to."""
 

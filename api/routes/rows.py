@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from api.deps import Paging, RowId, Since, TheDb, Word
-from scraper.database import items, pages, runs
+from scraper.database import items, pages, runs, visits
 from scraper.database.connection import now
 
 router = APIRouter(prefix="/api")
@@ -88,3 +88,11 @@ def list_failures(
 ) -> dict[str, Any]:
     """What failed and why; what has passed meanwhile only with unresolved=false."""
     return page.answer(db, "failures", source=source, reason=reason, unresolved=unresolved or None)
+
+
+@router.post("/failures/{failure_id}/retry", status_code=202, tags=["failures"])
+def retry_failure(failure_id: RowId, db: TheDb) -> dict[str, Any]:
+    """Visit a URL that failed again, now, one that was set aside too. Answers the run that does it."""
+    asked = db.write(lambda c: visits.retry(c, [failure_id], now()))
+    source, run = next(iter(asked.items()))
+    return {"run": run, "source": source}

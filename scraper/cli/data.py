@@ -10,7 +10,8 @@ import typer
 
 from scraper import export as exports
 from scraper.cli.serve import ConfigFile
-from scraper.database import listing, sources
+from scraper.database import listing, sources, visits
+from scraper.database.connection import now
 from scraper.errors import BowerbirdError
 from scraper.startup import preflight, settings_of
 
@@ -70,6 +71,33 @@ def list_failures(
             if as_json:
                 print(json.dumps(row, default=exports.text))
             else:
-                print(f"{row['source']}  {row['reason']}  {row['url']}  ({row['message']}, {row['attempts']} attempts)")
+                print(
+                    f"{row['id']}  {row['source']}  {row['reason']}  {row['url']}  ({row['message']}, {row['attempts']} attempts)"
+                )
     if none:
+        print("No failures.", file=sys.stderr)
+
+
+@failures.command("retry")
+def retry_failures(
+    ids: Annotated[
+        list[int] | None, typer.Argument(metavar="[ID ...]", help="Which; their numbers are in the list.")
+    ] = None,
+    source: Annotated[str | None, typer.Option(help="All of this source.")] = None,
+    reason: Annotated[str | None, typer.Option(help="All with this reason, for example poison.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All that fail.")] = False,
+    config: ConfigFile = None,
+) -> None:
+    """Visit URLs that failed again, those that were set aside too. A running service begins at once."""
+    if not ids and source is None and reason is None and not everything:
+        raise typer.BadParameter("name failures by number, --source, --reason, or --all of them")
+    filters = {"source": source, "reason": reason, "unresolved": True}
+    with preflight(settings_of(config)) as db:
+        wanted = list(ids or ())
+        if source is not None or reason is not None or everything:
+            wanted += [row["id"] for row in listing.stream(db, "failures", filters)]
+        asked = db.write(lambda c: visits.retry(c, wanted, now()))
+    for name, run in asked.items():
+        print(f"{name}: run {run}")
+    if not asked:
         print("No failures.", file=sys.stderr)

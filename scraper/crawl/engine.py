@@ -25,7 +25,7 @@ from scraper.database.connection import now
 from scraper.database.hosts import LEASE_S
 from scraper.errors import BowerbirdError, Unavailable
 from scraper.records import Claim, HostTimes, Link
-from scraper.states import State, UrlState
+from scraper.states import RunKind, State, UrlState
 from scraper.urls import canonical
 
 TICK_S = 1.0
@@ -291,8 +291,8 @@ class Engine:
         if self._once is None and may_start:
             runs.request_due(connection, names, at)
         waiting = runs.queued(connection, names, self._once, STARTS_AT_ONCE)
-        for run_id, name in waiting:
-            self._start(connection, run_id, self._works[name], at)
+        for run_id, name, kind in waiting:
+            self._start(connection, run_id, self._works[name], kind, at)
         opened = []
         for run in runs.running(connection, self._once):
             full = run.pages >= run.max_pages
@@ -313,15 +313,18 @@ class Engine:
             min((m for m in moments if m is not None and m > at - timedelta(seconds=TICK_S)), default=None),
         )
 
-    def _start(self, connection: Connection, run_id: int, work: Work, at: datetime) -> None:
+    def _start(self, connection: Connection, run_id: int, work: Work, kind: RunKind, at: datetime) -> None:
         source = work.source
+        log.info("run started", extra={"source": source.name, "run": run_id, "kind": str(kind)})
+        if kind is RunKind.RETRY:
+            runs.start(connection, run_id, source.max_pages, frontier.count(connection, run_id, UrlState.QUEUED), at)
+            return
         seeds = [Link(url, "sitemap") for text in source.sitemaps if (url := canonical(text))]
         seeds += [Link(url) for text in source.start if (url := canonical(text))]
         known, _ = frontier.add(self._db, connection, run_id, source.name, seeds, 0, len(seeds))
         runs.start(connection, run_id, source.max_pages, known, at)
         next_at = schedule.next_due(source.every, source.cron, at, at.astimezone())
         sources.started(connection, source.name, at, next_at)
-        log.info("run started", extra={"source": source.name, "run": run_id})
 
     # -- hosts
 

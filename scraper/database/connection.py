@@ -185,7 +185,9 @@ class Db:
             )
         if found == SCHEMA_VERSION:
             return
-        metadata.create_all(connection)  # so far a new version only ever had more tables
+        if found == 1:
+            connection.exec_driver_sql("ALTER TABLE runs ADD COLUMN kind TEXT NOT NULL DEFAULT 'crawl'")
+        metadata.create_all(connection)
         if found is None:
             connection.execute(insert(meta).values(name="schema_version", value=str(SCHEMA_VERSION)))
         else:

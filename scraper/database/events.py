@@ -52,15 +52,16 @@ def newest(connection: Connection) -> int:
     return int(connection.scalar(select(func.max(events.c.id))) or 0)
 
 
-def after(connection: Connection, last: int, limit: int) -> list[dict[str, Any]]:
-    """Return the events that came after an id, the oldest first."""
+def after(last: int, limit: int, connection: Connection) -> list[dict[str, Any]]:
+    """Return the events that came after an id, the oldest first.
+
+    If some of them are there no more, or the id is none of this database's, one row of the kind "resync" with the newest
+    id: what was seen so far is not the whole.
+    """
+    if last < _horizon(connection) or last > newest(connection):
+        return [{"id": newest(connection), "kind": "resync", "level": "warning"}]
     statement = select(events).where(events.c.id > last).order_by(events.c.id).limit(limit)
     return [public(row) for row in connection.execute(statement)]
-
-
-def gap_after(connection: Connection, last: int) -> bool:
-    """Say whether something that came after an id is there no more, or the id is none of this database's."""
-    return last < _horizon(connection) or last > newest(connection)
 
 
 def public(row: Row[Any]) -> dict[str, Any]:

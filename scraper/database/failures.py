@@ -1,12 +1,14 @@
 """failures: what failed, why, and whether it has passed."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, update
+from sqlalchemy import Connection, Row, select, update
 
 from scraper.database.connection import Db
 from scraper.database.models import failures
+from scraper.errors import NotFound
 from scraper.records import Visit
 
 
@@ -32,6 +34,17 @@ def resolve(connection: Connection, url_id: int, at: datetime) -> None:
     connection.execute(
         update(failures).where(failures.c.url_id == url_id, failures.c.resolved_at.is_(None)).values(resolved_at=at)
     )
+
+
+def of(connection: Connection, ids: Sequence[int]) -> list[Row[Any]]:
+    """Return failures. Raises NotFound for one that is not there."""
+    found: list[Row[Any]] = []
+    for start in range(0, len(ids), 500):
+        found += connection.execute(select(failures).where(failures.c.id.in_(ids[start : start + 500]))).all()
+    missing = set(ids) - {row.id for row in found}
+    if missing:
+        raise NotFound(f"there is no failure {min(missing)}; `bowerbird failures list` shows their numbers")
+    return found
 
 
 def public(row: Row[Any]) -> dict[str, Any]:

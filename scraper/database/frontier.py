@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, func, or_, select, update
 
@@ -16,9 +17,17 @@ POISON = 2
 
 
 def add(
-    db: Db, connection: Connection, run_id: int, source: str, links: Sequence[Link], depth: int, room: int
+    db: Db,
+    connection: Connection,
+    run_id: int,
+    source: str,
+    links: Sequence[Link],
+    depth: int,
+    room: int,
+    *,
+    unknown_only: bool = False,
 ) -> tuple[int, set[str]]:
-    """Enter URLs that this run has not seen. room: how many at the most.
+    """Enter URLs that this run has not seen. room: how many at the most. unknown_only: only what no run has seen.
 
     Returns how many were new, and their hosts.
     """
@@ -48,7 +57,17 @@ def add(
         if not rows:
             return 0, set()
     statement = db.upsert(urls)
-    statement = statement.on_conflict_do_update(
+    if unknown_only:
+        statement = statement.on_conflict_do_nothing(index_elements=["source", "fingerprint"])
+    else:
+        statement = _taken_over(statement)
+    result = connection.execute(statement, rows, execution_options={"preserve_rowcount": True})
+    return max(result.rowcount, 0), {str(row["host"]) for row in rows}
+
+
+def _taken_over(statement: Any) -> Any:
+    """URLs of earlier runs belong to this one now, save those that are set aside."""
+    return statement.on_conflict_do_update(
         index_elements=["source", "fingerprint"],
         set_={
             "run_id": statement.excluded.run_id,
@@ -61,8 +80,18 @@ def add(
         },
         where=(urls.c.run_id < statement.excluded.run_id) & (urls.c.crashes < POISON),
     )
-    result = connection.execute(statement, rows, execution_options={"preserve_rowcount": True})
-    return max(result.rowcount, 0), {str(row["host"]) for row in rows}
+
+
+def again(connection: Connection, ids: Sequence[int], run_id: int) -> None:
+    """Have URLs visited again as part of a run, as if nothing had ever gone wrong with them."""
+    connection.execute(
+        update(urls)
+        .where(urls.c.id.in_(ids), urls.c.state.not_in([UrlState.QUEUED, UrlState.CLAIMED]))
+        .values(run_id=run_id, state=UrlState.QUEUED, attempts=0, crashes=0, not_before=None, claimed_by=None)
+    )
+    connection.execute(  # what waits for its next try need not wait any longer
+        update(urls).where(urls.c.id.in_(ids), urls.c.state == UrlState.QUEUED).values(not_before=None)
+    )
 
 
 def _unseen(connection: Connection, run_id: int, source: str, rows: list[dict[str, object]]) -> list[dict[str, object]]:

@@ -98,6 +98,7 @@ runs = Table(
     Column("id", Id, primary_key=True),
     Column("source", Text, nullable=False, index=True),
     Column("state", Text, nullable=False, index=True),
+    Column("kind", Text, nullable=False, default="crawl", server_default="crawl"),
     Column("queued_at", Instant, nullable=False),
     Column("started_at", Instant),
     Column("finished_at", Instant),

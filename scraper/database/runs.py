@@ -10,18 +10,30 @@ from scraper.database.connection import made_id
 from scraper.database.models import Instant, changes, failures, items, pages, runs, sources, urls
 from scraper.errors import NotFound
 from scraper.records import RunTally
-from scraper.states import RunState, UrlState
+from scraper.states import RunKind, RunState, UrlState
 
 ACTIVE = (RunState.QUEUED, RunState.RUNNING)
 
 
 def request(connection: Connection, source: str, at: datetime) -> int:
-    """Ask for a run of a source; return the id of the one that is active already, or of a new queued one."""
-    active = connection.scalar(select(runs.c.id).where(runs.c.source == source, runs.c.state.in_(ACTIVE)))
-    if active is not None:
-        return int(active)
-    result = connection.execute(insert(runs).values(source=source, state=RunState.QUEUED, queued_at=at))
-    return made_id(result)
+    """Ask for a crawl of a source; return the id of the one that is active already, or of a new queued one."""
+    active = connection.scalar(_active(source).where(runs.c.kind == RunKind.CRAWL))
+    return int(active) if active is not None else _queue(connection, source, RunKind.CRAWL, at)
+
+
+def request_retry(connection: Connection, source: str, at: datetime) -> int:
+    """Return the id of a run that URLs to be tried again can join: an active one, or a new queued one for them alone."""
+    active = connection.scalar(_active(source).order_by(runs.c.state.desc()))  # a running one first
+    return int(active) if active is not None else _queue(connection, source, RunKind.RETRY, at)
+
+
+def _active(source: str) -> Select[Any]:
+    return select(runs.c.id).where(runs.c.source == source, runs.c.state.in_(ACTIVE)).limit(1)
+
+
+def _queue(connection: Connection, source: str, kind: RunKind, at: datetime) -> int:
+    values = {"source": source, "state": RunState.QUEUED, "kind": kind, "queued_at": at}
+    return made_id(connection.execute(insert(runs).values(**values)))
 
 
 def request_due(connection: Connection, names: Sequence[str], at: datetime) -> None:
@@ -37,12 +49,23 @@ def request_due(connection: Connection, names: Sequence[str], at: datetime) -> N
 
 def queued(
     connection: Connection, names: Sequence[str], only: Sequence[int] | None, limit: int
-) -> list[tuple[int, str]]:
-    """Return runs of these sources that wait to be opened, the first asked for first, as (id, source)."""
-    statement = select(runs.c.id, runs.c.source).where(runs.c.state == RunState.QUEUED, runs.c.source.in_(names))
+) -> list[tuple[int, str, RunKind]]:
+    """Return runs of these sources that wait to be opened, the first asked for first, as (id, source, kind).
+
+    A source has one open run at a time; those that were asked for by number do not wait for others.
+    """
+    statement = select(runs.c.id, runs.c.source, runs.c.kind).where(
+        runs.c.state == RunState.QUEUED, runs.c.source.in_(names)
+    )
     if only is not None:
         statement = statement.where(runs.c.id.in_(only))
-    return [(row.id, row.source) for row in connection.execute(statement.order_by(runs.c.id).limit(limit))]
+    else:
+        others = runs.alias()
+        statement = statement.where(
+            ~exists().where(others.c.source == runs.c.source, others.c.state == RunState.RUNNING)
+        )
+    found = connection.execute(statement.order_by(runs.c.id).limit(limit))
+    return [(row.id, row.source, RunKind(row.kind)) for row in found]
 
 
 def start(connection: Connection, run_id: int, max_pages: int, known: int, at: datetime) -> None:
@@ -87,7 +110,7 @@ def finish(connection: Connection, run_id: int, at: datetime, dropped: int) -> R
         message = f"{reasons.reason}: {reasons.message}" if reasons else None
     connection.execute(update(runs).where(runs.c.id == run_id).values(state=state, finished_at=at, message=message))
     if run.pages:
-        complete = not dropped and connection.scalar(_lost_sight(run_id)) is None
+        complete = run.kind == RunKind.CRAWL and not dropped and connection.scalar(_lost_sight(run_id)) is None
         _remove_unseen(connection, run_id, run.source, at, complete=complete)
     if dropped:
         connection.execute(
@@ -161,6 +184,7 @@ def public(row: Row[Any], at: datetime) -> dict[str, Any]:
     return {
         "id": row.id,
         "source": row.source,
+        "kind": row.kind,
         "state": row.state,
         "queued_at": row.queued_at,
         "started_at": row.started_at,

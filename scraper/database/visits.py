@@ -7,11 +7,12 @@ from datetime import datetime
 from sqlalchemy import Connection, select, update
 
 from scraper.database import failures, frontier, hosts, items, pages, sources
+from scraper.database import runs as runs_of
 from scraper.database.connection import Db
 from scraper.database.models import runs, urls
 from scraper.errors import Failure
 from scraper.records import Claim, HostTimes, Visit
-from scraper.states import UrlState
+from scraper.states import RunKind, UrlState
 from scraper.urls import fingerprint, host_of
 
 # How many URLs a run may know for each page that it may visit; beyond that the frontier of an endless site would
@@ -57,6 +58,18 @@ def finish(
     return done
 
 
+def retry(connection: Connection, failure_ids: Sequence[int], at: datetime) -> dict[str, int]:
+    """Have URLs that failed, the poisonous ones too, visited again. Returns the run of each source that does it."""
+    found = failures.of(connection, failure_ids)
+    asked = {}
+    for source in sorted({row.source for row in found}):
+        asked[source] = runs_of.request_retry(connection, source, at)
+        ids = [row.url_id for row in found if row.source == source]
+        for start in range(0, len(ids), 500):
+            frontier.again(connection, ids[start : start + 500], asked[source])
+    return asked
+
+
 def crashed_on(db: Db, connection: Connection, url_id: int, at: datetime) -> bool:
     """Note that a worker died while it read a URL's page. Returns whether that makes it poison, and sets it aside."""
     row = connection.execute(
@@ -96,9 +109,14 @@ def _keep(db: Db, connection: Connection, visit: Visit, max_depth: int, done: Fi
         counts["items"] = runs.c["items"] + items.put(connection, visit, stored.id)
     depth = claim.depth + (claim.kind == "page")
     if visit.reading.links and depth <= max_depth:
-        run = connection.execute(select(runs.c.known, runs.c.max_pages).where(runs.c.id == claim.run_id)).one()
+        run = connection.execute(
+            select(runs.c.known, runs.c.max_pages, runs.c.kind).where(runs.c.id == claim.run_id)
+        ).one()
         room = max(KNOWN_AT_LEAST, run.max_pages * KNOWN_PER_PAGE) - run.known
-        added, touched = frontier.add(db, connection, claim.run_id, claim.source, visit.reading.links, depth, room)
+        retry = run.kind == RunKind.RETRY
+        added, touched = frontier.add(
+            db, connection, claim.run_id, claim.source, visit.reading.links, depth, room, unknown_only=retry
+        )
         if added:
             counts["known"] = runs.c.known + added
             done.hosts |= touched

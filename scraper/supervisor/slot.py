@@ -165,7 +165,7 @@ class Slot:
             self.said.clear()
         state = State.STOPPING if self.stop_asked is not None else State(message["state"])
         self.at_work = self.at_work or state in AT_WORK
-        self.move(state, "it says so")
+        self.move(state, "its heartbeat")
 
     def forgive(self, lag_s: float) -> None:
         """Move all deadlines: for so long the machine slept, or starved us."""

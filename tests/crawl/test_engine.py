@@ -13,8 +13,9 @@ import pytest
 from scraper.config.settings import Database, FieldRule, Http, ItemRule, Source
 from scraper.crawl.engine import Before, Engine
 from scraper.crawl.store import Store
-from scraper.database import Db, listing, runs, sources
+from scraper.database import Db, frontier, listing, runs, sources, visits
 from scraper.database.connection import now
+from scraper.records import Link
 from scraper.states import State
 from tests.site import Request, Site, html, running
 from tests.support import until
@@ -534,3 +535,36 @@ async def test_a_stop_does_not_wait_for_a_database_that_is_away(tmp_path: Path, 
     store.close()
     other.close()
     db.close()
+
+
+async def test_what_was_set_aside_is_tried_again_when_asked_and_nothing_else_with_it(
+    crawler: Crawler, site: Site
+) -> None:
+    site.page("/", links("/good", "/bad"))
+    site.page("/good", "<h1>good</h1>")
+    site.page("/bad", links("/new", "/good"))
+    site.page("/new", "x")
+    item = ItemRule(kind="i", fields={"title": FieldRule(css="h1::text")}, select=None)
+    watched = source(site, item=(item,))
+    crawler.db.write(lambda c: sources.sync(c, [watched], lambda s, last: None))
+    await crawler.run(source(site, item=(item,), exclude=("/bad$", "/new$")))
+    run = crawler.db.write(lambda c: runs.request(c, "s", now()))
+    crawler.db.write(lambda c: frontier.add(crawler.db, c, run, "s", [Link(site.url + "/bad")], 1, 9))
+    bad = crawler.db.read(lambda c: c.exec_driver_sql("SELECT id FROM urls WHERE url LIKE '%/bad'").scalar())
+    for _ in range(2):
+        crawler.db.write(lambda c: visits.crashed_on(crawler.db, c, int(bad or 0), now()))
+    await crawler.run(watched)
+    assert "/bad" not in site.paths()
+    failure = crawler.rows("failures", unresolved=True)[0]
+    assert failure["reason"] == "poison"
+    before = len(site.paths())
+    asked = crawler.db.write(lambda c: visits.retry(c, [failure["id"]], now()))
+    assert crawler.db.read(lambda c: runs.one(c, asked["s"], now()))["kind"] == "retry"
+    assert crawler.db.write(lambda c: visits.retry(c, [failure["id"]], now())) == asked
+    store = Store(crawler.db, "test")
+    await Engine(store, HTTP, [asked["s"]]).run([watched], Before(now()))
+    store.close()
+    assert sorted(site.paths()[before:]) == ["/bad", "/new"]
+    assert crawler.rows("failures", unresolved=True) == []
+    assert [i["removed_at"] for i in crawler.rows("items")] == [None]
+    assert crawler.db.read(lambda c: runs.one(c, asked["s"], now()))["state"] == "done"

@@ -1,6 +1,5 @@
 """Real processes, real signals."""
 
-import contextlib
 import json
 import os
 import shutil
@@ -16,30 +15,11 @@ import httpx
 import psutil
 import pytest
 
-from tests.site import Request, Site, html
+from tests.site import Site
 from tests.support import Project, Running, gone, rows, until
 
 ROOT = Path(__file__).parents[2]
 Serve = Callable[..., Running]
-
-
-def endless(site: Site) -> str:
-    """A site without end, so that the scraper is always scraping."""
-
-    def page(request: Request) -> bytes:
-        number = int(request.path.strip("/") or 0)
-        links = "".join(f'<a href="/{n}">{n}</a>' for n in (number + 1, number * 2 + 1))
-        return html(f"<title>{number}</title>{links}")
-
-    site.raw("*", page, close=False)
-    site.raw("/robots.txt", html("", status="404 Not Found"), close=False)
-    return f'[[source]]\nname = "endless"\nstart = ["{site.url}/0"]\nfollow = true\nevery = "1s"\nmax_depth = 9999\n'
-
-
-@pytest.fixture
-def scraping(project: Project, site: Site) -> Project:
-    project.configure(endless(site), http="delay = 0.05", supervisor="heartbeat_timeout = 3.0")
-    return project
 
 
 def test_the_status_has_every_field_of_the_contract(serve: Serve, scraping: Project) -> None:
@@ -70,16 +50,6 @@ def test_kill_9_twenty_times_in_a_row_and_it_scrapes_again_each_time(serve: Serv
         assert status["running"] is True
     assert rows(scraping, "SELECT count(*) - count(DISTINCT final_url) FROM pages") == [(0,)]
     assert rows(scraping, "PRAGMA integrity_check") == [("ok",)]
-
-
-def test_kill_9_of_the_service_leaves_nothing(serve: Serve, scraping: Project) -> None:
-    service = serve()
-    service.until_state("scraping")
-    until(lambda: len(service.family()) >= 3, "scraper and manager")
-    family = service.family()
-    os.kill(service.process.pid, signal.SIGKILL)
-    service.process.wait()
-    until(lambda: gone(family), "all gone", within_s=2.0)
 
 
 def test_one_scraper_under_four_workers_and_failover(serve: Serve, scraping: Project) -> None:
@@ -118,36 +88,6 @@ def _scrapers(service: Running) -> list[int]:
     return found
 
 
-def test_the_workers_go_when_their_main_process_is_killed(serve: Serve, scraping: Project) -> None:
-    service = serve("--workers", "2")
-    service.until_state("scraping")
-    family = service.family()
-    os.kill(service.process.pid, signal.SIGKILL)
-    service.process.wait()
-    until(lambda: gone(family), "all gone", within_s=4.0)
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_everything(serve: Serve, scraping: Project, number: signal.Signals) -> None:
-    service = serve()
-    service.until_state("scraping")
-    family = service.family()
-    service.process.send_signal(number)
-    service.process.wait(10)
-    until(lambda: gone(family), "all gone", within_s=2.0)
-    assert "Traceback" not in scraping.output()
-
-
-def test_ctrl_c_twice_leaves_nothing(serve: Serve, scraping: Project) -> None:
-    service = serve()
-    service.until_state("scraping")
-    family = service.family()
-    service.process.send_signal(signal.SIGINT)
-    service.process.send_signal(signal.SIGINT)
-    service.process.wait(10)
-    until(lambda: gone(family), "all gone", within_s=2.0)
-
-
 def test_stop_start_pause_resume_restart(serve: Serve, scraping: Project) -> None:
     service = serve()
     pid = service.until_state("scraping")["pid"]
@@ -181,16 +121,6 @@ def test_what_was_stopped_stays_stopped_over_a_restart_of_the_service(serve: Ser
     assert "was=stopped is=starting" not in scraping.output().rpartition("Application startup complete")[2]
 
 
-def test_a_stopped_process_is_found_hung_and_replaced(serve: Serve, scraping: Project) -> None:
-    service = serve()
-    pid = service.until_state("scraping")["pid"]
-    os.kill(pid, signal.SIGSTOP)
-    assert service.status()["process_alive"] is True
-    assert service.until_state("hung", within_s=8.0)["pid"] == pid
-    until(lambda: service.status()["pid"] not in (None, pid), "a new pid", within_s=5.0)
-    assert service.until_state("scraping")["last_exit"]["reason"] == "hang"
-
-
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
 def test_the_status_does_not_wait_for_the_manager(serve: Serve, scraping: Project, number: signal.Signals) -> None:
     service = serve()
@@ -220,8 +150,8 @@ def test_the_scraper_loads_no_web_framework() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_a_crash_loop_is_failed_and_told(serve: Serve, project: Project, site: Site) -> None:
-    project.configure(endless(site), supervisor="max_restarts = 2\nbackoff_max = 0.1")
+def test_a_crash_loop_is_failed_and_told(serve: Serve, project: Project, endless_source: str) -> None:
+    project.configure(endless_source, supervisor="max_restarts = 2\nbackoff_max = 0.1")
     service = serve()
     service.until_state("scraping")
     for _ in range(3):
@@ -324,8 +254,8 @@ def test_what_was_stopped_stays_stopped_when_its_directory_is_taken_away(serve: 
     service.until_state("scraping")
 
 
-def test_start_revives_a_failed_scraper(serve: Serve, project: Project, site: Site) -> None:
-    project.configure(endless(site), supervisor="max_restarts = 1\nbackoff_max = 0.1")
+def test_start_revives_a_failed_scraper(serve: Serve, project: Project, endless_source: str) -> None:
+    project.configure(endless_source, supervisor="max_restarts = 1\nbackoff_max = 0.1")
     service = serve()
     for _ in range(2):
         pid = service.until_state("scraping")["pid"]
@@ -380,25 +310,6 @@ def test_another_database_takes_more_than_a_restart(serve: Serve, scraping: Proj
     assert "end the service and start it again" in answer.json()["detail"]
 
 
-def test_a_page_on_which_the_parser_never_returns_is_set_aside(serve: Serve, project: Project, site: Site) -> None:
-    (project.path / "my_parser.py").write_text(
-        "def parse(page):\n    while page.url.endswith('/bad'):\n        pass\n    yield from page.css('a::attr(href)').getall()\n"
-    )
-    site.page("/", '<a href="/bad">x</a><a href="/good">x</a>')
-    site.page("/bad", "x")
-    site.page("/good", "x")
-    project.configure(
-        f'[[source]]\nname = "s"\nstart = ["{site.url}/"]\nparser = "my_parser:parse"\nevery = "1h"\n',
-        supervisor="heartbeat_timeout = 3.0\nbackoff_max = 0.2",
-    )
-    service = serve()
-    failure = until(lambda: service.http.get("/api/failures").json()["items"], "poison", within_s=60)[0]
-    assert (failure["url"], failure["reason"]) == (site.url + "/bad", "poison")
-    until(lambda: service.http.get("/api/runs/1").json()["state"] == "done", "the run ends")
-    assert service.http.get("/api/runs/1").json()["pages"] == 2
-    assert "my_parser.py" in project.output()  # where it hung
-
-
 def test_a_configuration_of_many_sources_is_no_trouble(serve: Serve, project: Project, site: Site) -> None:
     site.page("/", "x")
     many = "".join(
@@ -421,15 +332,3 @@ def test_a_link_to_the_database_is_the_same_database(serve: Serve, scraping: Pro
     )
     assert second.until_state("scraping")["pid"] == first["pid"]
     assert second.http.post("/api/scraper/stop").status_code == 409
-
-
-def test_ctrl_c_at_any_moment_shows_no_traceback(scraping: Project) -> None:
-    for wait_s in (0.3, 0.5, 0.7, 0.9, 1.2):
-        process = scraping.start("serve")
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(wait_s)
-        while process.poll() is None:  # the interpreter's own start may swallow one: then a person presses again
-            process.send_signal(signal.SIGINT)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(10)
-    assert "Traceback" not in scraping.output()

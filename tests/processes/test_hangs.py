@@ -1,0 +1,81 @@
+"""Every way to hang is found, explained and cured."""
+
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from tests.site import Site
+from tests.support import Project, Running, until
+
+Serve = Callable[..., Running]
+
+WAYS = {
+    "a loop without end": ("while True:\n            pass", "in parse"),
+    "a regular expression that never returns": ("re.match(r'(a+)+$', 'a' * 64 + 'b')", "in parse"),
+    "a lock taken twice": ("lock = threading.Lock()\n        lock.acquire()\n        lock.acquire()", "in parse"),
+    "a thread that is waited for and waits": (
+        "waits = threading.Thread(target=threading.Event().wait)\n        waits.start()\n        waits.join()",
+        "in wait",
+    ),
+    "a database thread that waits for good": (
+        "database.connection.Db.write = lambda *_: threading.Event().wait()",
+        "in wait",
+    ),
+}
+
+
+@pytest.mark.parametrize(("way", "shown"), WAYS.values(), ids=WAYS)
+def test_a_hang_leaves_its_stacks_and_its_page_and_is_cured(
+    serve: Serve, project: Project, site: Site, way: str, shown: str
+) -> None:
+    (project.path / "my_parser.py").write_text(
+        "import re, threading\nfrom scraper import database\nimport scraper.database.connection\n"
+        f"def parse(page):\n    if page.url.endswith('/bad'):\n        {way}\n    yield {{'url': page.url}}\n    yield from page.css('a::attr(href)').getall()\n"
+    )
+    site.page("/", '<a href="/bad">x</a>')
+    site.page("/bad", "x")
+    project.configure(
+        f'[[source]]\nname = "s"\nstart = ["{site.url}/"]\nparser = "my_parser:parse"\nevery = "1h"\n',
+        supervisor="heartbeat_timeout = 3.0\nbackoff_max = 0.2",
+    )
+    service = serve()
+    first = service.until_state("scraping")["pid"]
+    last = until(lambda: service.status()["last_exit"], "it was ended", within_s=3.0 + 5.0 + 10.0)
+    assert (last["pid"], last["reason"], last["signal"]) == (first, "hang", "SIGKILL")
+    assert shown in last["stacks"]
+    assert last["url"] == site.url + "/bad" or "database thread" in str(way) or "Db.write" in way
+    assert shown in project.output()
+    assert service.until_state("scraping", "idle")["pid"] != first
+    listed = service.http.get("/api/events?level=error", headers={"Accept": "application/json"}).json()["items"]
+    assert any(e["facts"].get("is") == "hung" and "silent for" in e["facts"]["cause"] for e in listed)
+
+
+def test_a_stopped_process_is_found_hung_and_replaced(serve: Serve, scraping: Project) -> None:
+    service = serve()
+    pid = service.until_state("scraping")["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    assert service.status()["process_alive"] is True
+    assert service.until_state("hung", within_s=8.0)["pid"] == pid
+    until(lambda: service.status()["pid"] not in (None, pid), "a new pid", within_s=5.0)
+    assert service.until_state("scraping")["last_exit"]["reason"] == "hang"
+
+
+def test_a_page_on_which_the_parser_never_returns_is_set_aside(serve: Serve, project: Project, site: Site) -> None:
+    (project.path / "my_parser.py").write_text(
+        "def parse(page):\n    while page.url.endswith('/bad'):\n        pass\n    yield from page.css('a::attr(href)').getall()\n"
+    )
+    site.page("/", '<a href="/bad">x</a><a href="/good">x</a>')
+    site.page("/bad", "x")
+    site.page("/good", "x")
+    project.configure(
+        f'[[source]]\nname = "s"\nstart = ["{site.url}/"]\nparser = "my_parser:parse"\nevery = "1h"\n',
+        supervisor="heartbeat_timeout = 3.0\nbackoff_max = 0.2",
+    )
+    service = serve()
+    failure = until(lambda: service.http.get("/api/failures").json()["items"], "poison", within_s=60)[0]
+    assert (failure["url"], failure["reason"]) == (site.url + "/bad", "poison")
+    until(lambda: service.http.get("/api/runs/1").json()["state"] == "done", "the run ends")
+    assert service.http.get("/api/runs/1").json()["pages"] == 2
+    assert "my_parser.py" in project.output()  # where it hung

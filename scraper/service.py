@@ -205,7 +205,7 @@ class Service:
             found = read(kept) if kept else None
         except (KeyError, TypeError, ValueError):
             found = None
-        seen = _verified(found or self._status)
+        seen = verified(found or self._status)
         if found is None or not 0 <= time.monotonic() - found.at < STALE_S:
             seen = replace(seen, message=f"process {owner.get('pid')} owns the scraper and is silent")
         self._status = seen
@@ -350,7 +350,7 @@ class Service:
         }
 
 
-def _verified(status: ScraperStatus) -> ScraperStatus:
+def verified(status: ScraperStatus) -> ScraperStatus:
     """A picture that grew old, with what can be seen from here: whether the processes that it names are there."""
     processes = []
     for process in status.processes:

@@ -56,7 +56,7 @@ class Scraper:
         folder = Path(str(boot["state_dir"]))
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = FileLock(folder / f"{boot['name']}.lock")
-        self._recycle = False
+        self._recycle = self._asked = self._terminated = False
         self._engine: Engine | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._hearing = threading.Lock()
@@ -109,9 +109,9 @@ class Scraper:
         engine = Engine(store, self._http(), self._boot.get("once"), share.pause, _marker(at))
         self._engine = engine
         if hasattr(signal, "SIGTERM") and kernel.POSIX:
-            loop.add_signal_handler(signal.SIGTERM, engine.stop)
+            loop.add_signal_handler(signal.SIGTERM, self._terminate)
         else:
-            signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(engine.stop))
+            signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(self._terminate))
         with self._hearing:
             self._loop = loop
             self._obey(self._boot)
@@ -122,7 +122,18 @@ class Scraper:
         finally:
             heart.cancel()
             store.close()
-        return Exit.RECYCLE if self._recycle else Exit.DONE
+        return self._exit_code()
+
+    def _terminate(self) -> None:
+        assert self._engine is not None
+        self._terminated = True
+        self._engine.stop()
+
+    def _exit_code(self) -> int:
+        """How to end. Who was terminated by a stranger ends by that signal, so that everybody sees it."""
+        if self._recycle:
+            return Exit.RECYCLE
+        return -signal.SIGTERM if self._terminated and not self._asked else Exit.DONE
 
     def _http(self) -> Http:
         """The [http] settings, with half the concurrency for each time that memory ran out lately."""
@@ -148,6 +159,7 @@ class Scraper:
         if "board" in message:
             self._board.connect(message["board"])
         self._recycle = self._recycle or bool(message.get("recycle"))
+        self._asked = self._asked or bool(message.get("stop"))
         if message.get("recycle") or message.get("stop"):
             self._engine.stop()
 

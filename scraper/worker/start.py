@@ -46,4 +46,7 @@ def run(end: socket.socket) -> None:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
+        if code < 0:
+            signal.signal(-code, signal.SIG_DFL)
+            os.kill(os.getpid(), -code)
         os._exit(code)  # no thread that waits for a database or a Manager may keep us

@@ -145,9 +145,18 @@ def test_the_status_does_not_wait_for_the_manager(serve: Serve, scraping: Projec
 
 
 def test_the_scraper_loads_no_web_framework() -> None:
-    code = "import scraper.worker.main, sys; print([m for m in ('fastapi', 'uvicorn', 'httpx', 'bs4', 'pydantic', 'parsel') if m in sys.modules])"
+    code = "import scraper.worker.start, scraper.worker.main, sys; print([m for m in ('fastapi', 'uvicorn', 'httpx', 'bs4', 'pydantic', 'parsel') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_kill_by_sigterm_is_a_kill_too(serve: Serve, scraping: Project) -> None:
+    service = serve()
+    pid = service.until_state("scraping")["pid"]
+    os.kill(pid, signal.SIGTERM)
+    until(lambda: service.status()["pid"] not in (None, pid), "a new pid")
+    last = service.until_state("scraping")["last_exit"]
+    assert (last["pid"], last["signal"], last["reason"]) == (pid, "SIGTERM", "killed from outside")
 
 
 def test_a_crash_loop_is_failed_and_told(serve: Serve, project: Project, endless_source: str) -> None:

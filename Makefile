@@ -1,6 +1,6 @@
 # make run: a newcomer's first command. make test: everything. make check: style, types, import rules.
 .POSIX:
-.PHONY: run test check serve clean
+.PHONY: run test check serve storm bench-supervision clean
 
 VENV = .venv
 BIN = $(VENV)/bin
@@ -59,6 +59,17 @@ apt:
 	echo "Installing$$missing ..."; \
 	{ $$sudo apt-get -qq update && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install $$missing; } \
 	  > $(VENV)/apt.log 2>&1 || { cat $(VENV)/apt.log >&2; exit 1; }
+
+storm: $(VENV)/.test
+	@$(BIN)/python -m tests.storm $(ARGS)
+
+bench-supervision: $(VENV)/.bench apt
+	@$(BIN)/python -m bench.supervision $(ARGS)
+
+$(VENV)/.bench: $(VENV)/.installed
+	@echo "Installing the peers ..."
+	@$(PIP) install --group bench
+	@touch $@
 
 clean:
 	@rm -rf $(VENV) .bowerbird .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -7,6 +7,7 @@ with open(os.environ["PROBE_LOG"], "a") as log:  # noqa: PTH123
     log.write(f"{time.monotonic()} {os.getpid()}\n")
 
 import threading
+from typing import Any
 
 URL = os.environ["SITE_URL"]
 

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import signal
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -29,7 +30,7 @@ from scraper.service import Service
 from scraper.startup import preflight, settings_of
 from scraper.supervisor import systemd
 
-LOOP_LAG_S = 10.0
+LAG_S = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ def _hear_signals(service: Service, streams: Streams) -> None:
 
 def _reload(service: Service) -> None:
     def ask() -> None:
-        systemd.notify(RELOADING=1)
+        systemd.notify(RELOADING=1, MONOTONIC_USEC=int(time.monotonic() * 1e6))
         try:
             service.ask("restart")
         except BowerbirdError as error:
@@ -113,7 +114,7 @@ def _reload(service: Service) -> None:
 
 
 async def _tell_systemd(service: Service) -> None:
-    """READY once there is a first picture, then a STATUS line, and the watchdog as long as this loop runs freely."""
+    """READY once there is a first picture, then a STATUS line, and the watchdog as long as this loop and the supervisor's run freely."""
     loop = asyncio.get_running_loop()
     each = min((systemd.watchdog_s() or 30.0) / 3, 5.0)
     await to_thread.run_sync(service.await_picture)
@@ -123,7 +124,7 @@ async def _tell_systemd(service: Service) -> None:
         systemd.notify(STATUS=f"{status.state}, scraper pid {status.processes[0].pid}")
         before = loop.time()
         await asyncio.sleep(each)
-        if loop.time() - before - each < LOOP_LAG_S:
+        if loop.time() - before - each < LAG_S and service.lag_s() < LAG_S:
             systemd.notify(WATCHDOG=1)
 
 

@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader
 
 from api.deps import RowId, TheDb, TheService
+from api.timeline import lanes
 from scraper.database import Db, items, listing, sources, visits
 from scraper.database.connection import now
 from scraper.errors import BowerbirdError
@@ -17,6 +18,8 @@ from scraper.service import Service
 from scraper.statedir import Verb
 
 ROWS = 12
+EVENTS = 500
+HAPPENED = 5
 
 router = APIRouter(include_in_schema=False)
 templates = Environment(
@@ -78,9 +81,21 @@ def _picture(service: Service, db: Db) -> dict[str, Any]:
         }
         picture["changes"] = db.read(lambda c: items.newest_changes(c, ROWS))
         picture["items"] = db.read(lambda c: listing.rows(c, "items", {"present": True}, None, ROWS))
+        told = db.read(lambda c: listing.rows(c, "events", {"kind": "process"}, None, EVENTS))
+        picture["lanes"] = lanes([p["name"] for p in picture["status"]["processes"]], told, now())
+        picture["happened"] = [e for e in told if e["event"] != "moved" and e["level"] != "info"][:HAPPENED]
         picture["failures"] = db.read(lambda c: listing.rows(c, "failures", {"unresolved": True}, None, ROWS))
     except BowerbirdError as error:
-        picture |= {"trouble": str(error), "sources": [], "runs": {}, "changes": [], "items": [], "failures": []}
+        picture |= {
+            "trouble": str(error),
+            "sources": [],
+            "runs": {},
+            "changes": [],
+            "items": [],
+            "failures": [],
+            "lanes": [],
+            "happened": [],
+        }
     picture["processes"] = [
         (process, picture["status"]["shared_state"]["board"].get(process["name"], {}))
         for process in picture["status"]["processes"]

@@ -78,6 +78,7 @@ class Service:
         self._family = secrets.token_hex(8)
         self._pictured = threading.Event()
         self._leader: int | None = None
+        self._turned = time.monotonic()
 
     @property
     def settings(self) -> Settings:
@@ -106,6 +107,10 @@ class Service:
     def await_picture(self) -> None:
         """Wait until there is a picture of the processes, ours or the owner's; at most five seconds."""
         self._pictured.wait(5.0)
+
+    def lag_s(self) -> float:
+        """Return how many seconds ago the service's own thread last came round; it does so several times a second."""
+        return time.monotonic() - self._turned
 
     @property
     def owns(self) -> bool:
@@ -178,6 +183,7 @@ class Service:
     def _run(self) -> None:
         try:
             while not self._ending.is_set():
+                self._turned = time.monotonic()
                 if self._own():
                     self._supervise()
                 else:
@@ -242,6 +248,7 @@ class Service:
         published, message, told = 0.0, "", dict[str, Any]()
         try:
             while not self._ending.is_set() or supervisor.alive():
+                self._turned = time.monotonic()
                 found = self._dir.wish() if self._once is None else wish
                 if found.restart != wish.restart:
                     message = self._restart(supervisor)

@@ -74,3 +74,15 @@ def test_the_readme_names_the_two_commands() -> None:
     readme = text("README.md")
     assert "make run" in readme
     assert "make test" in readme
+
+
+def test_every_event_is_documented() -> None:
+    guide = text("docs/running.md")
+    told = set()
+    for file in (ROOT / "scraper").rglob("*.py"):
+        source = file.read_text(encoding="utf-8")
+        told |= set(re.findall(r"\btell\(\s*\"([^\"]+)\"", source)) | set(re.findall(r"_tell\(\s*\"([^\"]+)\"", source))
+        told |= set(re.findall(r"Event\([^\n]*?, \"[\w ]+\", \"[\w ]+\", \"([\w ]+)\"", source))
+    assert {"moved", "ended", "owns the scraper", "replaced", "lost events"} <= told
+    for event in told:
+        assert f"`{event}`" in guide, event

@@ -8,6 +8,8 @@ from api.deps import TheDb, TheService
 from scraper.errors import BowerbirdError
 from scraper.states import State
 
+STUCK_S = 10.0
+
 router = APIRouter(tags=["health"])
 
 
@@ -32,6 +34,8 @@ def readyz(db: TheDb, service: TheService, response: Response) -> dict[str, Any]
         checks["database"] = troubles[0]
     bad = {State.FAILED: "it has failed", State.HUNG: "it is hung"}
     checks["scraper"] = bad.get(status.state, "ok")
+    stuck_s = service.lag_s()
+    checks["supervisor"] = "ok" if stuck_s < STUCK_S else f"it has not moved for {stuck_s:.0f} s"
     ready = all(value == "ok" for value in checks.values())
     response.status_code = 200 if ready else 503
     return {"status": "ready" if ready else "not ready", "checks": checks}

@@ -15,7 +15,9 @@ async function refresh() {
     pulse.hidden = true;
     if (text === shown) return;
     const focused = document.activeElement?.getAttribute("formaction");
+    const opened = [...live.querySelectorAll("details[open]")].map((part) => part.id);
     live.innerHTML = text;
+    for (const id of opened) document.getElementById(id)?.setAttribute("open", "");
     shown = text;
     if (focused) live.querySelector(`[formaction="${focused}"]`)?.focus();
   } catch {

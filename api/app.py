@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import threading
 import time
@@ -92,6 +93,9 @@ def _hear_signals(service: Service, streams: Streams) -> None:
                 loop.call_soon_threadsafe(streams.close)
             if callable(before):
                 before(number, frame)
+            elif before is signal.SIG_DFL:  # a server that does not hear this signal: it ends as it would without us
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
 
         return handle
 
@@ -108,20 +112,23 @@ def _reload(service: Service) -> None:
             service.ask("restart")
         except BowerbirdError as error:
             log.error("the configuration was refused, the old one stays", extra={"problems": str(error)})
-        systemd.notify(READY=1)
+        finally:
+            systemd.notify(READY=1)
 
     threading.Thread(target=ask, name="reload", daemon=True).start()
 
 
 async def _tell_systemd(service: Service) -> None:
     """READY once there is a first picture, then a STATUS line, and the watchdog as long as this loop and the supervisor's run freely."""
+    if not systemd.listens():
+        return
     loop = asyncio.get_running_loop()
     each = min((systemd.watchdog_s() or 30.0) / 3, 5.0)
     await to_thread.run_sync(service.await_picture)
-    heard = systemd.notify(READY=1)
-    while heard:
+    while True:
         status = service.status()
-        systemd.notify(STATUS=f"{status.state}, scraper pid {status.processes[0].pid}")
+        pids = ", ".join(f"{process.name} pid {process.pid or 'none'}" for process in status.processes[:4])
+        systemd.notify(READY=1, STATUS=f"{status.state}: {pids}")
         before = loop.time()
         await asyncio.sleep(each)
         if loop.time() - before - each < LAG_S and service.lag_s() < LAG_S:

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.problems import problem
 
 OPEN = {"/healthz"}
+SCARCE = {"/api/events"}  # a page elsewhere could take all streams
 SAFE = {"GET", "HEAD", "OPTIONS"}
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -53,8 +54,8 @@ def _refused(scope: Scope, token: str) -> ASGIApp | None:
         return problem(
             403, f"the Host {headers.get('host', '')!r} is not this machine; set [server] token to serve others"
         )
-    if scope["method"] not in SAFE and not _same_origin(headers):
-        return problem(403, "a page of another origin may not change anything here")
+    if (scope["method"] not in SAFE or scope["path"] in SCARCE) and not _same_origin(headers):
+        return problem(403, "a page of another origin may not do that here")
     if token and scope["path"] not in OPEN and not _knows(headers.get("authorization", ""), token):
         answer = problem(401, "the header Authorization: Bearer TOKEN is needed; TOKEN is [server] token of the config")
         answer.headers["WWW-Authenticate"] = 'Bearer, Basic realm="bowerbird", charset="UTF-8"'

@@ -3,14 +3,14 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from functools import partial
 from typing import Any
 
 from anyio import to_thread
 
 from scraper.database import Db, events
-from scraper.errors import Unavailable
+from scraper.errors import BowerbirdError, Unavailable
 
 LOOK_EACH_S = 0.2
 AWAY_S = 2.0
@@ -49,16 +49,18 @@ class Streams:
         if self._following >= MAX_STREAMS:
             raise Unavailable(f"there are {MAX_STREAMS} streams already; try again in a while, or ask for a list")
 
-    async def follow(self, last: int) -> AsyncIterator[list[Row]]:
+    async def follow(self, last: int) -> AsyncGenerator[list[Row], None]:
         """Yield what comes after an id, in order and without a loss; an empty list when nothing came for a while.
 
         Where something is there no more, one row of the kind "resync" stands for it.
         """
         self._following += 1
         try:
-            if self._looking is None:
+            if self._looking is None or self._looking.done():
                 self._looking = asyncio.create_task(self._look(), name="events")
             while not self._closed.is_set():
+                if self._looking.done():
+                    self._looking = asyncio.create_task(self._look(), name="events")
                 news = self._news
                 found = await self._after(last)
                 if found:
@@ -82,7 +84,7 @@ class Streams:
             return [row for row in self._recent if row["id"] > last]
         try:
             return await self._read(last)
-        except Unavailable:
+        except BowerbirdError:
             return []
 
     async def _read(self, last: int) -> list[Row]:
@@ -95,9 +97,12 @@ class Streams:
                     self._from = self._last = await self.newest()
                     self._announce()
                 found = await self._read(self._last)
-            except Unavailable:
+            except BowerbirdError:
                 await asyncio.sleep(AWAY_S)
                 continue
+            if found and found[0]["kind"] == "resync":  # another database: what was seen of the old one counts no more
+                self._recent.clear()
+                self._from = found[0]["id"] - 1
             for row in found:
                 if len(self._recent) == KEPT:
                     self._from = self._recent[0]["id"]

@@ -1,8 +1,7 @@
 """JSON lines over a socket pair between the supervisor and one generation of a process.
 
 Beats and reasons come up, wishes go down, and the end of the stream means that the other side is gone. Neither side
-ever waits for the other: what does not fit is dropped, for the next line tells more. A line that is no JSON is text:
-Python's fault handler writes stacks straight into the socket, also when nothing else in the process can run.
+ever waits for the other: what does not fit is dropped, for the next line tells more.
 """
 
 import json
@@ -28,6 +27,11 @@ class Channel:
         self._unsent += json.dumps(message, default=str).encode() + b"\n"
         self.flush()
 
+    @property
+    def unsent(self) -> bool:
+        """Whether something waits for the next flush()."""
+        return bool(self._unsent)
+
     def flush(self) -> None:
         """Send what is left, as far as that goes without waiting."""
         self.socket.setblocking(False)
@@ -41,10 +45,7 @@ class Channel:
             self._unsent = b""
 
     def receive(self) -> tuple[list[Message], bool]:
-        """Return the lines that have come, without waiting, and whether the stream goes on.
-
-        A line of text comes as {"text": line}.
-        """
+        """Return the lines that have come, without waiting, and whether the stream goes on."""
         self.socket.setblocking(False)
         open_still = True
         try:
@@ -65,9 +66,10 @@ class Channel:
         for line in lines:
             try:
                 message = json.loads(line)
-            except ValueError:
-                message = None
-            found.append(message if isinstance(message, dict) else {"text": line.decode(errors="replace")})
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(message, dict):
+                found.append(message)
         return found
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ import threading
 from collections import deque
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 
 from scraper.config.settings import Database
 from scraper.database import Db, events
@@ -20,11 +21,11 @@ log = logging.getLogger(__name__)
 
 
 class Journal:
-    """Keeps events until the database takes them; the oldest ones are given up when there are too many."""
+    """Keeps events until the database takes them; when there are too many, those that come then are counted and given up."""
 
     def __init__(self, settings: Database) -> None:
         self._settings = settings
-        self._waiting: deque[Event] = deque(maxlen=QUEUE)
+        self._waiting: deque[Event] = deque()
         self._given_up = 0
         self._arrived = threading.Event()
         self._ending = threading.Event()
@@ -37,8 +38,10 @@ class Journal:
 
     def add(self, event: Event) -> None:
         """Have an event kept. From any thread."""
-        self._given_up += len(self._waiting) == QUEUE
-        self._waiting.append(event)
+        if len(self._waiting) < QUEUE:
+            self._waiting.append(event)
+        else:
+            self._given_up += 1
         self._arrived.set()
 
     def stop(self) -> None:
@@ -64,13 +67,31 @@ class Journal:
                     self._arrived.set()
 
     def _keep(self, db: Db) -> bool:
-        batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH))]
-        lost, self._given_up = self._given_up, 0
-        if lost:
-            batch.append(Event(datetime.now(UTC), "service", "journal", "lost events", "warning", {"count": lost}))
+        """Bring a batch into the database. Returns whether there is a use in going on."""
+        batch = list(islice(self._waiting, BATCH))
+        lost = self._given_up
+        told = (
+            [Event(datetime.now(UTC), "service", "journal", "lost events", "warning", {"count": lost})] if lost else []
+        )
         try:
-            db.write(partial(events.add, db, batch))
+            db.write(partial(events.add, db, [*batch, *told]))
         except BowerbirdError:  # what the database lacks is said by those who cannot work without it
-            self._waiting.extendleft(reversed(batch))
             return False
+        except Exception as error:  # one that cannot be stored must not keep the others
+            log.exception("events cannot be stored", exc_info=error)
+            self._given_up += self._one_by_one(db, batch)
+        self._given_up -= lost
+        for _ in batch:
+            self._waiting.popleft()
         return True
+
+    @staticmethod
+    def _one_by_one(db: Db, batch: list[Event]) -> int:
+        """Bring those into the database that it takes. Returns how many it does not."""
+        refused = 0
+        for event in batch:
+            try:
+                db.write(partial(events.add, db, [event]))
+            except Exception:  # noqa: BLE001  the log has the first of them, and an event has their number
+                refused += 1
+        return refused

@@ -3,10 +3,13 @@
 import json
 import logging
 import sys
+import time
 from datetime import UTC, datetime
 from typing import Any
 
 BLOCK = "stacks"  # a fact that people read line by line
+SELDOM_S = 10.0
+SELDOM_KEPT = 50
 _PLAIN = set(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "color_message"}
 
 
@@ -53,10 +56,29 @@ def _quoted(value: object) -> str:
     return json.dumps(text, ensure_ascii=False) if " " in text or '"' in text or not text else text
 
 
+class Seldom(logging.Filter):
+    """Lets a message that repeats itself through once in a while: asyncio says thousands of times that it cannot accept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        last, now = self._said.get(record.msg, -SELDOM_S), time.monotonic()
+        if now - last < SELDOM_S:
+            return False
+        self._said = {**dict(list(self._said.items())[-SELDOM_KEPT:]), record.msg: now}
+        record.exc_info = None
+        return True
+
+
 def set_up(*, production: bool, level: int = logging.INFO) -> None:
     """Send all records to standard error; JSON in production, text otherwise."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if production else TextLines())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    logging.getLogger("asyncio").setLevel(logging.ERROR)
+    asyncio_log = logging.getLogger("asyncio")
+    asyncio_log.setLevel(logging.ERROR)
+    asyncio_log.addFilter(Seldom())
+    "\n".encode("unicode_escape")  # loads that codec now: later there may be no descriptor left to load it with

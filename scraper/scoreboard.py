@@ -14,11 +14,10 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from scraper import kernel
+from scraper.spawning import SPAWN, forget
 
 if TYPE_CHECKING:
     from multiprocessing.managers import SyncManager
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
 COPY_EACH_S = 1.0
 STUCK_S = 3.0
 BOOT_S = 15.0
+RETRY_S = 0.1
+RETRY_MAX_S = 5.0
 BROKEN = (EOFError, OSError, AssertionError, multiprocessing.AuthenticationError, multiprocessing.ProcessError)
 
 log = logging.getLogger(__name__)
@@ -51,11 +52,10 @@ def _in_manager(parent_pid: int, family: str) -> None:
 class Scoreboard:
     """The service's side: starts the Manager, copies its dict each second, starts another when it breaks.
 
-    guard: what to hold around the start of a process. family: the mark of all that the service starts.
+    family: the mark of all that the service starts.
     """
 
-    def __init__(self, guard: Callable[[], AbstractContextManager[None]], family: str) -> None:
-        self._guard = guard
+    def __init__(self, family: str) -> None:
         self._family = family
         self._thread = threading.Thread(target=self._run, name="scoreboard", daemon=True)
         self._ending = threading.Event()
@@ -93,6 +93,10 @@ class Scoreboard:
             self._stuck = True
             self._kill()
 
+    def forgive(self, lag_s: float) -> None:
+        """The machine slept: so long a silence is no fault of the Manager."""
+        self._touched = min(self._touched + lag_s, time.monotonic())
+
     def stop(self) -> None:
         """End the thread and the Manager. Waits at most a second."""
         self._ending.set()
@@ -103,14 +107,16 @@ class Scoreboard:
     def _kill(self) -> None:
         pid = self.pid
         if pid is not None:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(OSError):
                 os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
 
     def _run(self) -> None:
+        wait_s = RETRY_S
         while not self._ending.is_set():
+            began = time.monotonic()
             try:
                 self._serve()
-            except BROKEN as error:
+            except Exception as error:  # noqa: BLE001  whatever it was: it is told, and another one is started
                 self.fault = "it did not answer" if self._stuck else f"{type(error).__name__}: {error}".rstrip(": ")
                 self._stuck = False
                 log.warning("the shared dict broke, starting another", extra={"reason": repr(error)})
@@ -118,18 +124,18 @@ class Scoreboard:
             self._reap()
             if not self._ending.is_set():
                 self.restarts += 1
-                self._ending.wait(0.2)
+                wait_s = RETRY_S if time.monotonic() - began > BOOT_S else min(wait_s * 2, RETRY_MAX_S)
+                self._ending.wait(wait_s)
 
     def _serve(self) -> None:
         from multiprocessing.managers import SyncManager  # noqa: PLC0415  0.03 s that a scraper's start need not pay
 
         # An abstract socket leaves no file behind; elsewhere the Manager chooses.
         address = f"\0bowerbird-{os.getpid()}-{secrets.token_hex(8)}" if kernel.LINUX else None
-        manager = SyncManager(address=address, ctx=multiprocessing.get_context("spawn"))
+        manager = SyncManager(address=address, ctx=SPAWN)
         self._manager = manager
         self._touched = time.monotonic() + BOOT_S - STUCK_S
-        with self._guard():
-            manager.start(_in_manager, (os.getpid(), self._family))
+        manager.start(_in_manager, (os.getpid(), self._family))
         board = manager.dict()
         self._touched = time.monotonic()
         self.ticket = base64.b64encode(pickle.dumps(board)).decode()
@@ -141,9 +147,10 @@ class Scoreboard:
     def _reap(self) -> None:
         process = self._process
         self._manager = None
-        if process is not None:
+        if process is not None and process.pid is not None:
             process.kill()
             process.join(1.0)
+            forget(process.pid)
 
 
 class Writer:

@@ -63,7 +63,7 @@ class Service:
         self._dir = StateDir(
             statedir.path_of(loaded.settings.service.state_dir, loaded.base), sqlite_file(loaded.settings.database.url)
         )
-        self._ending = threading.Event()
+        self._ending = False  # no Event: setting one is not safe in a signal handler
         self._supervisor: Supervisor | None = None
         self._thread = threading.Thread(target=self._run, name="service", daemon=True)
         self._status = ScraperStatus(
@@ -78,6 +78,9 @@ class Service:
         self._family = secrets.token_hex(8)
         self._pictured = threading.Event()
         self._leader: int | None = None
+        self._wish = Wish()
+        self._message = ""
+        self._published = 0.0
         self._turned = time.monotonic()
 
     @property
@@ -92,12 +95,13 @@ class Service:
 
     def start(self) -> None:
         """Start the thread. It takes ownership, or follows the owner."""
-        main = kernel.POSIX and threading.current_thread() is threading.main_thread()
-        if main and signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:  # inherited; deaths would go unseen
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        kernel.see_deaths()
+        kernel.use_all_files()
+        kernel.adopt()
         kernel.mark_family(self._family)
         atexit.register(self._last_resort)
-        on_parent_death(self._orphaned)
+        if on_parent_death(self._orphaned):
+            kernel.wake_when_orphaned()
         self._thread.start()
 
     def status(self) -> ScraperStatus:
@@ -138,7 +142,7 @@ class Service:
 
     def stop_soon(self) -> None:
         """Begin to stop. Safe in a signal handler."""
-        self._ending.set()
+        self._ending = True
         self._wake()
 
     def stop(self) -> None:
@@ -182,13 +186,15 @@ class Service:
 
     def _run(self) -> None:
         try:
-            while not self._ending.is_set():
+            self._journal.start()
+            while not self._ending:
                 self._turned = time.monotonic()
                 if self._own():
                     self._supervise()
                 else:
                     self._follow()
                     self._wait_for_owner()
+            self._journal.stop()
         except Exception:  # the top of a thread: without it nobody supervises, so the service goes too
             log.exception("the supervisor failed; the service ends")
             self._last_resort()
@@ -209,30 +215,32 @@ class Service:
         kept = self._dir.published(Path(owner["state_dir"]) if owner.get("state_dir") else None)
         try:
             found = read(kept) if kept else None
+            fresh = found is not None and 0 <= time.monotonic() - found.at < STALE_S
         except (KeyError, TypeError, ValueError):
-            found = None
+            found, fresh = None, False
         seen = verified(found or self._status)
-        if found is None or not 0 <= time.monotonic() - found.at < STALE_S:
+        if not fresh:
             seen = replace(seen, message=f"process {owner.get('pid')} owns the scraper and is silent")
         self._status = seen
         self._pictured.set()
 
     def _wait_for_owner(self) -> None:
         """Wait a moment, less if the owner dies meanwhile: then its locks are free."""
-        if isinstance(self._leader, int) and not self._ending.is_set():
+        if isinstance(self._leader, int):
             kernel.await_death(self._leader, TICK_S)
         else:
-            self._ending.wait(TICK_S)
+            time.sleep(TICK_S)
 
     def _supervise(self) -> None:
+        """Own the scraper until the service ends, or another has taken the locks."""
         before = self._earlier() if self._once is None else None
-        self._journal.start()
+        self._dir.sweep()
         if before is not None and not before.ended and before.family:
             kernel.end_all_of(before.family)  # what the last owner left when it was killed
         self._tell("owns the scraper", "warning" if self._leader else "info", before=self._leader)
         self._leader = None
-        wish = self._dir.wish() if self._once is None else Wish()
-        self._refresh()
+        self._wish = self._dir.wish() if self._once is None else Wish()
+        self._message = self._refresh()
         self._status = replace(self._status, state=State.STARTING, ended=False)
         self._supervisor = supervisor = Supervisor(
             run,
@@ -245,38 +253,56 @@ class Service:
             record=self._journal.add,
             before=before,
         )
-        published, message, told = 0.0, "", dict[str, Any]()
         try:
-            while not self._ending.is_set() or supervisor.alive():
+            while not self._ending or supervisor.alive():
                 self._turned = time.monotonic()
-                found = self._dir.wish() if self._once is None else wish
-                if found.restart != wish.restart:
-                    message = self._restart(supervisor)
-                elif found.retry != wish.retry:
-                    supervisor.retry()
-                if found != wish:
-                    self._tell("wish", **asdict(found))
-                wish = found
-                wanted = wish.running and not self._ending.is_set()
-                moved = supervisor.tick(wanted=wanted, paused=wish.paused, wait_s=TICK_S)
-                self._status = self._picture(supervisor, wish, message)
-                self._pictured.set()
-                if moved or time.monotonic() - published > PUBLISH_EACH_S or self._status.wish != told:
-                    published, told = time.monotonic(), self._status.wish
-                    self._publish()
+                if not self._keep_ownership():
+                    self._tell("lost the scraper to another", "error")
+                    return
+                self._obey(supervisor)
+                wanted = self._wish.running and not self._ending
+                moved = supervisor.tick(wanted=wanted, paused=self._wish.paused, wait_s=TICK_S)
+                self._show(supervisor, moved=moved)
         finally:
             supervisor.kill()
-            self._status = replace(self._picture(supervisor, wish, message), ended=True)
-            self._publish()
+            self._status = replace(self._picture(supervisor), ended=True)
+            if self._dir.owns:
+                self._publish()
             supervisor.close()
             self._supervisor = None
             self._tell("gave the scraper back")
-            self._journal.stop()
             self._dir.disown()
 
-    def _picture(self, supervisor: Supervisor, wish: Wish, message: str) -> ScraperStatus:
-        status = supervisor.status(wanted=wish.running and not self._ending.is_set(), message=message)
-        return replace(status, owner_pid=os.getpid(), wish=asdict(wish))
+    def _obey(self, supervisor: Supervisor) -> None:
+        """Do what the operator has wished since the last look."""
+        found = self._dir.wish() if self._once is None else self._wish
+        if found == self._wish:
+            return
+        if found.restart != self._wish.restart:
+            self._message = self._restart(supervisor)
+        elif found.retry != self._wish.retry or (found.running and not self._wish.running):
+            supervisor.retry()
+        self._wish = found
+        self._tell("wish", **asdict(found))
+
+    def _show(self, supervisor: Supervisor, *, moved: bool) -> None:
+        """Take a picture; publish it if something moved, and each second."""
+        told, self._status = self._status.wish, self._picture(supervisor)
+        self._pictured.set()
+        if moved or time.monotonic() - self._published > PUBLISH_EACH_S or self._status.wish != told:
+            self._published = time.monotonic()
+            self._publish()
+
+    def _keep_ownership(self) -> bool:
+        try:
+            return self._dir.keep()
+        except OSError as error:
+            self._say(f"{self._dir.path}: the lock cannot be made anew: {error.strerror}")
+            return True
+
+    def _picture(self, supervisor: Supervisor) -> ScraperStatus:
+        status = supervisor.status(wanted=self._wish.running and not self._ending, message=self._message)
+        return replace(status, owner_pid=os.getpid(), wish=asdict(self._wish))
 
     def _earlier(self) -> ScraperStatus | None:
         kept = self._dir.published()
@@ -292,7 +318,6 @@ class Service:
 
     def _publish(self) -> None:
         try:
-            self._dir.mend()
             self._dir.publish(self._status.plain())
             self._told = ""
         except OSError as error:
@@ -361,7 +386,7 @@ def verified(status: ScraperStatus) -> ScraperStatus:
     """A picture that grew old, with what can be seen from here: whether the processes that it names are there."""
     processes = []
     for process in status.processes:
-        alive = process.pid is not None and kernel.birth(process.pid) == process.born
+        alive = process.pid is not None and process.born is not None and kernel.birth(process.pid) == process.born
         gone = process.process_alive and not alive
         state = State.RESTARTING if gone else process.state
         processes.append(replace(process, process_alive=alive, pid=process.pid if alive else None, state=state))

@@ -54,6 +54,7 @@ class StateDir:
         """
         self.path = path
         self._wished = Wish()
+        self._unkept: Wish | None = None
         try:
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
             probe = path / f".probe-{os.getpid()}"
@@ -78,13 +79,29 @@ class StateDir:
                 return False
         return True
 
-    def mend(self) -> None:
-        """Make the directory and the locks anew if somebody took them away. Raises OSError."""
+    @property
+    def owns(self) -> bool:
+        """Whether we are the owner."""
+        return all(lock.held for lock in self._locks)
+
+    def keep(self) -> bool:
+        """Make the directory and the locks anew if somebody took them away.
+
+        Returns whether we are the owner still: a lock file that is made anew may be taken first by another. Raises OSError.
+        """
         for lock in self._locks:
             if lock.lost():
                 lock.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 lock.release()
-                lock.acquire(self._note())
+                if not lock.acquire(self._note()):
+                    return False
+        return True
+
+    def sweep(self) -> None:
+        """Remove what writers left that were killed."""
+        for draft in self.path.glob(".*.json.*"):
+            with suppress(OSError):
+                draft.unlink()
 
     def _note(self) -> str:
         return json.dumps({"pid": os.getpid(), "state_dir": str(self.path)})
@@ -115,15 +132,19 @@ class StateDir:
 
     def wish(self) -> Wish:
         """Return what the operator wants; what was wanted last if that cannot be read just now."""
-        kept = self._read(self.path / "wish.json")
-        with suppress(TypeError):
-            self._wished = Wish(**kept) if kept else self._wished
+        if self._unkept is not None:
+            with suppress(OSError):
+                self._replace("wish.json", asdict(self._unkept))
+                self._unkept = None
+            return self._wished
+        self._wished = _wish(self._read(self.path / "wish.json")) or self._wished
         return self._wished
 
     def wish_for(self, verb: Verb, *, down: bool) -> tuple[bool, Wish]:
         """Keep a wish; it survives restarts. down: it is wanted, and does not run.
 
-        Returns whether it changes anything, and the wish that holds now. Raises Unusable.
+        The owner keeps it in memory where the disk takes nothing, until it does. Returns whether it changes anything, and
+        the wish that holds now. Raises Unusable.
         """
         lock = FileLock(self.path / "wish.lock")
         try:
@@ -134,13 +155,22 @@ class StateDir:
                 now = self.wish()
                 wish = now.after(verb, down=down)
                 if wish != now:
-                    self._replace("wish.json", asdict(wish))
-                    self._wished = wish
+                    self._keep_wish(wish)
                 return wish != now, wish
         except OSError as error:
             raise Unusable(f"{self.path}: the wish cannot be kept: {error.strerror}") from None
         finally:
             lock.release()
+
+    def _keep_wish(self, wish: Wish) -> None:
+        try:
+            self._replace("wish.json", asdict(wish))
+            self._unkept = None
+        except OSError:
+            if not self.owns:
+                raise
+            self._unkept = wish
+        self._wished = wish
 
     def _replace(self, name: str, content: dict[str, Any]) -> None:
         draft = self.path / f".{name}.{os.getpid()}.{secrets.token_hex(4)}"
@@ -158,3 +188,12 @@ class StateDir:
         except (OSError, ValueError):
             return None
         return kept if isinstance(kept, dict) else None
+
+
+def _wish(kept: dict[str, Any] | None) -> Wish | None:
+    """Return a wish that was kept, None for anything else."""
+    if kept is None or set(kept) - set(asdict(Wish())):
+        return None
+    wish = Wish(**kept)
+    flags = isinstance(wish.running, bool) and isinstance(wish.paused, bool)
+    return wish if flags and isinstance(wish.restart, int) and isinstance(wish.retry, int) else None

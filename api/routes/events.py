@@ -1,6 +1,7 @@
 """GET /api/events: what happens to the machinery, as a list or live."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Annotated, Any
 
 from anyio import to_thread
@@ -48,12 +49,13 @@ async def stream_events(
 
 
 async def _lines(
-    found: AsyncIterator[list[dict[str, Any]]], kind: str | None, level: str | None
+    found: AsyncGenerator[list[dict[str, Any]], None], kind: str | None, level: str | None
 ) -> AsyncIterator[bytes]:
     yield format_sse_event(retry=RETRY_MS)
-    async for rows in found:
-        if not rows:
-            yield KEEPALIVE_COMMENT
-        for row in rows:
-            if row["kind"] == "resync" or (kind in (None, row["kind"]) and level in (None, row["level"])):
-                yield format_sse_event(event=row["kind"], id=str(row["id"]), data_str=export.as_json(row))
+    async with aclosing(found):
+        async for rows in found:
+            if not rows:
+                yield KEEPALIVE_COMMENT
+            for row in rows:
+                if row["kind"] == "resync" or (kind in (None, row["kind"]) and level in (None, row["level"])):
+                    yield format_sse_event(event=row["kind"], id=str(row["id"]), data_str=export.as_json(row))

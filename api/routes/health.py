@@ -32,8 +32,8 @@ def readyz(db: TheDb, service: TheService, response: Response) -> dict[str, Any]
     troubles = [p.trouble for p in status.processes if p.trouble]
     if troubles:
         checks["database"] = troubles[0]
-    bad = {State.FAILED: "it has failed", State.HUNG: "it is hung"}
-    checks["scraper"] = bad.get(status.state, "ok")
+    bad = {State.FAILED: "has failed", State.HUNG: "is hung"}
+    checks["scraper"] = next((f"{p.name} {bad[p.state]}" for p in status.processes if p.state in bad), "ok")
     stuck_s = service.lag_s()
     checks["supervisor"] = "ok" if stuck_s < STUCK_S else f"it has not moved for {stuck_s:.0f} s"
     ready = all(value == "ok" for value in checks.values())

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 import uvicorn
 
-from scraper import logs
+from scraper import kernel, logs
 from scraper.cli.shop import Shop
 from scraper.config.settings import Server
 from scraper.errors import Conflict
@@ -63,6 +63,8 @@ def serve(
     """Serve API and dashboard, with the scraper under supervision."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the server hears it, there is nothing to clean up
+    kernel.see_deaths()
+    kernel.use_all_files()
     if config is not None:
         os.environ["BOWERBIRD_CONFIG"] = str(config.absolute())
     if host is not None:

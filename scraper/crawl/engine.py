@@ -135,7 +135,8 @@ class Engine:
         if in_unit is not None:
             return in_unit
         idle = self._store.trouble is not None or not self._ticked  # waiting for the database, beginning, or ending
-        return 0.0 if idle else max(0.0, time.monotonic() - self._ticked - TICK_S)
+        last = max(self._ticked, self._store.mended_at)
+        return 0.0 if idle else max(0.0, time.monotonic() - last - TICK_S)
 
     def pause(self, paused: bool) -> None:
         """Start no more visits, or go on."""

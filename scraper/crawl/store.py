@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
+from scraper import kernel
 from scraper.crawl.robots import Robots
 from scraper.database import Db, hosts
 from scraper.database.connection import now
@@ -19,6 +21,7 @@ from scraper.records import HostTimes
 
 T = TypeVar("T")
 PATIENCE_MAX_S = 10.0
+LOOKED_AT_S = 2.0
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +32,12 @@ class Store:
     def __init__(self, db: Db, owner: str) -> None:
         self.db = db
         self.owner = owner
-        self.trouble: str | None = None
+        self._trouble: str | None = None
+        self.mended_at = 0.0  # when a trouble ended last, in monotonic seconds
         self._thread = ThreadPoolExecutor(1, "store")
         self._leaving = asyncio.Event()
-        self._under_way = False
+        self._under_way: int | None = None  # in which thread
+        self._cpu = 0
 
     async def write(self, unit: Callable[[Connection], T]) -> T:
         """Run a unit that may write; tries again until the database takes it. Raises Unusable; Unavailable on leaving."""
@@ -42,12 +47,31 @@ class Store:
         """Run a unit that only reads; tries again until the database answers. Raises Unusable; Unavailable on leaving."""
         return await self._patiently(self.db.read, unit)
 
+    @property
+    def trouble(self) -> str | None:
+        """What the database lacks, if anything."""
+        return self._trouble or self.db.waiting
+
     def silent_s(self) -> float | None:
-        """Return for how many seconds the unit under way has given no sign of life, or None if none is under way."""
-        return time.monotonic() - self.db.touched if self._under_way else None
+        """Return for how many seconds the unit under way has given no sign of life, or None if none is under way.
+
+        A thread that computes, or waits for a disk, lives. Of a server elsewhere nobody can tell from here.
+        """
+        if self._under_way is None:
+            return None
+        if not self.db.tells_life:
+            return 0.0
+        silence = time.monotonic() - self.db.touched
+        if silence > LOOKED_AT_S:
+            waits_for_device, cpu = kernel.thread_at_work(self._under_way)
+            if waits_for_device or cpu != self._cpu:
+                self._cpu = cpu
+                self.db.touch()
+        return silence
 
     def leave(self) -> None:
         """Be patient no longer: from now on a database that is away is Unavailable."""
+        self.db.hurried = True
         self._leaving.set()
 
     async def upgrade(self) -> None:
@@ -61,27 +85,28 @@ class Store:
             try:
                 result = await loop.run_in_executor(self._thread, self._run, run, unit)
             except Unavailable as error:
-                if self.trouble is None:
+                if self._trouble is None:
                     log.warning("the database is away, waiting for it", extra={"reason": str(error)})
-                self.trouble = str(error)
+                self._trouble = str(error)
                 if self._leaving.is_set():
                     raise
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._leaving.wait(), wait)
                 wait = min(wait * 2, PATIENCE_MAX_S)
                 continue
-            if self.trouble is not None:
+            if self._trouble is not None:
                 log.info("the database is back")
-                self.trouble = None
+                self._trouble = None
+                self.mended_at = time.monotonic()
             return result
 
     def _run(self, run: Callable[[Callable[[Connection], T]], T], unit: Callable[[Connection], T]) -> T:
         self.db.touch()
-        self._under_way = self.db.tells_life
+        self._under_way = threading.get_native_id()
         try:
             return run(unit)
         finally:
-            self._under_way = False
+            self._under_way = None
 
     # -- what politeness remembers
 

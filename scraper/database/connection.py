@@ -6,6 +6,7 @@ the whole unit runs again when the database says that it could not keep this one
 
 import contextlib
 import json
+import logging
 import os
 import random
 import sqlite3
@@ -20,16 +21,20 @@ from sqlalchemy import Connection, CursorResult, Dialect, create_engine, event, 
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from scraper.config.settings import Database
 from scraper.database.models import SCHEMA_VERSION, meta, metadata
 from scraper.errors import Unavailable, Unusable
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 Unit = Callable[[Connection], T]
 
 RETRIES = 5
-LOCK_SLICE_S = 1.0
+LOCK_SLICE_S = 0.25
+LOCK_TOLD_S = 2.0
 SIGN_OF_LIFE_OPCODES = 200_000  # of SQLite's virtual machine: some ten milliseconds
 # SQLSTATE of PostgreSQL: serialisation failure, deadlock, lock timeout: this transaction lost, the next one may win.
 LOST = {"40001", "40P01", "55P03"}
@@ -70,6 +75,8 @@ class Db:
         """Raises Unusable if the URL or its driver cannot be used. Connects only when it is first asked."""
         self._pid = os.getpid()
         self.touched = time.monotonic()
+        self.waiting: str | None = None  # for whom, when it takes long
+        self.hurried = False  # whoever uses us is about to leave
         self.settings = settings
         try:
             self.url = make_url(settings.url)
@@ -121,6 +128,15 @@ class Db:
     def _run(self, unit: Unit[T], *, writes: bool) -> T:
         if os.getpid() != self._pid:
             raise RuntimeError(f"this database belongs to process {self._pid}; make one in the process that uses it")
+        try:
+            return self._persist(unit, writes=writes)
+        except PoolTimeout:
+            raise Unavailable(f"{self.shown}: all connections are in use; raise [database] max_overflow") from None
+        finally:
+            self.waiting = None
+
+    def _persist(self, unit: Unit[T], *, writes: bool) -> T:
+        """Run a unit, again if the database could not keep it. A lock is waited for in slices: a long wait is no silence."""
         began = time.monotonic()
         attempt = 0
         while True:
@@ -131,7 +147,9 @@ class Db:
                     with connection.begin():
                         return unit(connection)
             except DBAPIError as error:
-                if self._is_locked(error) and time.monotonic() - began < self.settings.timeout:
+                waited_s = time.monotonic() - began
+                if self._is_locked(error) and not self.hurried and waited_s < self.settings.timeout:
+                    self._wait_for_lock(waited_s)
                     continue
                 attempt += 1
                 state = getattr(error.orig, "sqlstate", None)
@@ -140,9 +158,14 @@ class Db:
                     continue
                 raise self._translated(error) from error
 
+    def _wait_for_lock(self, waited_s: float) -> None:
+        if waited_s > LOCK_TOLD_S and not self.waiting:
+            self.waiting = f"{self.url.database}: locked by another program"
+            log.warning("waiting for the database, another program has locked it", extra={"file": self.url.database})
+
     @staticmethod
     def _is_locked(error: DBAPIError) -> bool:
-        """SQLite: another process writes. It is waited for in slices, so that a long wait is no silence."""
+        """SQLite: another process writes."""
         code = getattr(error.orig, "sqlite_errorcode", None)
         return code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 

@@ -1,6 +1,6 @@
 """events: what happened to the machinery; a bounded list, in the order in which it was told."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, insert, select
@@ -21,7 +21,7 @@ def add(db: Db, batch: Sequence[Event], connection: Connection) -> None:
     if not db.is_sqlite:  # there a sequence gives ids before the commit
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({ORDER_LOCK})")
     rows = [
-        {"at": e.at, "kind": e.kind, "name": e.name, "event": e.event, "level": e.level, "facts": dict(e.facts)}
+        {"at": e.at, "kind": e.kind, "name": e.name, "event": e.event, "level": e.level, "facts": _clean(e.facts)}
         for e in batch
     ]
     connection.execute(insert(events), rows)
@@ -47,6 +47,14 @@ def _horizon(connection: Connection) -> int:
     return int(connection.scalar(select(meta.c.value).where(meta.c.name == HORIZON)) or 0)
 
 
+def _clean(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts that every database takes: no lone surrogates, no NUL."""
+    return {
+        name: value.encode(errors="replace").decode().replace("\0", "\ufffd") if isinstance(value, str) else value
+        for name, value in facts.items()
+    }
+
+
 def newest(connection: Connection) -> int:
     """Return the id of the last event, 0 if there is none."""
     return int(connection.scalar(select(func.max(events.c.id))) or 0)
@@ -58,8 +66,9 @@ def after(last: int, limit: int, connection: Connection) -> list[dict[str, Any]]
     If some of them are there no more, or the id is none of this database's, one row of the kind "resync" with the newest
     id: what was seen so far is not the whole.
     """
-    if last < _horizon(connection) or last > newest(connection):
-        return [{"id": newest(connection), "kind": "resync", "level": "warning"}]
+    horizon, end = _horizon(connection), newest(connection)
+    if last < horizon or last > max(horizon, end):
+        return [{"id": max(horizon, end), "kind": "resync", "level": "warning"}]
     statement = select(events).where(events.c.id > last).order_by(events.c.id).limit(limit)
     return [public(row) for row in connection.execute(statement)]
 

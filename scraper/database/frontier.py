@@ -84,9 +84,11 @@ def _taken_over(statement: Any) -> Any:
 
 def again(connection: Connection, ids: Sequence[int], run_id: int) -> None:
     """Have URLs visited again as part of a run, as if nothing had ever gone wrong with them."""
+    open_runs = select(runs.c.id).where(runs.c.state.in_([RunState.QUEUED, RunState.RUNNING]))
+    waiting = urls.c.state.in_([UrlState.QUEUED, UrlState.CLAIMED]) & urls.c.run_id.in_(open_runs)
     connection.execute(
         update(urls)
-        .where(urls.c.id.in_(ids), urls.c.state.not_in([UrlState.QUEUED, UrlState.CLAIMED]))
+        .where(urls.c.id.in_(ids), ~waiting)
         .values(run_id=run_id, state=UrlState.QUEUED, attempts=0, crashes=0, not_before=None, claimed_by=None)
     )
     connection.execute(  # what waits for its next try need not wait any longer

@@ -3,42 +3,61 @@
 Nothing else in the project asks which system it runs on.
 """
 
-from scraper.kernel.ending import end_all_of, end_left_by, end_politely, end_tree, mark_family, mark_member, show_stacks
+from scraper.kernel.ending import (
+    adopt,
+    end_all_of,
+    end_children,
+    end_group,
+    end_politely,
+    end_tree,
+    mark_family,
+    show_stacks,
+)
 from scraper.kernel.lock import FileLock
 from scraper.kernel.process import (
     LINUX,
     POSIX,
+    STOPPED,
     await_death,
     birth,
+    command,
     die_with_parent,
     doing,
     new_session,
     readable,
+    see_deaths,
+    thread_at_work,
     wake_when_orphaned,
     watch_death,
 )
-from scraper.kernel.resources import oom_kills, raise_open_files, step_back
+from scraper.kernel.resources import oom_kills, raise_open_files, step_back, use_all_files
 
 __all__ = [
     "LINUX",
     "POSIX",
+    "STOPPED",
     "FileLock",
+    "adopt",
     "await_death",
     "birth",
+    "command",
     "die_with_parent",
     "doing",
     "end_all_of",
-    "end_left_by",
+    "end_children",
+    "end_group",
     "end_politely",
     "end_tree",
     "mark_family",
-    "mark_member",
     "new_session",
     "oom_kills",
     "raise_open_files",
     "readable",
+    "see_deaths",
     "show_stacks",
     "step_back",
+    "thread_at_work",
+    "use_all_files",
     "wake_when_orphaned",
     "watch_death",
 ]

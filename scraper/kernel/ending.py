@@ -1,20 +1,21 @@
 """Ending processes, and everything that they started.
 
-A process group holds what did not leave it. Who left it, by a session of its own, still carries the environment that it
-was born with: a mark in there finds it (Linux).
+A process group holds what did not leave it. Who left it, by a session of its own, falls to its next living ancestor that
+adopts; and when nobody is left to adopt, it still carries the environment that it was born with: a mark in there finds it.
 """
 
 import contextlib
+import ctypes
 import os
-import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from scraper.kernel.process import LINUX, POSIX, birth, parent
+from scraper.kernel.process import LINUX, POSIX, await_death, birth, parent
 
 FAMILY = "_BOWERBIRD_FAMILY"  # all that a service started, its Manager too
-MEMBER = "_BOWERBIRD_MEMBER"  # what one of its processes started
+PR_SET_CHILD_SUBREAPER = 36
+DEATH_S = 0.2
 ROUNDS = 5  # something may be forking while it is looked for
 
 
@@ -49,45 +50,46 @@ def end_tree(pid: int) -> None:
         pass
 
 
+def adopt() -> None:
+    """Have the descendants of our children fall to us, and not to init, when their parents die (Linux: subreaper)."""
+    if LINUX:
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def end_group(leader: int) -> None:
+    """Kill what a dead process, which led its own process group, left in it."""
+    if POSIX:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(leader, signal.SIGKILL)
+
+
+def end_children(chosen: Callable[[int], bool]) -> list[int]:
+    """Kill and reap the chosen ones of our children, and of those that fall to us by that. Returns their pids (Linux)."""
+    ended: list[int] = []
+    for _ in range(ROUNDS if LINUX else 0):
+        found = [pid for pid in _pids() if parent(pid) == os.getpid() and chosen(pid)]
+        if not found:
+            break
+        for pid in found:
+            _send(pid, signal.SIGKILL)
+            await_death(pid, DEATH_S)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+        ended += [pid for pid in found if pid not in ended]
+    return ended
+
+
 def mark_family(family: str) -> None:
     """Mark what this process starts from now on as one family."""
     os.environ[FAMILY] = family
 
 
-def mark_member() -> None:
-    """Mark what this process, a member of the family, runs from now on as started by it."""
-    os.environ[MEMBER] = str(os.getpid())
-
-
-def end_left_by(pid: int, family: str) -> list[int]:
-    """Kill what a dead member of our family left, it having led its own session and process group.
-
-    Returns the pids of those that had left that group. To be called by the head of the family, before the dead one is reaped.
-    """
-    if POSIX:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(pid, signal.SIGKILL)
-
-    def left(found: int, born_with: bytes) -> bool:
-        members = re.search(rb"\0%s=(\d+)\0" % MEMBER.encode(), born_with)
-        if members is not None:
-            return int(members[1]) == pid
-        return found != pid and not _descends(found, os.getpid())  # forked, and nothing else run since
-
-    return _end_marked(family, left)
-
-
 def end_all_of(family: str) -> list[int]:
-    """Kill all of a family but ourselves. Returns their pids."""
-    return _end_marked(family, lambda found, born_with: True)
-
-
-def _end_marked(family: str, chosen: Callable[[int, bytes], bool]) -> list[int]:
-    """Kill the chosen ones of a family, as far as the environment tells it; elsewhere than on Linux nobody."""
+    """Kill all of a family but ourselves, as far as their environment tells them (Linux). Returns their pids."""
     needle = f"\0{FAMILY}={family}\0".encode()
     ended: list[int] = []
     for _ in range(ROUNDS if LINUX else 0):
-        found = [pid for pid, born_with in _environments() if needle in born_with and chosen(pid, born_with)]
+        found = [pid for pid, born_with in _environments() if needle in born_with]
         if not found:
             break
         for pid in found:
@@ -97,26 +99,24 @@ def _end_marked(family: str, chosen: Callable[[int, bytes], bool]) -> list[int]:
     return ended
 
 
+def _pids() -> list[int]:
+    try:
+        return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    except OSError:  # no descriptor is left to look with
+        return []
+
+
 def _environments() -> Iterator[tuple[int, bytes]]:
     """Yield every living process of ours but ourselves, with the environment that it was born with."""
-    for entry in os.scandir("/proc"):
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+    for pid in _pids():
+        if pid == os.getpid():
             continue
         try:
-            born_with = Path(entry.path, "environ").read_bytes()
+            born_with = Path(f"/proc/{pid}/environ").read_bytes()
         except OSError:  # another user's, or gone meanwhile
             continue
-        if born_with and birth(int(entry.name)) is not None:
-            yield int(entry.name), b"\0" + born_with + b"\0"
-
-
-def _descends(pid: int, ancestor: int) -> bool:
-    """Say whether a process is below another one."""
-    while pid > 1:
-        if pid == ancestor:
-            return True
-        pid = parent(pid)
-    return False
+        if born_with and birth(pid) is not None:
+            yield pid, b"\0" + born_with + b"\0"
 
 
 def _send(pid: int, number: int) -> None:

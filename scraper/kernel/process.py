@@ -14,12 +14,13 @@ from pathlib import Path
 LINUX = sys.platform == "linux"
 POSIX = os.name == "posix"
 PR_SET_PDEATHSIG = 1
+STOPPED = "stopped by a signal"
 WORDS = {
     "R": "running",
     "S": "waiting",
     "I": "waiting",
     "D": "waiting for a disk or another device",
-    "T": "stopped by a signal",
+    "T": STOPPED,
     "t": "stopped by a debugger",
 }
 
@@ -28,7 +29,7 @@ def _stat(pid: int) -> list[bytes] | None:
     """Return the fields of /proc/PID/stat from the third on: the second, a name, may hold anything."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
+    except OSError:  # gone; or no descriptor is left to look with
         return None
     return stat[stat.rindex(b")") + 2 :].split()
 
@@ -63,6 +64,31 @@ def parent(pid: int) -> int:
     return int(fields[1]) if fields else 0
 
 
+def command(pid: int) -> str:
+    """Return the command line of a process, or an empty text (Linux only)."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def thread_at_work(thread: int) -> tuple[bool, int]:
+    """Say of a thread of ours, by its native id, whether it waits for a device, and how much processor it has had (Linux)."""
+    try:
+        stat = Path(f"/proc/self/task/{thread}/stat").read_bytes()
+    except OSError:
+        return False, 0
+    fields = stat[stat.rindex(b")") + 2 :].split()
+    return fields[0] == b"D", int(fields[11]) + int(fields[12])
+
+
+def see_deaths() -> None:
+    """Have the deaths of children seen, should whoever started us have had them ignored. In the main thread alone."""
+    main = threading.current_thread() is threading.main_thread()
+    if POSIX and main and signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
 def watch_death(pid: int, announce: Callable[[], None], join: Callable[[], object]) -> int | None:
     """Have the death of a child noticed at once.
 
@@ -89,10 +115,8 @@ def await_death(pid: int, wait_s: float) -> None:
     if LINUX and hasattr(os, "pidfd_open"):
         try:
             fd = os.pidfd_open(pid)
-        except ProcessLookupError:
-            return
-        except OSError:
-            time.sleep(wait_s)
+        except OSError:  # gone already, or in a place that we cannot see into
+            time.sleep(min(wait_s, 0.05))
             return
         try:
             readable(fd, wait_s)

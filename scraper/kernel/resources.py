@@ -8,6 +8,7 @@ from pathlib import Path
 from scraper.kernel.process import LINUX, POSIX
 
 NICENESS = 5
+FILES_MOST = 65536
 
 
 def raise_open_files(limit: int) -> None:
@@ -17,6 +18,18 @@ def raise_open_files(limit: int) -> None:
 
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, max(limit, hard) if hard >= 0 else hard))
+
+
+def use_all_files() -> None:
+    """Raise the limit of open files as far as it may be: each connection takes one."""
+    if POSIX:
+        import resource  # noqa: PLC0415  there is none on Windows
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = FILES_MOST if hard == resource.RLIM_INFINITY else min(hard, FILES_MOST)
+        if soft < most:
+            with contextlib.suppress(ValueError, OSError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def step_back() -> None:

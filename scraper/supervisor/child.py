@@ -6,33 +6,21 @@ import multiprocessing.connection
 import os
 import signal
 import socket
-import sys
 import threading
 import time
-import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import psutil
 
-from scraper import kernel
+from scraper import kernel, spawning
 from scraper.channel import Channel, Message
+from scraper.spawning import SPAWN
 
-Target = Callable[[socket.socket], None]
-SPAWN = multiprocessing.get_context("spawn")
-_main_hidden = threading.Lock()
+STACKS_MOST = 1 << 20
 
-
-@contextlib.contextmanager
-def without_main() -> Iterator[None]:
-    """Keep a spawned child from importing our __main__ again: that costs uvicorn and FastAPI, half a second."""
-    with _main_hidden:
-        main = sys.modules["__main__"]
-        sys.modules["__main__"] = types.ModuleType("__main__")
-        try:
-            yield
-        finally:
-            sys.modules["__main__"] = main
+Target = Callable[[socket.socket, Any], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +42,36 @@ class Child:
         ours, theirs = socket.socketpair()
         self.name = name
         self.channel = Channel(ours)
-        self.process = SPAWN.Process(target=target, args=(theirs,), name=name, daemon=False)
+        self._stacks, written = SPAWN.Pipe(duplex=False)
+        self.process = SPAWN.Process(target=target, args=(theirs, written), name=name, daemon=False)
+        self.pidfd: int | None = None
         try:
-            with without_main():
-                self.process.start()
-        except OSError:
-            ours.close()
-            raise
+            self.process.start()
+            self._know(announce)
+        except (OSError, RuntimeError, psutil.Error) as error:  # no descriptor, no thread, no memory
+            self._close()
+            self._undo()
+            raise error if isinstance(error, OSError) else OSError(str(error)) from error
         finally:
             theirs.close()  # or the end of the stream would never be seen
+            written.close()
+        self.started = time.monotonic()
+        self.channel.send(boot, must=True)
+
+    def _know(self, announce: Callable[[], None]) -> None:
         assert self.process.pid is not None
         self.pid = self.process.pid
         self.born = kernel.birth(self.pid)
         self.pidfd = kernel.watch_death(self.pid, announce, self.process.join)
-        self.started = time.monotonic()
-        self.channel.send(boot, must=True)
         self._told = psutil.Process(self.pid) if psutil.pid_exists(self.pid) else None
+
+    def _undo(self) -> None:
+        """A process that was started and cannot be watched is none that we can keep."""
+        if self.pidfd is not None:
+            os.close(self.pidfd)
+        if self.process.pid is not None:
+            self.process.kill()
+            self.process.join(1.0)
 
     def ended(self) -> bool:
         """Say whether it is gone; does not wait."""
@@ -96,22 +98,39 @@ class Child:
         """Have it print where each of its threads stands."""
         kernel.show_stacks(self.pid)
 
+    def read_stacks(self) -> str:
+        """Return what its fault handler has written since the last call; does not wait."""
+        if not kernel.POSIX:
+            return ""
+        fd, text = self._stacks.fileno(), b""
+        os.set_blocking(fd, False)
+        with contextlib.suppress(BlockingIOError):
+            while len(text) < STACKS_MOST and (chunk := os.read(fd, 65536)):
+                text += chunk
+        return text.decode(errors="replace")
+
     def kill(self) -> None:
         """Kill it and what it started."""
         kernel.end_tree(self.pid)
 
-    def reap(self, family: str) -> tuple[int | None, list[int]]:
+    def reap(self) -> tuple[int | None, list[int]]:
         """Kill what the ended process left behind, and close what belongs to it.
 
-        family: the mark of all that is ours. Returns its exit code, and the pids of those that had left its process group.
+        Returns its exit code, and the pids of those that had left its process group.
         """
-        left = kernel.end_left_by(self.pid, family)
+        kernel.end_group(self.pid)
         self.process.join(1.0)
+        spawning.forget(self.pid)
+        left = spawning.end_adopted()
         code = self.process.exitcode
         if self.pidfd is not None:
             os.close(self.pidfd)
-        self.channel.close()
+        self._close()
         return code, left
+
+    def _close(self) -> None:
+        self.channel.close()
+        self._stacks.close()
 
 
 def signal_name(exit_code: int | None) -> str | None:
@@ -124,14 +143,15 @@ def signal_name(exit_code: int | None) -> str | None:
         return f"signal {-exit_code}"
 
 
-def on_parent_death(then: Callable[[], None]) -> None:
-    """Call then, in a thread of its own, when the process that spawned this one is gone; do nothing if none did."""
+def on_parent_death(then: Callable[[], None]) -> bool:
+    """Call then, in a thread of its own, when the process that spawned this one is gone. Returns whether one did."""
     parent = multiprocessing.parent_process()
     if parent is None:
-        return
+        return False
 
     def wait() -> None:
         multiprocessing.connection.wait([parent.sentinel])
         then()
 
     threading.Thread(target=wait, name="parent", daemon=True).start()
+    return True

@@ -9,16 +9,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from scraper import kernel
-from scraper.channel import Message
+from scraper.channel import Channel, Message
 from scraper.records import Event
 from scraper.scoreboard import Scoreboard
 from scraper.states import AT_WORK, State
-from scraper.supervisor.child import Child, Target, without_main
+from scraper.supervisor.child import Child, Target
 from scraper.supervisor.policy import Action, Cause, Rules, decide
 from scraper.supervisor.slot import Slot, Terms, stamp
 from scraper.supervisor.status import LastExit, ProcessStatus, ScraperStatus, SharedState
 
 LAG_S = 2.0
+SENDING_S = 0.01
 
 
 def overall(states: Sequence[State]) -> State:
@@ -60,7 +61,8 @@ class Supervisor:
         self._last_check = before.last_check if before else None
         self._slots = [self._slot(name, before) for name in names]
         self._boards = 0
-        self.scoreboard = Scoreboard(without_main, family)
+        self._oom_kills = kernel.oom_kills()
+        self.scoreboard = Scoreboard(family)
         self.scoreboard.start()
 
     def _slot(self, name: str, before: ScraperStatus | None) -> Slot:
@@ -103,21 +105,23 @@ class Supervisor:
     def tick(self, *, wanted: bool, paused: bool, wait_s: float) -> bool:
         """Observe, decide, act. Waits up to wait_s for something to happen. Returns whether anything moved."""
         before = [slot.status for slot in self._slots]
-        self._listen(0.0 if self._due(wanted) else wait_s)
+        wait_s = 0.0 if self._due(wanted) else min(wait_s, SENDING_S) if self._sending() else wait_s
+        ready = self._selector.select(wait_s)
         now = time.monotonic()
         self._forgive(now - self._ticked - wait_s)
         self._ticked = now
-        terms = self._terms
-        terms.paused, terms.ticket, terms.oom_kills = paused, self.scoreboard.ticket, kernel.oom_kills()
+        self._listen(ready)
+        self._count_oom_kills(now)
+        self._terms.paused, self._terms.ticket = paused, self.scoreboard.ticket
         for slot in self._slots:
             self._attend(slot, wanted, now)
-        self._slots = [slot for slot in self._slots if slot.child is not None or not slot.surplus]
+        self._slots = [slot for slot in self._slots if slot.life is not None or not slot.surplus]
         self._mend()
         return before != [slot.status for slot in self._slots]
 
     def alive(self) -> bool:
         """Say whether any process lives."""
-        return any(slot.child is not None for slot in self._slots)
+        return any(slot.life is not None for slot in self._slots)
 
     def kill(self) -> None:
         """Kill everything now."""
@@ -153,20 +157,22 @@ class Supervisor:
 
     def _due(self, wanted: bool) -> bool:
         now = time.monotonic()
-        return wanted and any(s.child is None and s.next_start is not None and s.next_start <= now for s in self._slots)
+        return wanted and any(s.life is None and s.next_start is not None and s.next_start <= now for s in self._slots)
 
-    def _listen(self, wait_s: float) -> None:
-        for key, _ in self._selector.select(wait_s):
+    def _sending(self) -> bool:
+        """Whether a process has not taken all that was sent to it, a large configuration for example."""
+        return any(slot.life is not None and slot.life.child.channel.unsent for slot in self._slots)
+
+    def _listen(self, ready: list[tuple[selectors.SelectorKey, int]]) -> None:
+        for key, _ in ready:
             if key.data is None:
                 with contextlib.suppress(BlockingIOError):
                     while self._ours.recv(4096):
                         pass
-            elif key.fileobj == key.data.child.channel.socket:
-                self._hear(key.data)
+            elif key.data.life is not None and key.fileobj == key.data.life.child.channel.socket:
+                self._hear(key.data, key.data.life.child.channel)
 
-    def _hear(self, slot: Slot) -> None:
-        assert slot.child is not None
-        channel = slot.child.channel
+    def _hear(self, slot: Slot, channel: Channel) -> None:
         messages, open_still = channel.receive()
         for message in messages:
             slot.hear(message)
@@ -176,8 +182,16 @@ class Supervisor:
     def _forgive(self, lag_s: float) -> None:
         """A machine that slept, or starved us, is no fault of the processes: move their deadlines by as much."""
         if lag_s > LAG_S:
+            self.scoreboard.forgive(lag_s)
             for slot in self._slots:
-                slot.forgive(lag_s)
+                if slot.life is not None:
+                    slot.life.forgive(lag_s)
+
+    def _count_oom_kills(self, now: float) -> None:
+        count = kernel.oom_kills()
+        if count > self._oom_kills:
+            self._terms.oom_at = now
+        self._oom_kills = count
 
     def _mend(self) -> None:
         """See that there is a shared dict; tell when there had to be another."""
@@ -191,12 +205,14 @@ class Supervisor:
 
     def _attend(self, slot: Slot, wanted: bool, now: float) -> None:
         wanted_here = wanted and not slot.surplus
-        if slot.child is not None and slot.child.ended():
-            self._hear(slot)
-            self._unwatch(slot.child)
-            slot.bury(wanted_here, now)
-        if slot.child is not None:
-            slot.look_after(now)
+        life = slot.life
+        if life is not None and life.child.ended():
+            self._hear(slot, life.child.channel)
+            self._unwatch(life.child)
+            self._count_oom_kills(now)
+            slot.bury(life, wanted_here, now)
+        if slot.life is not None:
+            slot.look_after(slot.life, now)
         elif not wanted_here and slot.status.state is not State.STOPPED:
             slot.move(State.STOPPED, "it is not wanted")
             slot.set(next_start_in_s=None)

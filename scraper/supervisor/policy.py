@@ -13,11 +13,13 @@ RETRY_FAILED_S = 300.0
 BACKOFF_FIRST_S = 0.5
 HALVED_FOR_S = 3600.0  # who lived this long has earned half of its concurrency back
 HALVINGS_MAX = 5
-STEADY_S = 10.0  # who lived this long is restarted at once
+DOUBLINGS_MAX = 20
+STEADY_S = 10.0  # who lived this long, and did not die lately, is restarted at once
 STALE_S = 5.0
 OUT_OF_MEMORY_S = 5.0  # a machine that is short of memory is given a moment
 YOUNG_KILLS = 5  # who is killed so often in a row before it was at work waits YOUNG_WAIT_S: no processor is burnt
 YOUNG_WAIT_S = 0.5
+SAME_PAGE = 10
 # Signals that a process earns by what it does; all others come from somebody else.
 NATIVE = {
     getattr(signal, name)
@@ -105,6 +107,7 @@ class Observation:
     last_beat: float | None = None  # None: none yet
     stop_asked: float | None = None
     shown: float | None = None  # when it was asked for its stacks
+    stopped: bool = False  # by a signal, before its first beat
     too_big: bool = False
 
 
@@ -120,7 +123,8 @@ def decide(seen: Observation, rules: Rules) -> Action:
     if seen.too_big:
         return Action.KILL
     if seen.last_beat is None:
-        return Action.KILL if seen.now > seen.started + max(BOOT_TIMEOUT_S, rules.heartbeat_timeout) else Action.WAIT
+        patience = rules.heartbeat_timeout if seen.stopped else max(BOOT_TIMEOUT_S, rules.heartbeat_timeout)
+        return Action.KILL if seen.now > seen.started + patience else Action.WAIT
     if seen.shown is not None and seen.last_beat < seen.shown:
         return Action.KILL if seen.now > seen.shown + STACKS_S else Action.WAIT
     return Action.SHOW if seen.now - seen.last_beat > rules.heartbeat_timeout else Action.WAIT
@@ -139,7 +143,9 @@ class Ended:
     asked: bool  # we had asked it to end
     our_kill: Cause | None  # why we killed it, noted before we did
     at_work: bool  # it had come so far
-    oom: bool = False  # the kernel killed somebody for memory meanwhile
+    told: bool = True  # it said itself that it would end with this code
+    oom: bool = False  # the kernel killed somebody for memory just before
+    same_page: int = 0  # how often in a row it ended while it read one and the same page
 
 
 def classify(ended: Ended) -> Cause:
@@ -150,14 +156,15 @@ def classify(ended: Ended) -> Cause:
     if ended.asked:
         return Cause.REQUESTED
     known = {Exit.DONE: Cause.CLEAN, Exit.RECYCLE: Cause.RECYCLED, Exit.BAD_CONFIG: Cause.CONFIG_ERROR}
-    if code is None or code in (255, Exit.PARENT_LOST):
+    if code is None:
         return Cause.LOST
-    if code in known:
+    if code in known and ended.told:
         return known[Exit(code)]
     if code < 0:
         if code == -9 and ended.oom:
             return Cause.OUT_OF_MEMORY
-        return Cause.NATIVE_CRASH if -code in NATIVE else Cause.KILLED
+        itself = -code in NATIVE or ended.same_page >= SAME_PAGE  # nobody else is so precise
+        return Cause.NATIVE_CRASH if itself else Cause.KILLED
     return Cause.CRASH if ended.at_work else Cause.BOOT_FAILURE
 
 
@@ -209,7 +216,7 @@ def plan(
         return Plan(State.STOPPED, now, record)
     if cause is Cause.CLEAN and rules.restart == "on-failure":
         return Plan(State.STOPPED, None, record)
-    if rules.restart == "never" and cause is not Cause.REQUESTED:
+    if rules.restart == "never" and cause not in (Cause.REQUESTED, Cause.RECYCLED):
         return Plan(State.FAILED, None, record)
     if cure.slowly:
         return Plan(State.FAILED, slow, replace(record, open=True))
@@ -219,7 +226,9 @@ def plan(
     record = replace(record, deaths=(*record.deaths, now))
     if record.open or len(record.deaths) > rules.max_restarts:
         return Plan(State.FAILED, slow, replace(record, open=True))
-    wait = min(BACKOFF_FIRST_S * 2 ** (len(record.deaths) - 1), rules.backoff_max) if now - started < STEADY_S else 0.0
+    steady = now - started >= STEADY_S and len(record.deaths) == 1
+    doublings = min(len(record.deaths) - 1, DOUBLINGS_MAX)
+    wait = 0.0 if steady else min(BACKOFF_FIRST_S * 2**doublings, rules.backoff_max)
     if cause is Cause.OUT_OF_MEMORY:
         wait = max(wait, OUT_OF_MEMORY_S)
     return Plan(State.RESTARTING, now + wait * spread, record)

@@ -3,29 +3,36 @@
 import json
 import logging
 import random
-import re
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from scraper import kernel
 from scraper.channel import Message
-from scraper.marker import last_mark
 from scraper.records import Event, Level
-from scraper.states import AT_WORK, MOVES, State
+from scraper.states import MOVES, State
 from scraper.supervisor.child import Child, Target, signal_name
+from scraper.supervisor.life import Life
 from scraper.supervisor.policy import Cause, Ended, Observation, Record, Rules, classify, plan, stale
 from scraper.supervisor.status import LastExit, ProcessStatus
 
 VITALS_EACH_S = 1.0
 NO_ROOM_S = 2.0
-SAID_LINES = 600
-STACKS_CHARS = 8000
+OOM_RECENT_S = 10.0  # the kernel counts, then kills, and a big process takes its time to go
 EXPECTED = (Cause.REQUESTED, Cause.CLEAN, Cause.RECYCLED)
+GONE: dict[str, Any] = {
+    "pid": None,
+    "born": None,
+    "process_alive": False,
+    "beat": None,
+    "stale": False,
+    "started_at": None,
+    "rss_bytes": None,
+    "cpu_percent": None,
+    "sources": (),
+}
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +49,7 @@ class Terms:
     target: what a process runs, importable. boot: gives the first message of a new process: its config dict.
     memory: bytes above which a process makes way for a fresh one. folder: the state directory. wake: ends a tick that waits.
     family: the mark that all our processes carry. record: takes what happens, in the words of an Event.
+    oom_at: when the kernel last killed somebody for memory, in monotonic seconds.
     """
 
     target: Target
@@ -54,7 +62,7 @@ class Terms:
     record: Callable[[Event], None]
     paused: bool = False
     ticket: str | None = None
-    oom_kills: int = 0
+    oom_at: float | None = None
 
 
 @dataclass(slots=True)
@@ -64,51 +72,35 @@ class Slot:
     name: str
     terms: Terms
     status: ProcessStatus
-    child: Child | None = None
+    life: Life | None = None
     surplus: bool = False
     starts: int = 0
     next_start: float | None = 0.0
     record: Record = field(default_factory=Record)
     died_at: str | None = None
     died_of: str | None = None
-    # of the living generation
-    last_beat: float | None = None
-    at_work: bool = False
-    stop_asked: float | None = None
-    shown: float | None = None
-    our_kill: Cause | None = None
-    said: deque[str] = field(default_factory=lambda: deque[str](maxlen=SAID_LINES))
-    leaving: Message = field(default_factory=dict)
-    in_flight: str | None = None
-    doing: str | None = None
-    oom_kills: int = 0
-    told_paused: bool = False
-    told_ticket: str | None = None
-    sampled: float = 0.0
-    cpu_s: float = 0.0
-    over_soft: bool = False
-    over_hard: int = 0
+    last_page: int = 0
+    same_page: int = 0
 
     # -- telling
 
     def tell(self, event: str, level: Level = "info", **facts: Any) -> None:
         """Record and log something that happened to this process."""
         told = {name: value for name, value in facts.items() if value not in (None, "")}
-        log.log(
-            getattr(logging, level.upper()),
-            f"process {event}",
-            extra={"scraper": self.name, **{k: _flat(v) for k, v in told.items()}},
-        )
+        shown = {name: json.dumps(v, default=str) if isinstance(v, dict | list) else v for name, v in told.items()}
+        log.log(getattr(logging, level.upper()), f"process {event}", extra={"scraper": self.name, **shown})
         self.terms.record(Event(datetime.now(UTC), "process", self.name, event, level, told))
 
     def move(self, state: State, cause: str, level: Level = "info", **facts: Any) -> None:
-        """Go to another state, by a legal move."""
+        """Go to another state."""
         was = self.status.state
-        if state is not was:
-            assert state in MOVES[was], f"{self.name}: {was} to {state}"
-            self.status = replace(self.status, state=state)
-            pid = self.child.pid if self.child is not None else None
-            self.tell("moved", level, was=str(was), **{"is": str(state)}, cause=cause, pid=pid, **facts)
+        if state is was:
+            return
+        if state not in MOVES[was]:  # a fault of ours; the supervisor goes on all the same
+            log.error("no legal move", extra={"scraper": self.name, "was": str(was), "is": str(state)})
+        self.set(state=state)
+        pid = self.life.child.pid if self.life is not None else None
+        self.tell("moved", level, was=str(was), **{"is": str(state)}, cause=cause, pid=pid, **facts)
 
     def set(self, **facts: Any) -> None:
         """Change what the status tells of this process."""
@@ -116,66 +108,96 @@ class Slot:
 
     # -- observing
 
-    def forget(self) -> None:
-        """Forget earlier deaths: it may start at once, and with all its concurrency."""
-        self.record = Record()
-        self.next_start = 0.0
-        if self.child is None:
-            self.set(note=None)
-
     def observation(self, wanted: bool, now: float) -> Observation:
         """Return what policy decides on."""
+        life = self.life
+        if life is None:
+            return Observation(now=now, wanted=wanted, alive=False, next_start=self.next_start)
         return Observation(
             now=now,
             wanted=wanted,
-            alive=self.child is not None,
-            next_start=self.next_start,
-            started=self.child.started if self.child else 0.0,
-            last_beat=self.last_beat,
-            stop_asked=self.stop_asked,
-            shown=self.shown,
-            too_big=self.over_hard >= 2,
+            alive=True,
+            started=life.started,
+            last_beat=life.last_beat,
+            stop_asked=life.stop_asked,
+            shown=life.shown,
+            stopped=life.last_beat is None and life.is_stopped(now),
+            too_big=life.over_hard >= 2,
         )
 
     def hear(self, message: Message) -> None:
         """Take a line from the process."""
+        life = self.life
+        if life is None:
+            return
+        try:
+            state = life.hear(message)
+        except (KeyError, TypeError, ValueError):
+            log.warning("a line of a process makes no sense", extra={"scraper": self.name, "line": str(message)[:200]})
+            return
         if "beat" in message:
-            self._beat(message)
-        elif "leaving" in message:
-            self.leaving = message
-        elif "text" in message:
-            self.said.append(str(message["text"]))
+            self.set(
+                beat=life.last_beat,
+                sources=tuple(message.get("sources") or ()),
+                last_check=message.get("last_check") or self.status.last_check,
+                trouble=message.get("trouble"),
+            )
+        if state is None:
+            return
+        if life.shown is not None:
+            life.shown = None
+            self.tell("recovered", "warning", stacks=life.stacks())
+            life.forget_stacks()
+        self.move(State.STOPPING if life.stop_asked is not None else state, "its heartbeat")
 
-    def _beat(self, message: Message) -> None:
-        # A beat may say that nothing has moved for a while: then it is a sign of life of that moment, and no later one.
-        alive_at = time.monotonic() - float(message.get("silent_s") or 0.0)
-        self.last_beat = max(alive_at, self.last_beat or 0.0)
-        self.in_flight = next(iter(message.get("at") or ()), None)
-        self.set(
-            beat=self.last_beat,
-            sources=tuple(message.get("sources") or ()),
-            last_check=message.get("last_check") or self.status.last_check,
-            trouble=message.get("trouble"),
-        )
-        if self.shown is not None:
-            if self.last_beat < self.shown:
-                return
-            self.shown = None
-            self.tell("recovered", "warning", stacks=self._stacks())
-            self.said.clear()
-        state = State.STOPPING if self.stop_asked is not None else State(message["state"])
-        self.at_work = self.at_work or state in AT_WORK
-        self.move(state, "its heartbeat")
+    def look_after(self, life: Life, now: float) -> None:
+        """Tell the living process what it has to know, and see how it is."""
+        terms = self.terms
+        if life.told_paused != terms.paused:
+            life.told_paused = terms.paused
+            life.child.channel.send({"paused": terms.paused}, must=True)
+        if life.told_ticket != terms.ticket and terms.ticket is not None:
+            life.told_ticket = terms.ticket
+            life.child.channel.send({"board": terms.ticket}, must=True)
+        life.child.channel.flush()
+        if life.shown is not None:  # a full pipe would stop the one that writes
+            life.said += life.child.read_stacks()
+        self._watch_silence(life, now)
+        if now - life.sampled >= VITALS_EACH_S:
+            self._sample(life, now)
 
-    def forgive(self, lag_s: float) -> None:
-        """Move all deadlines: for so long the machine slept, or starved us."""
-        if self.child is not None:
-            self.child.started += lag_s
-            self.last_beat = self.last_beat + lag_s if self.last_beat is not None else None
-            self.stop_asked = self.stop_asked + lag_s if self.stop_asked is not None else None
-            self.shown = self.shown + lag_s if self.shown is not None else None
+    def _watch_silence(self, life: Life, now: float) -> None:
+        silence = now - life.last_beat if life.last_beat is not None else 0.0
+        quiet = stale(silence, self.terms.rules)
+        if quiet == self.status.stale:
+            return
+        self.set(stale=quiet)
+        if quiet:
+            facts = {"heartbeat_age_s": round(silence, 1), "process_is": life.look(), "pid": life.child.pid}
+            self.tell("silent", "warning", **facts)
+
+    def _sample(self, life: Life, now: float) -> None:
+        found = life.child.vitals()
+        if found is None:
+            return
+        percent = round(100 * (found.cpu_s - life.cpu_s) / (now - life.sampled), 1) if life.sampled else None
+        life.sampled, life.cpu_s = now, found.cpu_s
+        self.set(rss_bytes=found.rss_bytes, cpu_percent=percent)
+        life.over_hard = life.over_hard + 1 if found.rss_bytes > 1.5 * self.terms.memory else 0
+        if found.rss_bytes > self.terms.memory and not life.over_soft:
+            life.over_soft = True
+            facts = {"rss_bytes": found.rss_bytes, "pid": life.child.pid, "cause": "recycling it"}
+            self.tell("over its memory limit", "warning", **facts)
+            life.child.channel.send({"recycle": True}, must=True)
 
     # -- acting
+
+    def forget(self) -> None:
+        """Forget earlier deaths: it may start at once, and with all its concurrency."""
+        self.record = Record()
+        self.next_start = 0.0
+        if self.life is None:
+            self.set(note=None)
 
     def start(self) -> Child | None:
         """Start another generation, if the system has room for one."""
@@ -193,122 +215,67 @@ class Slot:
             child = Child(self.name, terms.target, boot, terms.wake)
         except OSError as error:
             self.next_start = time.monotonic() + NO_ROOM_S
-            trouble = f"no process can be started: {error.strerror}"
+            trouble = f"no process can be started: {error.strerror or error}"
             if self.status.trouble != trouble:
                 self.tell("not started", "error", cause=trouble)
             self.set(trouble=trouble)
+            self.move(State.RESTARTING, trouble)
             return None
-        self.child = child
+        self.life = Life(child, terms.folder / f"{self.name}.at", terms.paused, terms.ticket)
         self.starts += 1
-        self.told_paused, self.told_ticket, self.oom_kills = terms.paused, terms.ticket, terms.oom_kills
-        self.last_beat = self.stop_asked = self.shown = self.our_kill = self.in_flight = self.doing = None
-        self.at_work = self.over_soft = False
-        self.leaving = {}
-        self.said.clear()
-        self.sampled = self.cpu_s = 0.0
-        self.over_hard = 0
         self.set(
-            pid=child.pid,
-            born=child.born,
-            process_alive=True,
-            beat=None,
-            stale=False,
-            started_at=stamp(),
-            restarts=self.status.restarts + (self.starts > 1),
-            next_start_in_s=None,
-            trouble=None,
+            **GONE
+            | {"pid": child.pid, "born": child.born, "process_alive": True, "started_at": stamp()}
+            | {"restarts": self.status.restarts + (self.starts > 1), "next_start_in_s": None, "trouble": None},
             note=_halved(self.record.halvings),
         )
         self.move(State.STARTING, f"after {self.died_of}" if self.died_of else "first start")
         return child
 
-    def look_after(self, now: float) -> None:
-        """Tell the living process what it has to know, and see how it is."""
-        child, terms = self.child, self.terms
-        if child is None:
-            return
-        if self.told_paused != terms.paused:
-            self.told_paused = terms.paused
-            child.channel.send({"paused": terms.paused}, must=True)
-        if self.told_ticket != terms.ticket and terms.ticket is not None:
-            self.told_ticket = terms.ticket
-            child.channel.send({"board": terms.ticket}, must=True)
-        child.channel.flush()
-        self._watch_silence(now)
-        if now - self.sampled >= VITALS_EACH_S:
-            self._sample(child, now)
-
-    def _watch_silence(self, now: float) -> None:
-        quiet = self.last_beat is not None and stale(now - self.last_beat, self.terms.rules)
-        if quiet != self.status.stale:
-            self.set(stale=quiet)
-            if quiet and self.last_beat is not None and self.child is not None:
-                self.doing = kernel.doing(self.child.pid)
-                silence = round(now - self.last_beat, 1)
-                self.tell("silent", "warning", heartbeat_age_s=silence, process_is=self.doing, pid=self.child.pid)
-
-    def _sample(self, child: Child, now: float) -> None:
-        found = child.vitals()
-        if found is None:
-            return
-        percent = round(100 * (found.cpu_s - self.cpu_s) / (now - self.sampled), 1) if self.sampled else None
-        self.sampled, self.cpu_s = now, found.cpu_s
-        self.oom_kills = self.terms.oom_kills
-        self.set(rss_bytes=found.rss_bytes, cpu_percent=percent)
-        self.over_hard = self.over_hard + 1 if found.rss_bytes > 1.5 * self.terms.memory else 0
-        if found.rss_bytes > self.terms.memory and not self.over_soft:
-            self.over_soft = True
-            self.tell(
-                "over its memory limit", "warning", rss_bytes=found.rss_bytes, pid=child.pid, cause="recycling it"
-            )
-            child.channel.send({"recycle": True}, must=True)
-
     def ask_to_end(self, cause: str) -> None:
         """Terminate it, once."""
-        if self.child is not None and self.stop_asked is None:
-            self.stop_asked = time.monotonic()
+        life = self.life
+        if life is not None and life.stop_asked is None:
+            life.stop_asked = time.monotonic()
             self.move(State.STOPPING, cause)
-            self.child.ask_to_end()
+            life.child.ask_to_end()
 
     def show(self, now: float) -> None:
         """It is hung: have it leave its stacks."""
-        assert self.child is not None
-        assert self.last_beat is not None
-        self.shown = now
-        self.said.clear()
-        self.doing = kernel.doing(self.child.pid)
-        silence = f"silent for {now - self.last_beat:.1f} s"
-        self.move(State.HUNG, silence, "error", url=self._url(), process_is=self.doing)
-        self.child.show_stacks()
+        life = self.life
+        assert life is not None
+        assert life.last_beat is not None
+        life.shown = now
+        life.forget_stacks()
+        silence = f"silent for {now - life.last_beat:.1f} s"
+        self.move(State.HUNG, silence, "error", url=life.url(), process_is=life.look())
+        life.child.show_stacks()
 
     def kill(self, cause: Cause | None = None) -> None:
-        """Kill it and what it started. cause: None if that is seen from what went before."""
-        if self.child is None:
-            return
-        if self.our_kill is None:
-            self.our_kill = cause or self._why_kill()
-        self.child.kill()
+        """Kill it and what it started. cause: None if that is seen from what went before. From any thread."""
+        life = self.life
+        if life is not None:
+            life.our_kill = life.our_kill or cause or life.why_kill()
+            life.child.kill()
 
-    def _why_kill(self) -> Cause:
-        if self.stop_asked is not None:
-            return Cause.STOP_TIMEOUT
-        if self.over_hard >= 2:
-            return Cause.MEMORY
-        return Cause.HANG if self.last_beat is not None else Cause.BOOT_FAILURE
-
-    def bury(self, wanted: bool, now: float) -> None:
+    def bury(self, life: Life, wanted: bool, now: float) -> None:
         """Take the exit of the dead generation: say why it died, and what follows."""
-        child, terms = self.child, self.terms
-        assert child is not None
-        url = self._url()
-        code, left = child.reap(terms.family)
-        ended = Ended(code, self.stop_asked is not None, self.our_kill, self.at_work, terms.oom_kills > self.oom_kills)
-        cause = classify(ended)
+        terms, child = self.terms, life.child
+        url, stacks = life.url(), life.stacks()
+        code, left = child.reap()
+        oom = terms.oom_at is not None and terms.oom_at > max(child.started, now - OOM_RECENT_S)
+        self._count_same_page(life)
+        told = life.exit_code is not None and life.exit_code == code
+        asked = life.stop_asked is not None
+        kill = life.our_kill or (
+            Cause.HANG if life.shown is not None and not asked else None
+        )  # showing stacks can crash
+        cause = classify(Ended(code, asked, kill, life.at_work, told, oom, self.same_page))
         found = plan(
             cause,
             now=now,
             started=child.started,
-            at_work=self.at_work,
+            at_work=life.at_work,
             wanted=wanted,
             record=self.record,
             rules=terms.rules,
@@ -321,31 +288,18 @@ class Slot:
             signal_name(code),
             str(cause),
             self.died_at,
-            self._last_words(),
+            life.last_words(),
             url if cause not in EXPECTED else None,
-            self._stacks() or str(self.leaving.get("traceback", ""))[-STACKS_CHARS:],
+            stacks,
             round(now - child.started, 1),
         )
         rss = self.status.rss_bytes
-        self.child = None
+        self.life = None
         self.next_start, self.record = found.next_start, found.record
-        self.stop_asked = self.shown = self.last_beat = None
-        self.set(
-            pid=None,
-            born=None,
-            process_alive=False,
-            beat=None,
-            stale=False,
-            started_at=None,
-            rss_bytes=None,
-            cpu_percent=None,
-            sources=(),
-            note=_halved(found.record.halvings),
-            last_exit=last,
-        )
-        level: Level = "info" if cause in EXPECTED else "warning"
+        self.set(**GONE, note=_halved(found.record.halvings), last_exit=last)
         evidence = {k: v for k, v in asdict(last).items() if k not in ("at", "reason", "message")}
         counted = len(found.record.deaths) or None
+        level: Level = "info" if cause in EXPECTED else "warning"
         self.tell(
             "ended",
             level,
@@ -356,39 +310,19 @@ class Slot:
             left=left or None,
             counted=counted,
         )
-        self.move(
-            found.state, str(cause), "error" if found.state is State.FAILED else "info", next_start_in_s=self.wait(now)
-        )
+        level = "error" if found.state is State.FAILED else "info"
+        self.move(found.state, str(cause), level, next_start_in_s=self.wait(now))
+
+    def _count_same_page(self, life: Life) -> None:
+        """Count deaths in a row while it read one and the same page."""
+        number = life.page()
+        self.same_page = self.same_page + 1 if number and number == self.last_page else int(number > 0)
+        self.last_page = number
 
     def wait(self, now: float) -> float | None:
         """Return in how many seconds it starts again, or None if a person has to ask."""
         return round(max(0.0, self.next_start - now), 1) if self.next_start is not None else None
 
-    # -- evidence
-
-    def _url(self) -> str | None:
-        """The page that it is reading, or else the first of those that are in flight."""
-        return last_mark(self.terms.folder / f"{self.name}.at").url or self.in_flight
-
-    def _stacks(self) -> str:
-        """What the fault handler said, the main thread first: that is where the loop is."""
-        text = "\n".join(self.said)
-        threads = re.split(r"(?m)^(?=(?:Thread|Current thread) 0x)", text)
-        return "".join([*threads[:1], *reversed(threads[1:])]).strip()[:STACKS_CHARS]
-
-    def _last_words(self) -> str:
-        if self.leaving:
-            return str(self.leaving.get("leaving", ""))[:4000]
-        if self.our_kill is Cause.HANG and self.doing:
-            return f"its process was {self.doing}"
-        return ""
-
 
 def _halved(halvings: int) -> str | None:
-    if not halvings:
-        return None
-    return f"memory ran out: it runs with 1/{2**halvings} of the concurrency"
-
-
-def _flat(value: Any) -> Any:
-    return json.dumps(value, default=str) if isinstance(value, dict | list) else value
+    return f"memory ran out: it runs with 1/{2**halvings} of the concurrency" if halvings else None

@@ -1,24 +1,26 @@
 """What systemd wants to hear: sd_notify(3) in a few lines."""
 
+import contextlib
 import os
 import socket
 
 
-def notify(**facts: str | int) -> bool:
-    """Send READY=1, STATUS=..., and the like. Returns whether there is a systemd that listens."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address or not hasattr(socket, "AF_UNIX"):
-        return False
+def listens() -> bool:
+    """Say whether there is a systemd that wants to hear."""
+    return bool(os.environ.get("NOTIFY_SOCKET")) and hasattr(socket, "AF_UNIX")
+
+
+def notify(**facts: str | int) -> None:
+    """Send READY=1, STATUS=..., and the like. What does not get through is said again."""
+    if not listens():
+        return
+    address = os.environ["NOTIFY_SOCKET"]
     if address.startswith("@"):
         address = "\0" + address[1:]
     text = "\n".join(f"{name}={str(value).replace(chr(10), ' ')}" for name, value in facts.items())
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
-            end.setblocking(False)
-            end.sendto(text.encode(), address)
-    except OSError:
-        return False
-    return True
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
+        end.setblocking(False)
+        end.sendto(text.encode(), address)
 
 
 def watchdog_s() -> float | None:

@@ -66,7 +66,8 @@ class Scraper:
         lifeline.watch(self._channel, self._deliver)
         self._heart.starting()
         self._wait_for_lock()
-        return asyncio.run(self._main())
+        # Not asyncio.run(): that waits, silently, for a name that is still being looked up.
+        return asyncio.Runner().run(self._main())
 
     def _wait_for_lock(self) -> None:
         """One scraper of a name, whatever went wrong above: an earlier one may still be on its way out."""
@@ -106,7 +107,9 @@ class Scraper:
         share = limits.CpuShare(self._settings.limits.cpu_percent)
         at = Path(str(self._boot["state_dir"])) / f"{self._boot['name']}.at"
         suspect = last_mark(at).number if self._boot.get("died_of") in BLAMED else 0
-        engine = Engine(store, self._http(), self._boot.get("once"), share.pause, _marker(at))
+        mark = _marker(at)
+        mark(0, "")  # what is read by nobody yet is nobody's to blame
+        engine = Engine(store, self._http(), self._boot.get("once"), share.pause, mark)
         self._engine = engine
         if hasattr(signal, "SIGTERM") and kernel.POSIX:
             loop.add_signal_handler(signal.SIGTERM, self._terminate)

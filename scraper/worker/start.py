@@ -8,23 +8,31 @@ import os
 import signal
 import socket
 import sys
+from typing import TYPE_CHECKING
 
 from scraper import kernel
 from scraper.channel import Channel
 from scraper.errors import BowerbirdError, Exit
 from scraper.worker import lifeline
 
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
-def run(end: socket.socket) -> None:
-    """Live: the target of the spawned process. end: our end of the channel to the supervisor."""
+
+def run(end: socket.socket, stacks: "Connection") -> None:
+    """Live: the target of the spawned process.
+
+    end: our end of the channel to the supervisor. stacks: where Python's fault handler writes to, also when nothing else can
+    run; a pipe, for a socket takes few of its many small words at a time.
+    """
     parent = os.getppid()
     kernel.new_session()
-    kernel.mark_member()
+    kernel.adopt()
     kernel.step_back()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    faulthandler.enable(file=end)
-    if hasattr(faulthandler, "register"):
-        faulthandler.register(signal.SIGUSR1, file=end, all_threads=True)
+    if kernel.POSIX:  # elsewhere a pipe is no file
+        faulthandler.enable(file=stacks)
+        faulthandler.register(signal.SIGUSR1, file=stacks, all_threads=True)
     try:
         kernel.die_with_parent(parent)
     except ProcessLookupError:
@@ -36,9 +44,10 @@ def run(end: socket.socket) -> None:
         from scraper.worker.main import Scraper  # noqa: PLC0415  most of the time that a start takes
 
         code = Scraper(channel, boot).live()
+        channel.send({"exit": code}, must=True)  # a parser that ends the process with the same number does not say so
     except BowerbirdError as error:
-        channel.send({"leaving": str(error)}, must=True)
         code = Exit.BAD_CONFIG
+        channel.send({"leaving": str(error), "exit": code}, must=True)
     except BaseException as error:  # noqa: BLE001  the top of a process: it is told, and ends it
         import traceback  # noqa: PLC0415  only where it is needed
 

@@ -61,7 +61,7 @@ def test_dead_and_not_yet_replaced(serve: Serve, project: Project, endless_sourc
     assert told(status) == (True, "restarting", False, None)
     assert status["heartbeat_age_s"] is None
     assert status["processes"][0]["next_start_in_s"] > 0
-    assert (status["last_exit"]["signal"], status["last_exit"]["reason"]) == ("SIGABRT", "native crash")
+    assert status["last_exit"]["reason"] == "native crash"
     assert "Fatal Python error: Aborted" in status["last_exit"]["stacks"]
 
 
@@ -76,8 +76,12 @@ def test_silent_and_not_yet_hung(serve: Serve, project: Project, endless_source:
     os.kill(pid, signal.SIGCONT)
     until(lambda: not service.status()["processes"][0]["stale"], "it speaks")
     assert told(service.status())[3] == pid
-    listed = service.http.get("/api/events?level=warning", headers={"Accept": "application/json"}).json()["items"]
-    assert [e["facts"]["process_is"] for e in listed if e["event"] == "silent"] == ["stopped by a signal"]
+
+    def silences() -> list[str]:
+        listed = service.http.get("/api/events?level=warning", headers={"Accept": "application/json"}).json()["items"]
+        return [e["facts"]["process_is"] for e in listed if e["event"] == "silent"]
+
+    until(lambda: silences() == ["stopped by a signal"], "an event")
 
 
 def test_being_stopped(serve: Serve, project: Project, site: Site) -> None:

@@ -38,6 +38,7 @@ def seen(**facts: Any) -> Observation:
         pytest.param(seen(last_beat=999.0, shown=998.0), Action.WAIT, id="it woke up"),
         pytest.param(seen(last_beat=None, started=980.0), Action.WAIT, id="booting"),
         pytest.param(seen(last_beat=None, started=960.0), Action.KILL, id="never came up"),
+        pytest.param(seen(last_beat=None, started=971.0, stopped=True), Action.WAIT, id="stopped while it boots"),
         pytest.param(seen(wanted=False), Action.STOP, id="not wanted"),
         pytest.param(seen(wanted=False, stop_asked=996.0), Action.WAIT, id="on its way out"),
         pytest.param(seen(wanted=False, stop_asked=995.0), Action.KILL, id="does not go"),
@@ -74,7 +75,12 @@ def test_decide(observation: Observation, expected: Action) -> None:
         (Ended(-24, False, None, True), Cause.NATIVE_CRASH),
         (Ended(-15, False, None, False), Cause.KILLED),
         (Ended(None, False, None, True), Cause.LOST),
-        (Ended(255, False, None, True), Cause.LOST),
+        (Ended(255, False, None, True), Cause.CRASH),
+        (Ended(0, False, None, True, told=False), Cause.CRASH),
+        (Ended(75, False, None, True, told=False), Cause.CRASH),
+        (Ended(78, False, None, False, told=False), Cause.BOOT_FAILURE),
+        (Ended(-9, False, None, True, same_page=9), Cause.KILLED),
+        (Ended(-9, False, None, True, same_page=10), Cause.NATIVE_CRASH),
     ],
 )
 def test_classify(ended: Ended, expected: Cause) -> None:
@@ -108,6 +114,9 @@ def died(*at: float) -> Record:
         pytest.param(Cause.CRASH, died(1.0, 2.0, 3.0), {}, State.RESTARTING, 1000.5, id="old ones are forgiven"),
         pytest.param(
             Cause.CRASH, died(), {"started": 980.0}, State.RESTARTING, 1000.0, id="a crash after a steady life"
+        ),
+        pytest.param(
+            Cause.CRASH, died(950.0), {"started": 980.0}, State.RESTARTING, 1001.0, id="and not the first one"
         ),
         pytest.param(Cause.CRASH, died(997.0, 998.0, 999.0), {}, State.FAILED, 1300.0, id="one crash too many"),
         pytest.param(Cause.CRASH, Record(open=True), {}, State.FAILED, 1300.0, id="the one try of a failed one"),

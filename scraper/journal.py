@@ -57,11 +57,11 @@ class Journal:
             while True:
                 self._arrived.wait()
                 self._arrived.clear()
-                while self._waiting and self._keep(db):
+                while (self._waiting or self._given_up) and self._keep(db):
                     wait_s = 0.25
                 if self._ending.is_set():
                     return
-                if self._waiting:
+                if self._waiting or self._given_up:
                     self._ending.wait(wait_s)
                     wait_s = min(wait_s * 2, PATIENCE_MAX_S)
                     self._arrived.set()

@@ -119,9 +119,9 @@ class Child:
         Returns its exit code, and the pids of those that had left its process group.
         """
         kernel.end_group(self.pid)
+        left = spawning.end_adopted()  # before join(), which waits for all that hold our end of the sentinel
         self.process.join(1.0)
         spawning.forget(self.pid)
-        left = spawning.end_adopted()
         code = self.process.exitcode
         if self.pidfd is not None:
             os.close(self.pidfd)

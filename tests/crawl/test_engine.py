@@ -3,7 +3,9 @@
 import asyncio
 import json
 import sqlite3
+import threading
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -535,6 +537,68 @@ async def test_a_stop_does_not_wait_for_a_database_that_is_away(tmp_path: Path, 
     store.close()
     other.close()
     db.close()
+
+
+def test_a_unit_under_way_tells_how_long_it_is_silent(crawler: Crawler) -> None:
+    store = Store(crawler.db, "test")
+    begun, go = threading.Event(), threading.Event()
+
+    def stuck(connection: Any) -> None:
+        begun.set()
+        go.wait()
+
+    def long(connection: Any) -> int:
+        begun.set()
+        query = (
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000000) SELECT count(*) FROM n"
+        )
+        return int(connection.exec_driver_sql(query).scalar())
+
+    assert store.silent_s() is None
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(store._run, crawler.db.read, stuck)
+        begun.wait()
+        until(lambda: (store.silent_s() or 0) > 0.5, "it is silent")
+        go.set()
+        done.result()
+        assert store.silent_s() is None
+        begun.clear()
+        counted = pool.submit(store._run, crawler.db.read, long)
+        begun.wait()
+        worst = 0.0
+        while not counted.done():
+            worst = max(worst, store.silent_s() or 0.0)
+        assert counted.result() == 3000000
+        assert worst < 0.5  # while it counted, it said that it did
+
+
+def test_a_lock_of_another_program_is_no_silence_and_is_told(crawler: Crawler) -> None:
+    store = Store(crawler.db, "test")
+    other = sqlite3.connect(str(crawler.db.url.database), check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(store._run, crawler.db.write, lambda c: 7)
+        until(lambda: store.trouble, "it says what it waits for")
+        assert "locked by another program" in str(store.trouble)
+        assert (store.silent_s() or 0) < 2.0
+        other.rollback()
+        assert done.result() == 7
+    assert store.trouble is None
+
+
+async def test_a_url_that_waits_in_a_run_which_is_over_is_tried_again(crawler: Crawler, site: Site) -> None:
+    site.raw("/", b"HTTP/1.1 500 no\r\nContent-Length: 0\r\n\r\n", close=False)
+    watched = source(site)
+    await crawler.run(watched, Http(delay=0, retries=0, allow_networks=HTTP.allow_networks))
+    crawler.db.write(lambda c: c.exec_driver_sql("UPDATE urls SET state = 'queued'"))
+    failure = crawler.rows("failures", unresolved=True)[0]
+    site.page("/", "x")
+    asked = crawler.db.write(lambda c: visits.retry(c, [failure["id"]], now()))
+    store = Store(crawler.db, "test")
+    await Engine(store, HTTP, [asked["s"]]).run([watched], Before(now()))
+    store.close()
+    assert crawler.db.read(lambda c: runs.one(c, asked["s"], now()))["state"] == "done"
+    assert crawler.rows("failures", unresolved=True) == []
 
 
 async def test_what_was_set_aside_is_tried_again_when_asked_and_nothing_else_with_it(

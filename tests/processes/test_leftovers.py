@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
+from typing import Any
 
 import psutil
 import pytest
@@ -40,6 +41,51 @@ def _offspring(service: Running) -> list[psutil.Process]:
     """What the scraper started: three processes."""
     scraper = psutil.Process(service.until_state("idle")["pid"])
     return until(lambda: found if len(found := scraper.children(recursive=True)) == 3 else None, "three processes")  # type: ignore[no-any-return]
+
+
+def test_a_death_takes_what_started_anew_with_an_empty_environment(serve: Serve, prolific: Project) -> None:
+    file = prolific.path / "prolific.py"
+    file.write_text(file.read_text().replace("start_new_session=True", "start_new_session=True, env={}"))
+    service = serve()
+    offspring = _offspring(service)
+    os.kill(service.status()["pid"], signal.SIGKILL)
+    until(lambda: gone(offspring), "all gone", within_s=2.0)
+    event = until(lambda: _ended(service), "an event")
+    assert event["facts"]["cause"] == "killed from outside"
+    assert set(event["facts"]["left"]) == {process.pid for process in offspring}
+
+
+def _ended(service: Running) -> Any:
+    listed = service.http.get("/api/events?level=warning", headers={"Accept": "application/json"}).json()["items"]
+    return next((e for e in listed if e["event"] == "ended"), None)
+
+
+def test_one_scrapers_death_is_not_its_neighbours(serve: Serve, prolific: Project, site: Site) -> None:
+    text = (prolific.path / "bowerbird.toml").read_text().replace("[supervisor]", "[supervisor]\nprocesses = 2")
+    (prolific.path / "bowerbird.toml").write_text(text)
+    service = serve()
+    until(lambda: "/" in site.paths(), "a page is read")
+    until(lambda: [p["state"] for p in service.status()["processes"]] == ["idle", "idle"], "both are idle")
+    parents = {p["name"]: psutil.Process(p["pid"]) for p in service.status()["processes"]}
+    offspring = {name: parent.children(recursive=True) for name, parent in parents.items()}
+    worker = next(name for name, children in offspring.items() if children)
+    other = next(name for name in parents if name != worker)
+    parents[other].kill()
+    until(
+        lambda: {p["name"]: p["pid"] for p in service.status()["processes"]}[other] not in (None, parents[other].pid),
+        "another",
+    )
+    assert len(parents[worker].children(recursive=True)) == 3
+
+
+def test_a_stopped_api_worker_goes_with_the_main_process(serve: Serve, scraping: Project) -> None:
+    service = serve("--workers", "2")
+    owner = service.until_state("scraping")["owner_pid"]
+    family = service.family()
+    os.kill(owner, signal.SIGSTOP)
+    os.kill(service.process.pid, signal.SIGKILL)
+    service.process.wait()
+    until(lambda: gone(family), "all gone", within_s=4.0)
 
 
 def test_a_death_takes_its_descendants(serve: Serve, prolific: Project) -> None:

@@ -1,9 +1,11 @@
 """Real processes, real signals."""
 
+import contextlib
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,7 +17,9 @@ import httpx
 import psutil
 import pytest
 
+from scraper import kernel
 from tests.site import Site
+from tests.storm import scrapers
 from tests.support import Project, Running, gone, rows, until
 
 ROOT = Path(__file__).parents[2]
@@ -157,6 +161,63 @@ def test_a_kill_by_sigterm_is_a_kill_too(serve: Serve, scraping: Project) -> Non
     until(lambda: service.status()["pid"] not in (None, pid), "a new pid")
     last = service.until_state("scraping")["last_exit"]
     assert (last["pid"], last["signal"], last["reason"]) == (pid, "SIGTERM", "killed from outside")
+
+
+def test_without_a_descriptor_left_it_supervises_on(serve: Serve, scraping: Project) -> None:
+    service = serve(command=["/bin/bash", "-c", 'ulimit -n 100; exec "$0" -m scraper serve', sys.executable])
+    pid = service.until_state("scraping")["pid"]
+    crowd: list[socket.socket] = []
+    for _ in range(120):
+        with contextlib.suppress(OSError):
+            crowd.append(socket.create_connection(("127.0.0.1", scraping.port), 1))
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: kernel.birth(pid) is None, "it died")
+    assert service.status()["running"] is True
+    for end in crowd:
+        end.close()
+    until(lambda: service.status()["pid"] not in (None, pid), "a new pid")
+    service.until_state("scraping")
+    assert len(scraping.output()) < 100_000
+
+
+def test_of_two_that_take_new_locks_one_gives_way(serve: Serve, scraping: Project) -> None:
+    service = serve("--workers", "2")
+    service.until_state("scraping")
+    for file in (*(scraping.path / ".bowerbird").iterdir(), scraping.path / "bowerbird.db-owner"):
+        file.unlink()
+    until(lambda: (scraping.path / "bowerbird.db-owner").exists(), "a lock is made anew")
+    until(lambda: len(scrapers(scraping.path)) == 1 and service.status()["state"] == "scraping", "one scraper")
+    pid = service.status()["pid"]
+    for _ in range(20):
+        assert len(scrapers(scraping.path)) <= 1
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: service.status()["pid"] not in (None, pid), "it is supervised")
+
+
+@pytest.mark.parametrize("ending", ["os._exit(0)", "os._exit(75)", "os._exit(78)", "os._exit(255)", "os.abort()"])
+def test_a_page_whose_parser_ends_the_process_is_set_aside(
+    serve: Serve, project: Project, site: Site, ending: str
+) -> None:
+    (project.path / "my_parser.py").write_text(
+        f"import os\ndef parse(page):\n    if page.url.endswith('/bad'):\n        {ending}\n    yield {{'url': page.url}}\n"
+        "    yield from page.css('a::attr(href)').getall()\n"
+    )
+    site.page("/", '<a href="/bad">x</a><a href="/good">x</a>')
+    site.page("/bad", "x")
+    site.page("/good", "x")
+    project.configure(
+        f'[[source]]\nname = "s"\nstart = ["{site.url}/"]\nparser = "my_parser:parse"\nevery = "1h"\n',
+        supervisor="backoff_max = 0.2",
+    )
+    service = serve()
+    failure = until(lambda: service.http.get("/api/failures").json()["items"], "poison")[0]
+    assert (failure["url"], failure["reason"]) == (site.url + "/bad", "poison")
+    until(lambda: service.http.get("/api/runs/1").json()["state"] == "done", "the run ends")
+    answer = service.http.post(f"/api/failures/{failure['id']}/retry")
+    assert answer.status_code == 202
+    run = answer.json()["run"]
+    until(lambda: service.http.get(f"/api/runs/{run}").json()["state"] in ("done", "failed"), "it was tried again")
+    assert site.paths().count("/bad") == 4
 
 
 def test_a_crash_loop_is_failed_and_told(serve: Serve, project: Project, endless_source: str) -> None:

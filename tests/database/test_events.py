@@ -1,0 +1,116 @@
+"""Events: kept in order, bounded, and told live without a loss."""
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api.stream import Streams
+from scraper import journal
+from scraper.config.settings import Database
+from scraper.database import Db, events
+from scraper.journal import Journal
+from scraper.records import Event
+from tests.support import until
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[Db]:
+    with Db(Database(url=f"sqlite:///{tmp_path / 'test.db'}", timeout=0.1)) as made:
+        made.upgrade()
+        yield made
+
+
+def told(event: str, level: Any = "info", **facts: Any) -> Event:
+    return Event(datetime.now(UTC), "process", "scraper-0", event, level, facts)
+
+
+def put(db: Db, *batch: Event) -> None:
+    db.write(partial(events.add, db, batch))
+
+
+def kept(db: Db, last: int = 0) -> list[dict[str, Any]]:
+    return db.read(partial(events.after, last, 10_000))
+
+
+def test_routine_does_not_push_out_what_matters(db: Db, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "KEPT", 200)
+    put(db, told("ended", "error"))
+    for _ in range(30):
+        put(db, *[told("moved") for _ in range(50)])
+    query = "SELECT level, count(*) FROM events GROUP BY 1"
+    counts = {row[0]: row[1] for row in db.read(lambda c: c.exec_driver_sql(query).all())}
+    assert counts["error"] == 1
+    assert 200 <= counts["info"] <= 300
+    assert len(kept(db, 1400)) == 101
+    assert kept(db, 3) == [{"id": 1501, "kind": "resync", "level": "warning"}]
+    assert kept(db, 10**9)[0]["kind"] == "resync"  # another database's
+
+
+def test_the_journal_waits_for_the_database_and_loses_nothing_that_fits(
+    db: Db, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "QUEUE", 300)
+    lock = sqlite3.connect(str(db.url.database))
+    lock.execute("BEGIN IMMEDIATE")
+    keeper = Journal(db.settings)
+    keeper.start()
+    for number in range(400):
+        keeper.add(told("moved", number=number))
+    lock.rollback()
+    rows = until(lambda: found if len(found := kept(db)) > 300 else None, "they are kept")
+    assert [e["facts"]["number"] for e in rows if e["event"] == "moved"][:300] == list(range(300))
+    assert [e["facts"]["count"] for e in rows if e["event"] == "lost events"] == [100]
+    keeper.stop()
+
+
+def test_one_event_that_cannot_be_stored_does_not_keep_the_others(db: Db) -> None:
+    keeper = Journal(db.settings)
+    keeper.add(told("moved", text="a lone \udc80 surrogate and a \0"))
+    keeper.add(told("moved", thing=object()))  # no JSON has a word for it
+    keeper.add(told("moved", number=3))
+    keeper.start()
+    rows = until(lambda: found if len(found := kept(db)) == 3 else None, "they are kept")
+    assert [e["event"] for e in rows] == ["moved", "moved", "lost events"]
+    assert rows[0]["facts"] == {"text": "a lone ? surrogate and a \ufffd"}
+    keeper.stop()
+
+
+async def test_streams_tell_everything_in_order_to_the_quick_and_the_slow(db: Db) -> None:
+    streams = Streams(db)
+    put(db, *[told("moved", number=n) for n in range(10)])
+
+    async def follow(last: int, pause: float) -> list[int]:
+        seen = []
+        async for rows in streams.follow(last):
+            seen += [row["facts"]["number"] for row in rows]
+            await asyncio.sleep(pause)
+            if seen and seen[-1] == 1509:
+                return seen
+        return seen
+
+    followers = [asyncio.create_task(follow(last, pause)) for last, pause in ((0, 0), (5, 0.01), (10, 0.3))]
+    for start in range(10, 1510, 100):
+        await asyncio.to_thread(put, db, *[told("moved", number=n) for n in range(start, start + 100)])
+    async with asyncio.timeout(20):
+        assert await followers[0] == list(range(1510))
+        assert await followers[1] == list(range(5, 1510))
+        assert await followers[2] == list(range(10, 1510))
+
+
+async def test_a_closed_stream_ends_and_a_resync_stands_for_what_is_gone(db: Db) -> None:
+    streams = Streams(db)
+    put(db, told("moved"))
+    follower = streams.follow(77)
+    assert [row["kind"] for row in await anext(follower)] == ["resync"]
+    waiting = asyncio.ensure_future(anext(follower))
+    await asyncio.sleep(0)
+    streams.close()
+    with pytest.raises(StopAsyncIteration):
+        await waiting
+    assert streams._following == 0

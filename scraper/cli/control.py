@@ -62,7 +62,11 @@ def _print(found: dict[str, Any]) -> None:
         ]
         print("  " + ", ".join(fact for fact in facts if fact))
         if last := process["last_exit"]:
-            print(f"  last exit: pid {last['pid']}, {last['reason']}, {last['at']} {last['message']}".rstrip())
+            at = f", at {last['url']}" if last["url"] else ""
+            print(f"  last exit: pid {last['pid']}, {last['reason']}{at}, {last['at']} {last['message']}".rstrip())
+        for told in (process["trouble"], process["note"]):
+            if told:
+                print(f"  {told}")
     if found.get("message"):
         print(found["message"], file=sys.stderr)
 

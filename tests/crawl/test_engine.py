@@ -582,6 +582,7 @@ def test_a_lock_of_another_program_is_no_silence_and_is_told(crawler: Crawler) -
         assert "locked by another program" in str(store.trouble)
         assert (store.silent_s() or 0) < 2.0
         other.rollback()
+        other.close()
         assert done.result() == 7
     assert store.trouble is None
 

@@ -63,6 +63,7 @@ def test_the_journal_waits_for_the_database_and_loses_nothing_that_fits(
     for number in range(400):
         keeper.add(told("moved", number=number))
     lock.rollback()
+    lock.close()
     rows = until(lambda: found if len(found := kept(db)) > 300 else None, "they are kept")
     assert [e["facts"]["number"] for e in rows if e["event"] == "moved"][:300] == list(range(300))
     assert [e["facts"]["count"] for e in rows if e["event"] == "lost events"] == [100]

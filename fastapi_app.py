@@ -2,6 +2,10 @@
 
 import sys
 
+from scraper import spawning
+
+spawning.end_with_parent()  # loading the rest takes a moment, in which the server may be killed
+
 from api.app import create_app
 from scraper.__main__ import main
 

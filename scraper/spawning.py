@@ -3,6 +3,9 @@
 A spawned process does not import our __main__ again: that costs uvicorn and FastAPI, half a second.
 """
 
+import contextlib
+import multiprocessing
+import os
 import sys
 import threading
 import types
@@ -38,6 +41,13 @@ class Spawning(SpawnContext):
 
 
 SPAWN = Spawning()
+
+
+def end_with_parent() -> None:
+    """If this process was spawned, a worker of a server, have it end with that; until a service sees to it in order."""
+    if multiprocessing.parent_process() is not None:
+        with contextlib.suppress(ProcessLookupError):
+            kernel.die_with_parent(os.getppid())
 
 
 def forget(pid: int) -> None:

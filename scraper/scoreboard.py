@@ -5,6 +5,7 @@ Heartbeats do not go this way, so that a Manager that died or was stopped stops 
 
 import base64
 import contextlib
+import json
 import logging
 import multiprocessing
 import multiprocessing.connection
@@ -14,6 +15,7 @@ import secrets
 import signal
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scraper import kernel
@@ -32,7 +34,7 @@ BROKEN = (EOFError, OSError, AssertionError, multiprocessing.AuthenticationError
 log = logging.getLogger(__name__)
 
 
-def _in_manager(parent_pid: int, family: str) -> None:
+def _in_manager(parent_pid: int, family: str, folder: str) -> None:
     """Outlive group signals, and nothing else: gone when the service is, and then nothing of its family is left."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -43,19 +45,33 @@ def _in_manager(parent_pid: int, family: str) -> None:
 
         def leave() -> None:
             multiprocessing.connection.wait([parent.sentinel])
-            kernel.end_all_of(family)
+            end_left_by(family, Path(folder))
             os._exit(0)
 
         threading.Thread(target=leave, daemon=True).start()
 
 
+def end_left_by(family: str, folder: Path) -> None:
+    """End all that a dead service has left: what carries its mark, and what is of the sessions of its scrapers."""
+    kernel.end_all_of(family)
+    for file in folder.glob("scraper-*.lock"):
+        try:
+            holder = json.loads(file.read_text())
+            pid, born = int(holder["pid"]), str(holder["born"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if holder.get("family") == family:
+            kernel.end_session(pid, born)
+
+
 class Scoreboard:
     """The service's side: starts the Manager, copies its dict each second, starts another when it breaks.
 
-    family: the mark of all that the service starts.
+    family: the mark of all that the service starts. folder: the state directory.
     """
 
-    def __init__(self, family: str) -> None:
+    def __init__(self, family: str, folder: Path) -> None:
+        self._folder = folder
         self._family = family
         self._thread = threading.Thread(target=self._run, name="scoreboard", daemon=True)
         self._ending = threading.Event()
@@ -135,7 +151,7 @@ class Scoreboard:
         manager = SyncManager(address=address, ctx=SPAWN)
         self._manager = manager
         self._touched = time.monotonic() + BOOT_S - STUCK_S
-        manager.start(_in_manager, (os.getpid(), self._family))
+        manager.start(_in_manager, (os.getpid(), self._family, str(self._folder)))
         board = manager.dict()
         self._touched = time.monotonic()
         self.ticket = base64.b64encode(pickle.dumps(board)).decode()

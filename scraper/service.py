@@ -27,6 +27,7 @@ from scraper.database.connection import sqlite_file
 from scraper.errors import BadConfig, Conflict, Problem
 from scraper.journal import Journal
 from scraper.records import Event, Level
+from scraper.scoreboard import end_left_by
 from scraper.startup import review_parsers, settings_of
 from scraper.statedir import StateDir, Verb, Wish
 from scraper.states import State
@@ -132,6 +133,7 @@ class Service:
         if not self.owns and owner.get("state_dir", str(self._dir.path)) != str(self._dir.path):
             raise Conflict(f"the service of process {owner.get('pid')} owns the scraper of this database: ask that one")
         status = self._status
+        self._dir.remember(status.wish)
         down = status.state in (State.FAILED, State.STOPPED)
         changed, wish = self._dir.wish_for(verb, down=down)
         self._wake()
@@ -236,7 +238,7 @@ class Service:
         before = self._earlier() if self._once is None else None
         self._dir.sweep()
         if before is not None and not before.ended and before.family:
-            kernel.end_all_of(before.family)  # what the last owner left when it was killed
+            end_left_by(before.family, self._dir.path)
         self._tell("owns the scraper", "warning" if self._leader else "info", before=self._leader)
         self._leader = None
         self._wish = self._dir.wish() if self._once is None else Wish()
@@ -258,6 +260,7 @@ class Service:
                 self._turned = time.monotonic()
                 if not self._keep_ownership():
                     self._tell("lost the scraper to another", "error")
+                    supervisor.end()
                     return
                 self._obey(supervisor)
                 wanted = self._wish.running and not self._ending

@@ -70,7 +70,7 @@ def _found(parser: str) -> bool:
 def preflight(loaded: Loaded) -> Db:
     """Open the database, bring its tables up to date, and enter the sources of the file. Returns it.
 
-    Raises Unusable if a person has to mend something. A PostgreSQL that is merely away is only told: it is waited for.
+    Raises Unusable if a person has to mend something. A database that is merely away, or locked by another program, is only told: it is waited for.
     """
     review_parsers(loaded)
     if loaded.settings.http.proxy.lower().startswith("socks") and not _found("socksio"):
@@ -83,7 +83,7 @@ def preflight(loaded: Loaded) -> Db:
             lambda c: sources.sync(c, loaded.settings.source, lambda s, last: next_due(s.every, s.cron, last, local))
         )
     except Unavailable as error:
-        if db.is_sqlite:
+        if db.is_sqlite and "locked" not in str(error):
             raise
         log.warning("the database is away, waiting for it", extra={"reason": str(error)})
     return db

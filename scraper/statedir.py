@@ -73,11 +73,14 @@ class StateDir:
 
     def own(self) -> bool:
         """Try to become the owner of the scraper; true too if we are. Raises OSError."""
-        for lock in self._locks:
-            if not lock.acquire(self._note()):
-                self.disown()
-                return False
-        return True
+        try:
+            mine = all(lock.acquire(self._note()) for lock in self._locks)
+        except OSError:
+            self.disown()
+            raise
+        if not mine:
+            self.disown()
+        return mine
 
     @property
     def owns(self) -> bool:
@@ -92,8 +95,7 @@ class StateDir:
         for lock in self._locks:
             if lock.lost():
                 lock.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                lock.release()
-                if not lock.acquire(self._note()):
+                if not lock.renew(self._note()):
                     return False
         return True
 
@@ -137,8 +139,15 @@ class StateDir:
                 self._replace("wish.json", asdict(self._unkept))
                 self._unkept = None
             return self._wished
-        self._wished = _wish(self._read(self.path / "wish.json")) or self._wished
+        kept = _wish(self._read(self.path / "wish.json"))
+        if kept is None and self.owns and self._wished != Wish():  # somebody took it away
+            self._unkept = self._wished
+        self._wished = kept or self._wished
         return self._wished
+
+    def remember(self, told: dict[str, Any]) -> None:
+        """Take what the owner says is wished, for the day when the file is not there."""
+        self._wished = _wish(told) or self._wished
 
     def wish_for(self, verb: Verb, *, down: bool) -> tuple[bool, Wish]:
         """Keep a wish; it survives restarts. down: it is wanted, and does not run.

@@ -99,7 +99,8 @@ class Engine:
         self._works: dict[str, Work] = {}
         self._fetcher = Fetcher()
         self._politeness = Politeness(store, http.concurrency, self._ask_robots)
-        self._visitor = Visitor(self._fetcher, self._politeness, self._works, self._stored_body, now, mark)
+        self._mark = mark
+        self._visitor = Visitor(self._fetcher, self._politeness, self._works, self._stored_body, now, self._reads)
         self._lanes: dict[str, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
         self._recorder = Recorder(store, self._works, self._times, self._wake)
@@ -109,7 +110,7 @@ class Engine:
         self._broken: BaseException | None = None
         self._visiting: dict[int, str] = {}
         self._open: tuple[str, ...] = ()
-        self._ticked = 0.0
+        self._ticked = self._read_at = 0.0
         self.changed = asyncio.Event()
 
     # -- from outside, on the event loop
@@ -129,13 +130,18 @@ class Engine:
             self._silent_s(),
         )
 
+    def _reads(self, url_id: int, url: str) -> None:
+        """A page is about to be read, or was: the loop may be busy with one after the other for long."""
+        self._read_at = time.monotonic()
+        self._mark(url_id, url)
+
     def _silent_s(self) -> float:
         """Seconds since the last sign of life, from the database's thread or, while that is idle, from our own loop."""
         in_unit = self._store.silent_s()
         if in_unit is not None:
             return in_unit
         idle = self._store.trouble is not None or not self._ticked  # waiting for the database, beginning, or ending
-        last = max(self._ticked, self._store.mended_at)
+        last = max(self._ticked, self._read_at, self._store.mended_at)
         return 0.0 if idle else max(0.0, time.monotonic() - last - TICK_S)
 
     def pause(self, paused: bool) -> None:

@@ -11,7 +11,7 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from scraper.kernel.process import LINUX, POSIX, await_death, birth, parent
+from scraper.kernel.process import LINUX, POSIX, await_death, birth, children, session
 
 FAMILY = "_BOWERBIRD_FAMILY"  # all that a service started, its Manager too
 PR_SET_CHILD_SUBREAPER = 36
@@ -64,10 +64,13 @@ def end_group(leader: int) -> None:
 
 
 def end_children(chosen: Callable[[int], bool]) -> list[int]:
-    """Kill and reap the chosen ones of our children, and of those that fall to us by that. Returns their pids (Linux)."""
+    """Kill and reap the chosen ones of our children, and of those that fall to us by that. Returns their pids (Linux).
+
+    Raises OSError if they cannot be looked for.
+    """
     ended: list[int] = []
     for _ in range(ROUNDS if LINUX else 0):
-        found = [pid for pid in _pids() if parent(pid) == os.getpid() and chosen(pid)]
+        found = [pid for pid in children() if chosen(pid)]
         if not found:
             break
         for pid in found:
@@ -79,14 +82,19 @@ def end_children(chosen: Callable[[int], bool]) -> list[int]:
     return ended
 
 
-def mark_family(family: str) -> None:
+def mark_family(given: str) -> None:
     """Mark what this process starts from now on as one family."""
-    os.environ[FAMILY] = family
+    os.environ[FAMILY] = given
 
 
-def end_all_of(family: str) -> list[int]:
+def family() -> str:
+    """Return the mark of the family that this process was born into, an empty text if none."""
+    return os.environ.get(FAMILY, "")
+
+
+def end_all_of(marked: str) -> list[int]:
     """Kill all of a family but ourselves, as far as their environment tells them (Linux). Returns their pids."""
-    needle = f"\0{FAMILY}={family}\0".encode()
+    needle = f"\0{FAMILY}={marked}\0".encode()
     ended: list[int] = []
     for _ in range(ROUNDS if LINUX else 0):
         found = [pid for pid, born_with in _environments() if needle in born_with]
@@ -97,6 +105,15 @@ def end_all_of(family: str) -> list[int]:
                 _send(pid, signal.SIGKILL)
         ended += [pid for pid in found if pid not in ended]
     return ended
+
+
+def end_session(leader: int, born: str) -> None:
+    """Kill what is left of the session of a process that is dead (Linux). born: of the dead one; its pid may be in use again."""
+    if birth(leader) not in (None, born):
+        return
+    for pid in _pids() if LINUX else ():
+        if session(pid) == leader:
+            _send(pid, signal.SIGKILL)
 
 
 def _pids() -> list[int]:

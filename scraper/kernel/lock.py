@@ -46,6 +46,18 @@ class FileLock:
         if file is not None:
             file.close()
 
+    def renew(self, note: str) -> bool:
+        """Take a new lock instead of one whose file was taken away; the old one is given up only then.
+
+        Returns False if another process has it. Raises OSError if the file cannot be opened.
+        """
+        fresh = FileLock(self.path)
+        if not fresh.acquire(note):
+            return False
+        self.release()
+        self._file = fresh._file
+        return True
+
     def lost(self) -> bool:
         """Say whether somebody took away the file under a held lock: then others could take another one."""
         if self._file is None:

@@ -58,10 +58,29 @@ def doing(pid: int) -> str | None:
     return WORDS.get(fields[0].decode()) if fields else None
 
 
-def parent(pid: int) -> int:
-    """Return the pid of a process's parent, 0 if there is none or nobody can tell (Linux only)."""
+def session(pid: int) -> int:
+    """Return the session of a process, 0 if it is gone or nobody can tell (Linux only)."""
     fields = _stat(pid) if LINUX else None
-    return int(fields[1]) if fields else 0
+    return int(fields[3]) if fields else 0
+
+
+def children() -> list[int]:
+    """Return the pids of our children, dead ones that were not reaped too (Linux only). Raises OSError."""
+    if not LINUX:
+        return []
+    tasks = list(Path("/proc/self/task").iterdir())
+    if (tasks[0] / "children").exists():
+        return [int(pid) for task in tasks for pid in _text(task / "children").split()]
+    # a kernel without that list
+    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return [pid for pid in pids if (fields := _stat(pid)) and int(fields[1]) == os.getpid()]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except FileNotFoundError:  # a thread that has ended meanwhile
+        return ""
 
 
 def command(pid: int) -> str:

@@ -14,6 +14,7 @@ from scraper.supervisor.policy import Cause
 
 LOOK_EACH_S = 1.0
 STACKS_CHARS = 8000
+SAID_CHARS = 200_000
 WORDS_CHARS = 4000
 
 
@@ -63,6 +64,10 @@ class Life:
             return None if self.shown is not None and self.last_beat < self.shown else state
         return None
 
+    def listen(self) -> None:
+        """Take what its fault handler writes, whoever asked it to: a full pipe would stop it."""
+        self.said = (self.said + self.child.read_stacks())[-SAID_CHARS:]
+
     def forget_stacks(self) -> None:
         """What was said so far belongs to something that is over."""
         self.child.read_stacks()
@@ -108,7 +113,7 @@ class Life:
 
     def stacks(self) -> str:
         """What the fault handler said, the main thread first: that is where the loop is. Else how its exception came about."""
-        self.said += self.child.read_stacks()
+        self.listen()
         threads = re.split(r"(?m)^(?=(?:Thread|Current thread) 0x)", self.said)
         parts = [part.strip() for part in (*threads[:1], *reversed(threads[1:]))]
         text = "\n\n".join(part for part in parts if part)[:STACKS_CHARS]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from scraper import kernel
+from scraper import kernel, spawning
 from scraper.channel import Channel, Message
 from scraper.records import Event
 from scraper.scoreboard import Scoreboard
@@ -19,6 +19,8 @@ from scraper.supervisor.slot import Slot, Terms, stamp
 from scraper.supervisor.status import LastExit, ProcessStatus, ScraperStatus, SharedState
 
 LAG_S = 2.0
+END_S = 2.0
+LOOK_EACH_S = 1.0
 SENDING_S = 0.01
 
 
@@ -62,7 +64,8 @@ class Supervisor:
         self._slots = [self._slot(name, before) for name in names]
         self._boards = 0
         self._oom_kills = kernel.oom_kills()
-        self.scoreboard = Scoreboard(family)
+        self._looked = 0.0
+        self.scoreboard = Scoreboard(family, folder)
         self.scoreboard.start()
 
     def _slot(self, name: str, before: ScraperStatus | None) -> Slot:
@@ -116,6 +119,7 @@ class Supervisor:
         for slot in self._slots:
             self._attend(slot, wanted, now)
         self._slots = [slot for slot in self._slots if slot.life is not None or not slot.surplus]
+        self._sweep(now)
         self._mend()
         return before != [slot.status for slot in self._slots]
 
@@ -127,6 +131,13 @@ class Supervisor:
         """Kill everything now."""
         for slot in self._slots:
             slot.kill(Cause.REQUESTED)
+
+    def end(self) -> None:
+        """Kill everything, and bury it. Waits a moment at the most."""
+        deadline = time.monotonic() + END_S
+        self.kill()
+        while self.alive() and time.monotonic() < deadline:
+            self.tick(wanted=False, paused=False, wait_s=0.05)
 
     def close(self) -> None:
         """Let go of everything. Processes must be gone."""
@@ -192,6 +203,16 @@ class Supervisor:
         if count > self._oom_kills:
             self._terms.oom_at = now
         self._oom_kills = count
+
+    def _sweep(self, now: float) -> None:
+        """Remember which children are nobody's leftovers; end those that could not be looked for."""
+        if spawning.swept():
+            dying = any(slot.life is not None and slot.life.child.ended() for slot in self._slots)
+            if now - self._looked >= LOOK_EACH_S and not dying:
+                self._looked = now
+                spawning.look()
+        else:
+            spawning.end_adopted()
 
     def _mend(self) -> None:
         """See that there is a shared dict; tell when there had to be another."""

@@ -160,8 +160,7 @@ class Slot:
             life.told_ticket = terms.ticket
             life.child.channel.send({"board": terms.ticket}, must=True)
         life.child.channel.flush()
-        if life.shown is not None:  # a full pipe would stop the one that writes
-            life.said += life.child.read_stacks()
+        life.listen()
         self._watch_silence(life, now)
         if now - life.sampled >= VITALS_EACH_S:
             self._sample(life, now)

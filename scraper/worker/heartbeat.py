@@ -6,6 +6,7 @@ Never from a thread of its own: that would beat on while the loop is stuck.
 import asyncio
 import contextlib
 import os
+import time
 
 from scraper.channel import Channel
 from scraper.crawl.engine import Engine
@@ -22,6 +23,7 @@ class Heartbeat:
         self._channel = channel
         self._board = board
         self._count = 0
+        self._sent = 0.0
 
     def starting(self, trouble: str | None = None) -> None:
         """Beat before there is an engine."""
@@ -37,6 +39,11 @@ class Heartbeat:
                 engine.stop()  # the lifeline ends us sooner; this is for the day when it does not
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(engine.changed.wait(), BEAT_EACH_S)
+
+    def keep_up(self, engine: Engine) -> None:
+        """Beat if that is due; for those who keep the loop to themselves."""
+        if time.monotonic() - self._sent > BEAT_EACH_S:
+            self.beat(engine)
 
     def beat(self, engine: Engine) -> None:
         """Beat once."""
@@ -65,4 +72,5 @@ class Heartbeat:
 
     def _send(self, facts: dict[str, object]) -> None:
         self._count += 1
+        self._sent = time.monotonic()
         self._channel.send({"beat": self._count, **facts})

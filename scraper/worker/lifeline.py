@@ -10,11 +10,12 @@ import threading
 import time
 from collections.abc import Callable
 
-from scraper import kernel
+from scraper import kernel, spawning
 from scraper.channel import Channel, Message
 from scraper.errors import Exit
 
 BOOT_S = 20.0
+REAP_EACH_S = 30.0
 
 
 def boot_message(channel: Channel) -> Message:
@@ -34,8 +35,11 @@ def watch(channel: Channel, deliver: Callable[[Message], None]) -> None:
     """Deliver each command, and end the process and its session when the supervisor is gone."""
 
     def run() -> None:
+        dead_since: dict[int, float] = {}
         while True:
-            kernel.readable(channel.socket.fileno(), None)
+            if not kernel.readable(channel.socket.fileno(), REAP_EACH_S):
+                spawning.reap_strangers(dead_since)
+                continue
             messages, open_still = channel.receive()
             for message in messages:
                 with contextlib.suppress(RuntimeError):  # the loop has ended: so do we, in a moment

@@ -50,6 +50,7 @@ class Scraper:
         sys.path.insert(0, str(boot["base"]))  # where a source's parser module lives
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         limits.apply(settings.limits)
+        threading.excepthook = _told
         self._board = Writer(str(boot["name"]))
         self._board.connect(boot.get("board"))
         self._heart = Heartbeat(channel, self._board)
@@ -74,7 +75,12 @@ class Scraper:
         told = 0.0
         service = os.getppid()
         note = json.dumps(
-            {"pid": os.getpid(), "born": kernel.birth(os.getpid()), "service": [service, kernel.birth(service)]}
+            {
+                "pid": os.getpid(),
+                "born": kernel.birth(os.getpid()),
+                "service": [service, kernel.birth(service)],
+                "family": kernel.family(),
+            }
         )
         while not self._lock.acquire(note):
             if time.monotonic() - told > 1.0:
@@ -107,8 +113,13 @@ class Scraper:
         share = limits.CpuShare(self._settings.limits.cpu_percent)
         at = Path(str(self._boot["state_dir"])) / f"{self._boot['name']}.at"
         suspect = last_mark(at).number if self._boot.get("died_of") in BLAMED else 0
-        mark = _marker(at)
-        mark(0, "")  # what is read by nobody yet is nobody's to blame
+        note = _marker(at)
+        note(0, "")  # what is read by nobody yet is nobody's to blame
+
+        def mark(number: int, url: str) -> None:
+            note(number, url)
+            self._heart.keep_up(engine)  # pages that are read one after the other leave the loop no time to beat
+
         engine = Engine(store, self._http(), self._boot.get("once"), share.pause, mark)
         self._engine = engine
         if hasattr(signal, "SIGTERM") and kernel.POSIX:
@@ -174,3 +185,10 @@ def _marker(path: Path) -> Callable[[int, str], None]:
     except OSError as error:
         log.warning("what is being read cannot be noted", extra={"path": str(path), "reason": str(error)})
         return unmarked
+
+
+def _told(failed: threading.ExceptHookArgs) -> None:
+    """A thread of a parser's own that fails is told like everything else, as one record."""
+    if failed.exc_value is not None:
+        name = failed.thread.name if failed.thread else ""
+        log.error("a thread failed", extra={"thread_name": name}, exc_info=failed.exc_value)

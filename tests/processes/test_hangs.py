@@ -52,6 +52,22 @@ def test_a_hang_leaves_its_stacks_and_its_page_and_is_cured(
     assert any(e["facts"].get("is") == "hung" and "silent for" in e["facts"]["cause"] for e in listed)
 
 
+def test_pages_that_each_take_long_are_no_hang(serve: Serve, project: Project, site: Site) -> None:
+    (project.path / "my_parser.py").write_text("import time\ndef parse(page):\n    time.sleep(1.2)\n    yield {}\n")
+    site.raw("*", b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 1\r\n\r\nx", close=False)
+    project.configure(
+        "".join(
+            f'[[source]]\nname = "s{n}"\nstart = ["{site.url}/{n}"]\nparser = "my_parser:parse"\nevery = "1h"\n'
+            for n in range(6)
+        ),
+        http="delay = 0\nper_host = 6\nobey_robots = false",
+        supervisor="heartbeat_timeout = 3.0",
+    )
+    service = serve()
+    until(lambda: {r["state"] for r in service.http.get("/api/runs").json()["items"]} == {"done"}, "all are done")
+    assert service.status()["last_exit"] is None
+
+
 def test_a_stopped_process_is_found_hung_and_replaced(serve: Serve, scraping: Project) -> None:
     service = serve()
     pid = service.until_state("scraping")["pid"]

@@ -4,6 +4,8 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -53,6 +55,38 @@ def test_a_death_takes_what_started_anew_with_an_empty_environment(serve: Serve,
     event = until(lambda: _ended(service), "an event")
     assert event["facts"]["cause"] == "killed from outside"
     assert set(event["facts"]["left"]) == {process.pid for process in offspring}
+
+
+def test_a_death_takes_nobody_else(serve: Serve, scraping: Project) -> None:
+    (scraping.path / "embeds.py").write_text(
+        "import subprocess\nfrom fastapi_app import app\nsubprocess.Popen(['sleep', '3334'])\n"
+        "subprocess.Popen(['sleep', '3335'], start_new_session=True)\n__all__ = ['app']\n"
+    )
+    run = f'sleep 3333 & exec "$0" -m uvicorn embeds:app --port {scraping.port}'
+    service = serve(command=["/bin/bash", "-c", run, sys.executable], PYTHONPATH=str(scraping.path))
+    pid = service.until_state("scraping")["pid"]
+    others = [p for p in service.family() if p.name() == "sleep"]
+    assert len(others) == 3
+    until(lambda: service.status()["processes"][0]["rss_bytes"], "it was looked at")
+    moment = time.monotonic() + 2.5
+    until(lambda: time.monotonic() > moment, "it was looked at twice")
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: service.status()["pid"] not in (None, pid), "a new pid")
+    service.until_state("scraping")
+    assert [p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in others] == [True] * 3
+    for other in others:
+        other.kill()
+
+
+def test_a_killed_service_takes_what_has_an_empty_environment(serve: Serve, prolific: Project) -> None:
+    file = prolific.path / "prolific.py"
+    file.write_text(file.read_text().replace('"1001"]', '"1001"], env={}'))
+    service = serve()
+    offspring = _offspring(service)
+    until(lambda: service.status()["shared_state"]["alive"], "a Manager")
+    os.kill(service.process.pid, signal.SIGKILL)
+    service.process.wait()
+    until(lambda: gone(offspring), "its offspring is gone", within_s=2.0)
 
 
 def _ended(service: Running) -> Any:

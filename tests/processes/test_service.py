@@ -194,6 +194,36 @@ def test_of_two_that_take_new_locks_one_gives_way(serve: Serve, scraping: Projec
     until(lambda: service.status()["pid"] not in (None, pid), "it is supervised")
 
 
+def test_a_lock_that_could_not_be_made_anew_is_tried_again(serve: Serve, scraping: Project) -> None:
+    service = serve()
+    pid = service.until_state("scraping")["pid"]
+    lock = scraping.path / "bowerbird.db-owner"
+    lock.unlink()
+    lock.mkdir()
+    until(lambda: "the lock cannot be made anew" in scraping.output(), "it says so")
+    lock.rmdir()
+    until(lock.exists, "it is made anew")
+    scraping.port += 1
+    second = serve("--port", str(scraping.port), BOWERBIRD_SERVICE__STATE_DIR=str(scraping.path / "other"))
+    assert second.until_state("scraping")["pid"] == pid
+
+
+def test_a_wish_outlives_its_file(serve: Serve, scraping: Project) -> None:
+    service = serve("--workers", "2")
+    service.until_state("scraping")
+    service.http.post("/api/scraper/stop")
+    service.until_state("stopped")
+    file = scraping.path / ".bowerbird" / "wish.json"
+    file.unlink()
+    until(file.exists, "it is written anew")
+    file.unlink()
+    for _ in range(6):  # whichever worker is asked
+        httpx.post(f"{service.http.base_url}/api/scraper/pause", trust_env=False)
+        httpx.post(f"{service.http.base_url}/api/scraper/resume", trust_env=False)
+        assert service.status()["state"] == "stopped"
+    assert json.loads(file.read_text())["running"] is False
+
+
 @pytest.mark.parametrize("ending", ["os._exit(0)", "os._exit(75)", "os._exit(78)", "os._exit(255)", "os.abort()"])
 def test_a_page_whose_parser_ends_the_process_is_set_aside(
     serve: Serve, project: Project, site: Site, ending: str

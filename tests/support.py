@@ -3,10 +3,12 @@
 import os
 import socket
 import sqlite3
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,15 @@ def free_port() -> int:
     with socket.socket() as end:
         end.bind(("127.0.0.1", 0))
         return int(end.getsockname()[1])
+
+
+def paced(times: Sequence[float], delay: float) -> bool:
+    """Say whether requests came no faster than one in so many seconds, by the site's own notes of when they came.
+
+    A busy site notes a request late, and so the one after it too soon: one gap proves nothing, most of them do, and all.
+    """
+    gaps = [b - a for a, b in pairwise(times)]
+    return statistics.median(gaps) > delay * 0.9 and times[-1] - times[0] > delay * 0.9 * (len(gaps) - 1)
 
 
 class Project:

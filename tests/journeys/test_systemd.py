@@ -103,7 +103,7 @@ def _page(path: str) -> bytes:
 def test_the_unit_lives_through_kills_and_leaves_nothing(unit: Unit) -> None:
     unit.systemctl("start bowerbird")  # returns when the service said READY=1
     first = unit.until_scraping()
-    until(lambda: "scraper pid" in unit.shown("StatusText"), "STATUS= reached systemd")
+    until(lambda: "scraping: scraper-0 pid" in unit.shown("StatusText"), "STATUS= reached systemd")
     main = unit.shown("MainPID")
 
     unit.box.run(f"kill -9 {first['pid']}")

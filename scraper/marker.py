@@ -1,4 +1,4 @@
-"""A few bytes that outlive the process, however it dies: which URL's page it is reading.
+"""A few bytes that outlive the process, however it dies: which URL it is at, and whether it reads its page.
 
 A memory-mapped file: writing costs no system call, and the kernel keeps what was written.
 """
@@ -14,7 +14,7 @@ SIZE = 2048
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """The number of a URL in the frontier, 0 for none, and the URL itself, if need be cut."""
+    """The number of the URL whose page is being read, 0 for none; the URL that is being visited, if need be cut."""
 
     number: int = 0
     url: str = ""
@@ -31,7 +31,7 @@ class Marker:
             self._map = mmap.mmap(file.fileno(), SIZE)
 
     def write(self, number: int, url: str) -> None:
-        """Write what is being read; number 0: nothing."""
+        """Write what is being visited; number 0: its page is not being read."""
         text = url.encode(errors="replace")[: SIZE - HEAD.size]
         self._map[: HEAD.size + len(text)] = HEAD.pack(number, len(text)) + text
 

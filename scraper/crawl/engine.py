@@ -80,7 +80,8 @@ class Engine:
     """The crawl of one worker.
 
     once: the runs to do, and then end; None: whatever is due, for ever. pace: awaited before each visit.
-    mark: told which URL's page is being read, 0 when it is done: whoever survives us can say what we died of.
+    mark: told which URL is visited last, with its number while its page is being read: whoever survives us can say what we
+    died of.
     """
 
     def __init__(
@@ -383,6 +384,7 @@ class Engine:
 
     async def _visit(self, lane: Lane, claim: Claim) -> None:
         self._visiting[claim.url_id] = claim.url
+        self._mark(0, claim.url)
         try:
             await self._pace()
             visit = await self._visitor.visit(claim)
@@ -392,6 +394,8 @@ class Engine:
             raise
         finally:
             self._visiting.pop(claim.url_id, None)
+            if not self._visiting:
+                self._mark(0, "")
 
     async def _stored_body(self, source: str, url: str) -> tuple[bytes, dict[str, str]] | None:
         return await self._store.read(lambda c: pages.body_of(c, source, url))

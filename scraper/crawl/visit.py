@@ -98,7 +98,7 @@ class Visitor:
         now: Callable[[], datetime],
         mark: Callable[[int, str], None] = unmarked,
     ) -> None:
-        """mark: told the number and the text of the URL whose page is being read, and 0 when it is done."""
+        """mark: told the number and the text of the URL whose page is being read, and 0 as its number when that is done."""
         self._fetcher = fetcher
         self._politeness = politeness
         self._works = works
@@ -122,7 +122,7 @@ class Visitor:
                 try:
                     reading = self._read(claim, work, fetched)
                 finally:
-                    self._mark(0, "")
+                    self._mark(0, claim.url)
             except VisitFailed as error:
                 return self._failed(claim, work, fetched, error, place)
             except Exception as error:

@@ -34,7 +34,6 @@ class Life:
     said: str = ""  # by its fault handler
     leaving: Message = field(default_factory=dict)
     exit_code: int | None = None  # as it said itself
-    in_flight: str | None = None
     doing: str | None = None
     looked: float = 0.0
     forgiven_s: float = 0.0
@@ -58,7 +57,6 @@ class Life:
             # A beat may say that nothing has moved for a while: then it is a sign of life of that moment, and no later one.
             moved_at = time.monotonic() - float(message.get("silent_s") or 0.0)
             self.last_beat = max(moved_at, self.last_beat or 0.0)
-            self.in_flight = next(iter(message.get("at") or ()), None)
             state = State(message["state"])
             self.at_work = self.at_work or state in AT_WORK
             return None if self.shown is not None and self.last_beat < self.shown else state
@@ -108,8 +106,8 @@ class Life:
         return last_mark(self.mark).number
 
     def url(self) -> str | None:
-        """The page that it is reading, or else the first of those that are in flight."""
-        return last_mark(self.mark).url or self.in_flight
+        """The URL that it is at: the page that it reads, or else the visit that it began last."""
+        return last_mark(self.mark).url or None
 
     def stacks(self) -> str:
         """What the fault handler said, the main thread first: that is where the loop is. Else how its exception came about."""

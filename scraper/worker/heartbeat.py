@@ -56,7 +56,6 @@ class Heartbeat:
                 "last_check": last,
                 "trouble": seen.trouble,
                 "silent_s": round(seen.silent_s, 1),
-                "at": [url[:500] for url in seen.visiting[:1]],
             }
         )
         self._board.put(

@@ -20,7 +20,7 @@ import pytest
 from scraper import kernel
 from tests.site import Site
 from tests.storm import scrapers
-from tests.support import Project, Running, gone, rows, until
+from tests.support import Project, Running, free_port, gone, rows, until
 
 ROOT = Path(__file__).parents[2]
 Serve = Callable[..., Running]
@@ -204,7 +204,7 @@ def test_a_lock_that_could_not_be_made_anew_is_tried_again(serve: Serve, scrapin
     until(lambda: "the lock cannot be made anew" in scraping.output(), "it says so")
     lock.rmdir()
     until(lock.exists, "it is made anew")
-    scraping.port += 1
+    scraping.port = free_port()
     second = serve("--port", str(scraping.port), BOWERBIRD_SERVICE__STATE_DIR=str(scraping.path / "other"))
     assert second.until_state("scraping")["pid"] == pid
 
@@ -271,7 +271,7 @@ def test_a_crash_loop_is_failed_and_told(serve: Serve, project: Project, endless
 
 def test_two_services_on_one_database_have_one_scraper(serve: Serve, scraping: Project) -> None:
     first = serve().until_state("scraping")
-    scraping.port += 1
+    scraping.port = free_port()
     second = serve("--port", str(scraping.port), BOWERBIRD_SERVICE__STATE_DIR=str(scraping.path / "other"))
     seen = second.until_state("scraping")
     assert (seen["pid"], seen["owner_pid"]) == (first["pid"], first["owner_pid"])
@@ -424,7 +424,7 @@ def test_a_configuration_of_many_sources_is_no_trouble(serve: Serve, project: Pr
 def test_a_link_to_the_database_is_the_same_database(serve: Serve, scraping: Project) -> None:
     first = serve().until_state("scraping")
     (scraping.path / "link.db").symlink_to(scraping.path / "bowerbird.db")
-    scraping.port += 1
+    scraping.port = free_port()
     second = serve(
         "--port",
         str(scraping.port),

@@ -18,7 +18,7 @@ from scraper.service import verified
 from scraper.states import State
 from scraper.supervisor.status import ProcessStatus, ScraperStatus
 from tests.site import Site
-from tests.support import Project, Running, rows, until
+from tests.support import Project, Running, free_port, rows, until
 
 Serve = Callable[..., Running]
 
@@ -191,7 +191,7 @@ def test_a_zombie_and_a_stranger_with_the_same_pid_are_not_it() -> None:
 def test_a_frozen_service_is_told_by_the_others(serve: Serve, scraping: Project) -> None:
     first = serve()
     owner = first.until_state("scraping")["owner_pid"]
-    scraping.port += 1
+    scraping.port = free_port()
     second = serve("--port", str(scraping.port))
     second.until_state("scraping")
     os.kill(owner, signal.SIGSTOP)

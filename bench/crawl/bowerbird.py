@@ -1,6 +1,7 @@
 """Bowerbird over the shop, by its contract alone: a configuration file, a command, and the tables."""
 
 import json
+import os
 import sqlite3
 import sys
 from collections.abc import Mapping, Sequence
@@ -8,6 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.crawl.measured import ROOT
 from bench.crawl.shop import FIELDS, START, Shop
 from bench.crawl.site import ONE_HOST, Site
 
@@ -29,6 +31,7 @@ name = "{name}"
 start = ["{start}"]
 follow = true
 max_pages = {max_pages}
+{depth}
 """
 _ITEM = """[[source.item]]
 kind = "product"
@@ -60,11 +63,13 @@ def configure(
     in_flight: int = IN_FLIGHT,
     per_host: int = IN_FLIGHT,
     more: Sequence[str] = (),
+    depth: int | None = None,
 ) -> None:
-    """Write the configuration for these sources (name to start page)."""
+    """Write the configuration for these sources (name to start page). more: lines of [http]."""
+    deep = f"max_depth = {depth}" if depth is not None else ""
     http = _HTTP.format(processes=processes, in_flight=in_flight, per_host=per_host, more="\n".join(more))
     sources = [
-        _SOURCE.format(name=name, start=start, max_pages=max_pages) + (_ITEM if items else "")
+        _SOURCE.format(name=name, start=start, max_pages=max_pages, depth=deep) + (_ITEM if items else "")
         for name, start in starts.items()
     ]
     (folder / "bowerbird.toml").write_text(http + "".join(sources))
@@ -76,9 +81,19 @@ def prepared(folder: Path, shop: Shop, site: Site, hosts: Sequence[str] = ONE_HO
     configure(folder, starts, shop.pages + 1000, processes=processes)
 
 
+def environment() -> dict[str, str]:
+    """Return what a command needs to find Bowerbird."""
+    return os.environ | {"PYTHONPATH": str(ROOT)}
+
+
+def page_urls(folder: Path) -> list[str]:
+    """Return the addresses of the pages that were kept."""
+    with closing(sqlite3.connect(folder / DATABASE)) as connection:
+        return [url for (url,) in connection.execute("SELECT final_url FROM pages")]
+
+
 def kept(folder: Path) -> Kept:
     """Return what was kept."""
     with closing(sqlite3.connect(folder / DATABASE)) as connection:
-        pages = [url for (url,) in connection.execute("SELECT final_url FROM pages")]
         data = [json.loads(text) for (text,) in connection.execute("SELECT data FROM items")]
-    return Kept(pages, [{name: row[name] for name in FIELDS} for row in data])
+    return Kept(page_urls(folder), [{name: row[name] for name in FIELDS} for row in data])

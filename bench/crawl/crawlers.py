@@ -114,7 +114,7 @@ ALL = (
         f"Bowerbird {version('bowerbird')}: SQLite, with bodies, history and frontier",
         _bowerbird,
         lambda folder: list(map(dict, bowerbird.kept(folder).rows)),
-        lambda folder: bowerbird.kept(folder).pages,
+        bowerbird.page_urls,
     ),
     Crawler("scrapy", "Scrapy: JSON lines", _script("scrapy_shop.py"), _lines),
     Crawler("scrapy-jobdir", "Scrapy with JOBDIR: JSON lines", _script("scrapy_shop.py", "--jobdir"), _lines),

@@ -1,0 +1,63 @@
+"""What the processor is spent on: samples of the stacks of all processes, by the innermost line of Bowerbird in each."""
+
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from bench.crawl import bowerbird
+from bench.crawl.measured import ROOT, Failed, tail
+from bench.support import table
+
+RATE = 200
+PARTS = ("fetch", "parse", "store", "rest")
+# The first that a path begins with says what it is; what is in none is the rest.
+WHERE = {
+    "scraper/crawl/fetcher": "fetch",
+    "scraper/crawl/http1": "fetch",
+    "scraper/crawl/addresses": "fetch",
+    "scraper/inflate": "fetch",
+    "scraper/extract/": "parse",
+    "scraper/urls": "parse",
+    "scraper/clean": "parse",
+    "scraper/database/": "store",
+    "scraper/crawl/store": "store",
+    "scraper/crawl/recorder": "store",
+}
+
+
+def part_of(stack: str) -> str:
+    """Return what a stack ("function (file:line);...", outermost first) is busy with. Pure."""
+    for frame in reversed(stack.split(";")):
+        path = frame.rpartition("(")[2].partition(":")[0]
+        if not path.startswith(f"{ROOT}/scraper/"):
+            continue
+        inner = path.removeprefix(f"{ROOT}/")
+        return next((part for start, part in WHERE.items() if inner.startswith(start)), "rest")
+    return "rest"
+
+
+def shares(lines: Iterable[str]) -> dict[str, float]:
+    """Return the share of each part in the samples ("stack count"). Pure."""
+    counts: Counter[str] = Counter()
+    for line in lines:
+        stack, _, count = line.rpartition(" ")
+        counts[part_of(stack)] += int(count)
+    return {part: round(counts[part] / max(1, counts.total()), 3) for part in PARTS}
+
+
+def record(folder: Path, ends: tuple[int, ...] = (0,)) -> dict[str, float]:
+    """Run what is configured in a folder under py-spy, and return the shares. Raises Failed."""
+    found = folder / "stacks.txt"
+    spy = str(Path(sys.executable).parent / "py-spy")
+    options = ["--format", "raw", "--subprocesses", "--full-filenames", "--rate", str(RATE), "-o", str(found)]
+    with (folder / "out.log").open("ab") as log:
+        command = [spy, "record", *options, "--", *bowerbird.SCRAPE]
+        done = subprocess.run(command, cwd=folder, env=bowerbird.environment(), stdout=log, stderr=log, check=False)
+    if done.returncode not in ends or not found.exists():
+        raise Failed(f"py-spy ended with {done.returncode}: {tail(folder / 'out.log')}")
+    with found.open() as lines:
+        return shares(lines)

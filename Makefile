@@ -1,6 +1,6 @@
 # make run: a newcomer's first command. make test: everything. make check: style, types, import rules.
 .POSIX:
-.PHONY: run test check serve storm bench-supervision clean
+.PHONY: run test check serve storm bench-supervision bench-crawl clean
 
 VENV = .venv
 BIN = $(VENV)/bin
@@ -65,6 +65,9 @@ storm: $(VENV)/.test
 
 bench-supervision: $(VENV)/.bench apt
 	@$(BIN)/python -m bench.supervision $(ARGS)
+
+bench-crawl: $(VENV)/.bench apt
+	@$(BIN)/python -m bench.crawl $(ARGS)
 
 $(VENV)/.bench: $(VENV)/.installed
 	@echo "Installing the peers ..."

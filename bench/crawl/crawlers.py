@@ -87,7 +87,13 @@ def _compile(command: list[str], folder: Path, **env: str) -> None:
     if shutil.which("go") is None:
         raise Missing("there is no go: apt-get install golang-go")
     done = subprocess.run(
-        command, cwd=folder, env=os.environ | env, capture_output=True, text=True, timeout=BUILD_WITHIN_S
+        command,
+        check=False,
+        cwd=folder,
+        env=os.environ | env,
+        capture_output=True,
+        text=True,
+        timeout=BUILD_WITHIN_S,
     )
     if done.returncode:
         raise Missing(f"{' '.join(command[:3])}: {done.stderr.strip()[-300:]}")

@@ -98,7 +98,18 @@ def show(found: dict[str, Any]) -> None:
         products = [one[f"products{key}"] for key in ("", "_lost", "_doubled", "_wrong")]
         speed = [f"{one['pages_per_s']:.0f}", ratios[0], f"{one['cpu_s_per_1000']:.2f}", ratios[1]]
         rows.append([name, *speed, f"{one['pss_mib']:.0f}", *kept, *products])
-    head = ["", "pages/s", "ours is x", "CPU s/1,000", "ours is x", "peak MiB", "pages", "lost", "doubled", "fetched twice"]
+    head = [
+        "",
+        "pages/s",
+        "ours is x",
+        "CPU s/1,000",
+        "ours is x",
+        "peak MiB",
+        "pages",
+        "lost",
+        "doubled",
+        "fetched twice",
+    ]
     table(
         f"A shop of {found['pages']:,} pages, 32 requests at a time, median of {found['rounds']}",
         [*head, "products", "lost", "doubled", "wrong"],

@@ -3,14 +3,15 @@
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from bench.crawl import bowerbird
+from bench.crawl import bowerbird, slow
 from bench.crawl.measured import ROOT, Failed, tail
-from bench.support import table
+from bench.crawl.shop import Shop
+from bench.crawl.site import TWO_HOSTS, served
+from bench.support import free_port, table
 
 RATE = 200
 PARTS = ("fetch", "parse", "store", "rest")
@@ -61,3 +62,28 @@ def record(folder: Path, ends: tuple[int, ...] = (0,)) -> dict[str, float]:
         raise Failed(f"py-spy ended with {done.returncode}: {tail(folder / 'out.log')}")
     with found.open() as lines:
         return shares(lines)
+
+
+def run(shop: Shop, root: Path, place: Path, chain: int) -> dict[str, Any]:
+    """Return the shares over a first pass, a second one, two processes, and many slow hosts."""
+    found = {}
+    once, twice, many = (place / f"shares-{name}" for name in ("once", "twice", "many"))
+    port = free_port()
+    for name in ("first pass", "second pass"):
+        with served(root, once / f"nginx-{name.split()[0]}", port) as site:
+            bowerbird.prepared(once, shop, site)
+            found[name] = record(once)
+    with served(root, twice / "nginx", free_port(), TWO_HOSTS) as site:
+        bowerbird.prepared(twice, shop, site, TWO_HOSTS, processes=2)
+        found["two processes"] = record(twice)
+    many.mkdir()
+    with slow.serving(many, chain) as slow_port:
+        slow.prepare(many, slow_port, chain)
+        found["slow hosts"] = record(many, slow.SOME_FAILED)
+    return found
+
+
+def show(found: dict[str, Any]) -> None:
+    """Print them."""
+    rows = [[name, *(f"{100 * one[part]:.0f} %" for part in PARTS)] for name, one in found.items()]
+    table("What the processor is spent on", ["", *PARTS], rows)

@@ -17,18 +17,23 @@ SHELVES_AT_LEAST = 24
 INFOS = 10
 COMPRESSION = 6
 
-_ADJECTIVES = "quiet amber folding northern woven enamelled slim sturdy walnut brushed linen tidal copper oiled".split()
-_NOUNS = "kettle lamp stool ladder basket mirror shelf clock rug tray bench hook bowl press caddy rack".split()
-_MAKERS = "Aldgate Brimley Corvane Dunmore Elstow Farrow Galbraith Hexham Ilford Jessop Kenmare Lowther".split()
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+_ADJECTIVES = _words("quiet amber folding northern woven enamelled slim sturdy walnut brushed linen tidal copper oiled")
+_NOUNS = _words("kettle lamp stool ladder basket mirror shelf clock rug tray bench hook bowl press caddy rack")
+_MAKERS = _words("Aldgate Brimley Corvane Dunmore Elstow Farrow Galbraith Hexham Ilford Jessop Kenmare Lowther")
 _STOCKS = ("in stock", "only a few left", "back next week", "sold out")
-_WORDS = (
+_WORDS = _words(
     "the a this our each with for from into over under without after before when while because although however "
     "surface handle hinge grain colour finish seam corner edge base frame joint fitting thread fabric timber steel "
     "glass cotton leather ceramic holds folds opens turns keeps carries covers supports resists cleans lasts fits "
     "light heavy narrow broad plain warm dry bright even firm smooth compact durable simple careful small large "
     "kitchen hallway garden workshop bedroom office balcony cupboard drawer window table morning winter summer "
     "made finished tested packed repaired delivered returned measured chosen washed dried stored assembled"
-).split()
+)
 
 
 @dataclass(frozen=True)
@@ -204,7 +209,9 @@ def _list(shop: Shop, shelf: int, at: int, dice: random.Random) -> tuple[str, st
     near = sorted({0, last, *(n for n in range(at - 3, at + 4) if 0 <= n <= last)})
     pages = "\n".join(_link(list_path(shelf, n), str(n + 1), "pagination__link") for n in near if n != at)
     shown = shop.on_shelf(shelf)[at * LISTED : (at + 1) * LISTED]
-    body = f'<h1>Shelf {shelf}, page {at + 1}</h1>\n{_cards(list(shown), dice)}\n<nav class="pagination">\n{pages}\n</nav>'
+    body = (
+        f'<h1>Shelf {shelf}, page {at + 1}</h1>\n{_cards(list(shown), dice)}\n<nav class="pagination">\n{pages}\n</nav>'
+    )
     return f"Shelf {shelf}, page {at + 1}", _trail(shelf % CATEGORIES), f"{body}\n{_prose(dice, 4)}"
 
 

@@ -20,7 +20,8 @@ SOME_FAILED = (0, 1)  # the sources that get no answer fail, and `scrape` says s
 
 
 @contextlib.contextmanager
-def _serving(folder: Path, pages: int) -> Iterator[int]:
+def serving(folder: Path, pages: int) -> Iterator[int]:
+    """Serve the hosts from a process of its own, which writes what it saw into the folder. Yields the port."""
     port = free_port()
     words = [str(n) for n in (port, HOSTS, STALLING, pages)]
     command = [sys.executable, "-m", "bench.crawl.slowsite", *words, str(folder / "seen.json")]
@@ -58,10 +59,12 @@ def run(place: Path, pages: int) -> dict[str, Any]:
     """Crawl all hosts at once. pages: in the chain of each."""
     folder = place / "slow"
     folder.mkdir()
-    with _serving(folder, pages) as port:
+    with serving(folder, pages) as port:
         prepare(folder, port, pages)
         cost = measure(bowerbird.SCRAPE, folder, SOME_FAILED)
-    seen = [(host, page, asked, answered) for host, page, asked, answered in json.loads((folder / "seen.json").read_text())]
+    seen = [
+        (host, page, asked, answered) for host, page, asked, answered in json.loads((folder / "seen.json").read_text())
+    ]
     wanted = (HOSTS - STALLING) * pages
     kept = len(set(bowerbird.page_urls(folder)))
     return {
@@ -79,7 +82,15 @@ def run(place: Path, pages: int) -> dict[str, Any]:
 
 def show(found: dict[str, Any]) -> None:
     """Print it."""
-    names = ["pages_per_s", "all_at_work_pages_per_s", "limit_pages_per_s", "cpu_s_per_1000", "pss_mib", "lost", "refetched"]
+    names = [
+        "pages_per_s",
+        "all_at_work_pages_per_s",
+        "limit_pages_per_s",
+        "cpu_s_per_1000",
+        "pss_mib",
+        "lost",
+        "refetched",
+    ]
     table(
         f"{found['hosts']} hosts that take {AFTER_S} s for a page, {found['stalling']} of them for ever",
         ["", "pages/s", "with all at work", "the limit", "CPU s/1,000", "peak MiB", "lost", "fetched twice"],

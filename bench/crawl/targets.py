@@ -1,0 +1,83 @@
+"""What the figures should be. Pure."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bench.support import table
+
+Results = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A figure and its bound; value raises KeyError where it was not measured."""
+
+    name: str
+    wanted: float
+    value: Callable[[Results], float]
+    at_most: bool = False
+
+    def holds(self, found: float) -> bool:
+        """Say whether a figure is within the bound."""
+        return found <= self.wanted if self.at_most else found >= self.wanted
+
+
+def _times(peer: str) -> Callable[[Results], float]:
+    def value(results: Results) -> float:
+        crawlers = results["race"]["crawlers"]
+        return float(crawlers["bowerbird"]["pages_per_s"] / crawlers[peer]["pages_per_s"])
+
+    return value
+
+
+def _wrong(results: Results) -> float:
+    ours = results["race"]["crawlers"]["bowerbird"]
+    names = ("lost", "doubled", "refetched", "products_lost", "products_doubled", "products_wrong")
+    return float(sum(ours[name] for name in names))
+
+
+ALL = (
+    Target("times as fast as Scrapy", 10, _times("scrapy")),
+    Target("times as fast as careful Scrapy", 5, _times("scrapy-careful")),
+    Target("times as fast as the handwritten one", 1.5, _times("handwritten")),
+    Target("times as fast as Colly", 2, _times("colly")),
+    Target("CPU s per 1,000 pages", 1.1, lambda r: r["race"]["crawlers"]["bowerbird"]["cpu_s_per_1000"], at_most=True),
+    Target("lost, doubled, wrong or fetched twice", 0, _wrong, at_most=True),
+    Target("two processes to one, two hosts", 1.6, lambda r: r["two_processes"]["ratio"]),
+    Target("second pass: share of the bytes", 0.02, lambda r: r["second_pass"]["bytes_share"], at_most=True),
+    Target("second pass: times as fast", 3, lambda r: r["second_pass"]["times_faster"]),
+    Target(
+        "slow hosts: share of the limit",
+        0.9,
+        lambda r: r["slow_hosts"]["pages_per_s"] / r["slow_hosts"]["limit_pages_per_s"],
+    ),
+)
+
+
+def judged(results: Results) -> list[dict[str, Any]]:
+    """Return each target with what was measured, if it was."""
+    found: list[dict[str, Any]] = []
+    for target in ALL:
+        bound = f"{'<=' if target.at_most else '>='} {target.wanted:g}"
+        try:
+            value = target.value(results)
+        except KeyError:
+            found.append({"target": target.name, "wanted": bound, "measured": None, "holds": None})
+            continue
+        found.append(
+            {"target": target.name, "wanted": bound, "measured": round(value, 3), "holds": target.holds(value)}
+        )
+    return found
+
+
+_WORDS = {True: "yes", False: "no", None: "not measured"}
+
+
+def show(found: list[dict[str, Any]]) -> None:
+    """Print them."""
+    rows = [
+        [one["target"], one["wanted"], "-" if one["measured"] is None else one["measured"], _WORDS[one["holds"]]]
+        for one in found
+    ]
+    table("Targets", ["", "wanted", "measured", "holds"], rows)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.crawl import again, crawlers, hosts, picture, race, scale, shares, slow, targets
-from bench.crawl.measured import Failed
+from bench.crawl.measured import Failed, compiled
 from bench.crawl.shop import Shop, build
 from bench.support import RESULTS, keep
 
@@ -135,6 +135,7 @@ def main() -> int:
     given = arguments()
     parts, some = chosen(given.only, given.scale)
     results: dict[str, Any] = {}
+    compiled()
     with _place(given.folder) as place:
         root = place / "site"
         root.mkdir()

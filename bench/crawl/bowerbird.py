@@ -1,7 +1,6 @@
 """Bowerbird over the shop, by its contract alone: a configuration file, a command, and the tables."""
 
 import json
-import os
 import sqlite3
 import sys
 from collections.abc import Mapping, Sequence
@@ -9,7 +8,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.crawl.measured import ROOT
 from bench.crawl.shop import FIELDS, START, Shop
 from bench.crawl.site import ONE_HOST, Site
 
@@ -79,11 +77,6 @@ def prepared(folder: Path, shop: Shop, site: Site, hosts: Sequence[str] = ONE_HO
     """Write the configuration for the shop on these hosts."""
     starts = {f"shop{n}": site.url(START, host) for n, host in enumerate(hosts)}
     configure(folder, starts, shop.pages + 1000, processes=processes)
-
-
-def environment() -> dict[str, str]:
-    """Return what a command needs to find Bowerbird."""
-    return os.environ | {"PYTHONPATH": str(ROOT)}
 
 
 def page_urls(folder: Path) -> list[str]:

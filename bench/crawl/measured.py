@@ -1,5 +1,6 @@
 """What a command takes: seconds, processor, and memory of it and all that it starts."""
 
+import compileall
 import contextlib
 import os
 import subprocess
@@ -96,12 +97,24 @@ def _pss(pid: int) -> int:
     return 0
 
 
+def environment() -> dict[str, str]:
+    """Return what a command needs to find Bowerbird."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return kept | {"PYTHONPATH": str(ROOT)}
+
+
+def compiled() -> None:
+    """Compile Bowerbird, as pip does with what it installs: a peer is compiled too."""
+    compileall.compile_dir(ROOT / "scraper", quiet=1)
+
+
 def measure(command: Sequence[str], folder: Path, ends: Sequence[int] = (0,)) -> Cost:
     """Run a command in a folder to its end, and return what it took. ends: the exit codes that are well. Raises Failed."""
     with (folder / "out.log").open("ab") as log:
-        env = os.environ | {"PYTHONPATH": str(ROOT)}
         began = time.perf_counter()
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=env)
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment()
+        )
         sampler = Sampler(process.pid)
         try:
             _, status, used = os.wait4(process.pid, 0)

@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.crawl import bowerbird, race
 from bench.crawl.crawlers import ALL
-from bench.crawl.measured import measure
+from bench.crawl.measured import environment, measure
 from bench.crawl.shop import build
 from bench.support import Endless, family, kill_all, table, until
 
@@ -63,7 +63,7 @@ def frontier(place: Path) -> dict[str, float]:
 def _until_first_page(folder: Path, site: Endless) -> float:
     moment = time.monotonic()
     with (folder / "out.log").open("ab") as log:
-        head = subprocess.Popen(bowerbird.SCRAPE, cwd=folder, env=bowerbird.environment(), stdout=log, stderr=log)
+        head = subprocess.Popen(bowerbird.SCRAPE, cwd=folder, env=environment(), stdout=log, stderr=log)
     try:
         at: float = until(lambda: site.first_page_after(moment), "the first page", FIRST_PAGE_WITHIN_S)
         head.wait()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.crawl import bowerbird, slow
-from bench.crawl.measured import ROOT, Failed, tail
+from bench.crawl.measured import ROOT, Failed, environment, tail
 from bench.crawl.shop import Shop
 from bench.crawl.site import TWO_HOSTS, served
 from bench.support import free_port, table
@@ -57,7 +57,7 @@ def record(folder: Path, ends: tuple[int, ...] = (0,)) -> dict[str, float]:
     options = ["--format", "raw", "--subprocesses", "--full-filenames", "--rate", str(RATE), "-o", str(found)]
     with (folder / "out.log").open("ab") as log:
         command = [spy, "record", *options, "--", *bowerbird.SCRAPE]
-        done = subprocess.run(command, cwd=folder, env=bowerbird.environment(), stdout=log, stderr=log, check=False)
+        done = subprocess.run(command, cwd=folder, env=environment(), stdout=log, stderr=log, check=False)
     if done.returncode not in ends or not found.exists():
         raise Failed(f"py-spy ended with {done.returncode}: {tail(folder / 'out.log')}")
     with found.open() as lines:

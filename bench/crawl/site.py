@@ -21,7 +21,7 @@ QUIT_WITHIN_S = 10
 _CONFIG = """{user}daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log crit;
 events {{ worker_connections 2048; }}
 http {{
-    log_format counted '$server_addr $status $bytes_sent $uri';
+    log_format counted '$server_addr $status $bytes_sent $body_bytes_sent $uri';
     access_log {log} counted buffer=256k flush=1s;
     types {{ text/html html; }}
     sendfile on; tcp_nopush on; etag on; gzip_static always; gunzip on;
@@ -36,11 +36,12 @@ http {{
 
 @dataclass(frozen=True)
 class Asked:
-    """What was asked of the site: how often each page of each host was sent, and the bytes of all answers."""
+    """What was asked of the site: how often each page of each host was sent, and the bytes of all answers, with their heads and without."""
 
     pages: Counter[tuple[str, str]]
     unchanged: int  # answered by 304
     bytes: int
+    body_bytes: int
 
 
 @dataclass(frozen=True)
@@ -58,15 +59,16 @@ class Site:
 def asked(log: Path) -> Asked:
     """Read what was asked, when the server has ended."""
     pages: Counter[tuple[str, str]] = Counter()
-    total = unchanged = 0
+    total = bodies = unchanged = 0
     with log.open() as lines:
         for line in lines:
-            host, status, size, path = line.split(" ", 3)
+            host, status, size, body, path = line.split(" ", 4)
             total += int(size)
+            bodies += int(body)
             unchanged += status == "304"
             if status == "200":
                 pages[host, path.rstrip("\n")] += 1
-    return Asked(pages, unchanged, total)
+    return Asked(pages, unchanged, total, bodies)
 
 
 @contextlib.contextmanager

@@ -138,6 +138,13 @@ ALL = (
         _products,
         _pages,
     ),
+    Crawler(
+        "handwritten-bodies",
+        "the same with bodies, compressed as they came",
+        _script("handwritten.py", "--bodies"),
+        _products,
+        _pages,
+    ),
     Crawler("goquery", "Go's HTTP client and goquery: JSON lines", partial(_go, _goquery), _lines),
     Crawler("colly", "Colly: JSON lines", partial(_go, _colly), _lines),
 )

@@ -26,7 +26,6 @@ http {{
     types {{ text/html html; }}
     sendfile on; tcp_nopush on; etag on; gzip_static always; gunzip on;
     keepalive_requests 100000000; keepalive_timeout 300s; server_tokens off;
-    open_file_cache max=300000 inactive=1h; open_file_cache_valid 1h;
     client_body_temp_path {folder}/a; proxy_temp_path {folder}/b; fastcgi_temp_path {folder}/c;
     uwsgi_temp_path {folder}/d; scgi_temp_path {folder}/e;
     server {{ {listens} root {root}; charset utf-8; location = /robots.txt {{ return 404; }} }}

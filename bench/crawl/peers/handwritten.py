@@ -1,10 +1,13 @@
 """What a good engineer writes in an afternoon: aiohttp, lexbor, and SQLite for pages, products and what is still to do.
 
-It goes on where it was, stores in batches, and never asks for a page twice. It keeps no bodies and no history, knows no
-robots.txt and no retries, and nothing watches it: it is the floor of what such a crawl costs, not a replacement.
+It goes on where it was, stores in batches, and never asks for a page twice. It keeps no history, and bodies (as they
+came, compressed) only with --bodies; it knows no robots.txt and no retries, and nothing watches it: it is the floor of what
+such a crawl costs, not a replacement.
 """
 
+import argparse
 import asyncio
+import gzip
 import sqlite3
 import sys
 import time
@@ -22,7 +25,7 @@ TABLES = """
 PRAGMA journal_mode = wal;
 PRAGMA synchronous = normal;
 CREATE TABLE IF NOT EXISTS urls (url TEXT PRIMARY KEY, done INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS pages (url TEXT PRIMARY KEY, status INTEGER, title TEXT, etag TEXT, fetched_at REAL);
+CREATE TABLE IF NOT EXISTS pages (url TEXT PRIMARY KEY, status INTEGER, title TEXT, etag TEXT, fetched_at REAL, body BLOB);
 CREATE TABLE IF NOT EXISTS products (sku TEXT PRIMARY KEY, url TEXT, title TEXT, price TEXT, stock TEXT, brand TEXT);
 """
 
@@ -39,7 +42,7 @@ class Store:
     file: Path
     urls: list[tuple[str]] = field(default_factory=list)
     done: list[tuple[str]] = field(default_factory=list)
-    pages: list[tuple[str, int, str | None, str | None, float]] = field(default_factory=list)
+    pages: list[tuple[str, int, str | None, str | None, float, bytes | None]] = field(default_factory=list)
     products: list[tuple[str | None, ...]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -51,7 +54,7 @@ class Store:
         with self.connection as to:
             to.executemany("INSERT OR IGNORE INTO urls (url) VALUES (?)", self.urls)
             to.executemany("UPDATE urls SET done = 1 WHERE url = ?", self.done)
-            to.executemany("INSERT OR REPLACE INTO pages VALUES (?, ?, ?, ?, ?)", self.pages)
+            to.executemany("INSERT OR REPLACE INTO pages VALUES (?, ?, ?, ?, ?, ?)", self.pages)
             to.executemany("INSERT OR REPLACE INTO products VALUES (?, ?, ?, ?, ?, ?)", self.products)
         for rows in (self.urls, self.done, self.pages, self.products):
             rows.clear()
@@ -60,9 +63,10 @@ class Store:
 class Crawl:
     """A queue, a set of what is known, and workers."""
 
-    def __init__(self, start: str, store: Store) -> None:
+    def __init__(self, start: str, store: Store, bodies: bool) -> None:
         self.host = start.split("/")[2]
         self.store = store
+        self.bodies = bodies
         self.known: set[str] = set()
         self.queue: asyncio.Queue[str] = asyncio.Queue()
         waiting: deque[str] = deque()
@@ -89,7 +93,7 @@ class Crawl:
                 async with session.get(url) as response:
                     body = await response.read()
                 if response.status == 200 and response.content_type == "text/html":
-                    self.read(url, body, response.headers.get("ETag"))
+                    self.read(url, body, response)
             except (aiohttp.ClientError, TimeoutError) as error:
                 print(url, error, file=sys.stderr)
             finally:
@@ -98,10 +102,12 @@ class Crawl:
                     self.store.flush()
                 self.queue.task_done()
 
-    def read(self, url: str, body: bytes, etag: str | None) -> None:
+    def read(self, url: str, body: bytes, response: aiohttp.ClientResponse) -> None:
         """Take page, product and links."""
-        page = LexborHTMLParser(body)
-        self.store.pages.append((url, 200, text(page.css_first("title")), etag, time.time()))
+        packed = response.headers.get("Content-Encoding") == "gzip"
+        page = LexborHTMLParser(gzip.decompress(body) if packed and self.bodies else body)
+        title, etag = text(page.css_first("title")), response.headers.get("ETag")
+        self.store.pages.append((url, 200, title, etag, time.time(), body if self.bodies else None))
         product = page.css_first("article.product")
         if product is not None:
             found = {name: text(product.css_first(css)) for name, css in FIELDS.items()}
@@ -115,11 +121,12 @@ class Crawl:
 FIELDS = {"title": "h1", "price": ".amount", "sku": ".sku", "stock": ".product__stock", "brand": ".brand"}
 
 
-async def crawl(start: str, folder: Path) -> None:
+async def crawl(start: str, folder: Path, bodies: bool) -> None:
     """Crawl the shop."""
     store = Store(folder / "shop.db")
-    crawling = Crawl(start, store)
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=WORKERS)) as session:
+    crawling = Crawl(start, store, bodies)
+    connector = aiohttp.TCPConnector(limit=WORKERS)
+    async with aiohttp.ClientSession(connector=connector, auto_decompress=not bodies) as session:
         workers = [asyncio.create_task(crawling.work(session)) for _ in range(WORKERS)]
         await crawling.queue.join()
         for worker in workers:
@@ -129,5 +136,15 @@ async def crawl(start: str, folder: Path) -> None:
     store.connection.close()
 
 
+def main() -> None:
+    """Crawl what was asked for."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("start")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--bodies", action="store_true")
+    given = parser.parse_args()
+    asyncio.run(crawl(given.start, given.folder, given.bodies))
+
+
 if __name__ == "__main__":
-    asyncio.run(crawl(sys.argv[1], Path(sys.argv[2])))
+    main()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 FILE = Path(__file__).parents[2] / "docs" / "pictures" / "crawl.svg"
-WIDTH, LEFT, RIGHT, TOP, ROW, BAR = 760, 150, 150, 76, 34, 20
+WIDTH, LEFT, RIGHT, TOP, ROW, BAR = 760, 170, 130, 94, 34, 20
 OURS = "bowerbird"
 
 _STYLE = """
@@ -36,20 +36,23 @@ def drawn(found: Mapping[str, Any]) -> str:
     height = TOP + ROW * len(order) + 16
     scale = (WIDTH - LEFT - RIGHT) / max(rates.values())
     bars = "\n".join(_bar(n, name, rates[name], rates.get(OURS), scale) for n, name in enumerate(order))
-    said = f"{found['pages']:,} pages of a made-up shop, every link followed, 32 requests at a time, pages per second"
+    said = f"Pages per second over {found['pages']:,} pages, every link followed, 32 requests at a time"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
         f'role="img" aria-label="{escape(_told(order, rates))}">\n<style>{_STYLE}</style>\n'
         f'<rect class="ground" x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}" rx="8"/>\n'
         f'<text class="title" x="20" y="32">Crawling a whole shop</text>\n'
         f'<text class="quiet" x="20" y="54">{said}</text>\n'
+        f'<text class="quiet" x="20" y="72">In brackets: how many times as fast Bowerbird is</text>\n'
         f'<line class="axis" x1="{LEFT}" y1="{TOP - 6}" x2="{LEFT}" y2="{height - 14}"/>\n{bars}\n</svg>\n'
     )
 
 
 def _bar(number: int, name: str, rate: float, ours: float | None, scale: float) -> str:
     y, length = TOP + ROW * number, max(1.0, rate * scale)
-    ratio = f' <tspan class="quiet">{ours / rate:.1f}× by Bowerbird</tspan>' if ours and name != OURS else ""
+    ratio = (
+        f' <tspan class="quiet">({ours / rate:.{1 if ours > rate else 2}f}×)</tspan>' if ours and name != OURS else ""
+    )
     return (
         f'<text x="{LEFT - 10}" y="{y + 15}" text-anchor="end">{escape(name)}</text>'
         f'<rect class="{"ours" if name == OURS else "bar"}" x="{LEFT}" y="{y}" width="{length:.1f}" height="{BAR}" rx="2"/>'

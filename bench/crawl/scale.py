@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.crawl import bowerbird, race
 from bench.crawl.crawlers import ALL
-from bench.crawl.measured import environment, measure
+from bench.crawl.measured import Failed, environment, measure
 from bench.crawl.shop import build
 from bench.support import Endless, family, kill_all, table, until
 
@@ -53,7 +53,8 @@ def frontier(place: Path) -> dict[str, float]:
         measure(bowerbird.SCRAPE, folder)
         few = _until_first_page(folder, site)
         with contextlib.closing(sqlite3.connect(folder / bowerbird.DATABASE)) as connection, connection:
-            connection.execute(_FILL, (KNOWN,))
+            if connection.execute(_FILL, (KNOWN,)).rowcount != KNOWN:
+                raise Failed("the first run visited nothing")
         many = _until_first_page(folder, site)
     finally:
         site.close()

@@ -22,11 +22,6 @@ class Count:
     products_doubled: int
     products_wrong: int
 
-    @property
-    def clean(self) -> bool:
-        """Whether all is there, once, and right."""
-        return not any((self.lost, self.doubled, self.products_lost, self.products_doubled, self.products_wrong))
-
 
 def counted(
     shop: Shop, hosts: Sequence[str], asked: Asked, urls: Iterable[str] | None, rows: Sequence[Mapping[str, str | None]]

@@ -53,7 +53,8 @@ def frontier(place: Path) -> dict[str, float]:
         measure(bowerbird.SCRAPE, folder)
         few = _until_first_page(folder, site)
         with contextlib.closing(sqlite3.connect(folder / bowerbird.DATABASE)) as connection, connection:
-            if connection.execute(_FILL, (KNOWN,)).rowcount != KNOWN:
+            connection.execute(_FILL, (KNOWN,))
+            if connection.execute("SELECT changes()").fetchone() != (KNOWN,):
                 raise Failed("the first run visited nothing")
         many = _until_first_page(folder, site)
     finally:

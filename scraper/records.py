@@ -1,8 +1,9 @@
 """The values that flow from the frontier through a visit into the database. All frozen."""
 
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Literal
 
 from scraper.errors import Failure
@@ -22,8 +23,20 @@ class Claim:
     depth: int
     kind: Kind
     attempts: int
-    etag: str | None = None
-    last_modified: str | None = None
+    known: "Known | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is stored of a URL already: its validators, and what was read from it by which rules."""
+
+    page_id: int
+    final_url: str
+    etag: str | None
+    last_modified: str | None
+    rules: str
+    links: bytes
+    items: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +50,8 @@ class Fetched:
     body: bytes
     wire_bytes: int
     elapsed_s: float
+    latency_s: float = 0.0  # until the answer began
+    packed: bytes = b""  # the body as it came, if that was gzip: it is stored so
 
     @property
     def not_modified(self) -> bool:
@@ -49,10 +64,11 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A URL to visit, in canonical form."""
+    """A URL to visit, in canonical form. Those of a higher priority are visited first."""
 
     url: str
     kind: Kind = "page"
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +80,48 @@ class Item:
     data: Mapping[str, Any]
 
 
+def packed(links: Sequence[Link]) -> bytes:
+    """Return links as they are stored with their page."""
+    return zlib.compress("\n".join([link.url for link in links]).encode(), 1) if links else b""
+
+
+def unpacked(stored: bytes) -> tuple[Link, ...]:
+    """Return the links that were stored with a page."""
+    return tuple([Link(url) for url in zlib.decompress(stored).decode().split("\n")]) if stored else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Manners:
+    """What pages may ask of us. agent: our product token, lower case; None: what they ask of robots does not count."""
+
+    agent: str | None
+    today: date
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What extraction made of one page."""
+    """What extraction made of one page.
+
+    simhash: 64 bits that differ in few where the words do, None where there are too few of them. canonical: the address that
+    the page gives as its own. noindex: why it is not to be stored. refused: links that are taken for a trap, each with the
+    reason, one of each shape.
+    """
 
     title: str | None = None
     items: tuple[Item, ...] = ()
     links: tuple[Link, ...] = ()
+    simhash: int | None = None
+    canonical: str | None = None
+    noindex: str | None = None
+    refused: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """How one try at one URL went. Without a failure, fetched and reading are there."""
+    """How one try at one URL went. Without a failure, fetched and reading are there.
+
+    unchanged: the page is as it is stored, items too; reading has its stored links. rules: those that it was read by.
+    """
 
     claim: Claim
     at: datetime
@@ -85,6 +131,9 @@ class Visit:
     message: str = ""
     retry_at: datetime | None = None
     gone: bool = False
+    unchanged: bool = False
+    rules: str = ""
+    digest: str = ""  # SHA-256 of the body
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +143,12 @@ class HostTimes:
     host: str
     next_at: datetime | None
     delay_s: float
+    crawl_delay_s: float = 0.0  # what its robots.txt asks for
+    penalty_s: float = 0.0  # what its errors and slowness add
+    latency_s: float = 0.0  # how long it takes to begin an answer
+    strikes: int = 0  # failures of the host in a row
+    trips: int = 0  # how often in a row it was left alone for them
+    why: str | None = None  # why next_at is what it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +163,16 @@ class RunTally:
     items: int
     bytes: int
     failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunCount:
+    """How far an open run is."""
+
+    id: int
+    source: str
+    max_pages: int
+    pages: int
 
 
 Level = Literal["info", "warning", "error"]

@@ -5,6 +5,7 @@ Parsing is that of the WHATWG URL standard, by one parser, once: what was checke
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import unquote_to_bytes
@@ -14,6 +15,13 @@ import ada_url
 MAX_LENGTH = 2048
 _UNRESERVED = re.compile(r"%(4[1-9A-F]|5[0-9AF]|6[1-9A-F]|7[0-9AE]|3[0-9]|2[DE])", re.IGNORECASE)
 _ESCAPE = re.compile(r"%[0-9a-f]{2}", re.IGNORECASE)
+# What names the visitor or where he came from, not the page.
+_VISITOR = re.compile(
+    r"(?:utm_[a-z]+|gclid|fbclid|msclkid|mc_eid|phpsessid|jsessionid|aspsessionid[a-z]*|cfid|cftoken)=.*|"
+    r"(?:sid|s|session|session_?id|sess(?:ion)?_?key)=[0-9a-f]{16,}$",
+    re.IGNORECASE,
+)
+_PATH_SESSION = re.compile(r";(?:jsessionid|sid|phpsessid)=[^/?;]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +52,20 @@ def is_web(url: str) -> bool:
     return url.startswith(("http://", "https://"))
 
 
+# What canonical() gives for nearly all URLs; all others are parsed anew.
+_SIMPLE = re.compile(
+    r"(https?)://((?:[a-z0-9-]+\.)*(?:[a-z][a-z0-9-]*[a-z]|[a-z])|(?:(?:0|[1-9][0-9]{0,2})\.){3}(?:0|[1-9][0-9]{0,2}))"
+    r"(:[0-9]{1,5})?(/[!$%&'()*+,./0-9:;=?@A-Z_a-z~-]*)$"
+)
+
+
 @lru_cache(maxsize=4096)
 def parts(url: str) -> Parts:
     """Return the pieces of a URL. Raises ValueError if it is none."""
+    if simple := _SIMPLE.match(url):
+        scheme, host, mark, path = simple.groups("")
+        number = int(mark[1:]) if mark else 443 if scheme == "https" else 80
+        return Parts(scheme, host, number, path, f"{scheme}://{host}{mark}", userinfo=False)
     parsed = ada_url.parse_url(url)
     scheme = parsed["protocol"].rstrip(":")
     port = int(parsed["port"]) if parsed["port"] else 443 if scheme == "https" else 80
@@ -60,11 +79,16 @@ def parts(url: str) -> Parts:
     )
 
 
+_PLAIN = re.compile(r"https?://([a-z0-9.-]+)/")
+
+
 def host_of(url: str) -> str:
     """Return the host that politeness goes by: the name, and the port where it is not that of the scheme.
 
     http and https of one name are one host. Raises ValueError for what is no URL.
     """
+    if plain := _PLAIN.match(url):
+        return plain[1]
     p = parts(url)
     return p.host if p.port == (443 if p.scheme == "https" else 80) else f"{p.host}:{p.port}"
 
@@ -73,13 +97,17 @@ def fingerprint(url: str) -> bytes:
     """Return 128 bits that are the same for URLs that name the same page.
 
     Query parameters count in any order; needless percent-escapes, and the case of needed ones, do not count (RFC 3986
-    section 6.2.2).
+    section 6.2.2), nor do session ids and campaign marks.
     """
-    url = _UNRESERVED.sub(lambda m: unquote_to_bytes(m[0]).decode("ascii"), url)
-    url = _ESCAPE.sub(lambda m: m[0].upper(), url)
+    if "%" in url:
+        url = _UNRESERVED.sub(lambda m: unquote_to_bytes(m[0]).decode("ascii"), url)
+        url = _ESCAPE.sub(lambda m: m[0].upper(), url)
     path, mark, query = url.partition("?")
+    if ";" in path:
+        path = _PATH_SESSION.sub("", path)
     if mark:
-        path += "?" + "&".join(sorted(query.split("&"))) if query else ""
+        parameters = sorted(part for part in query.split("&") if part and not _VISITOR.match(part))
+        path += "?" + "&".join(parameters) if parameters else ""
     return hashlib.blake2b(path.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
@@ -90,6 +118,15 @@ class Scope:
     hosts: frozenset[str]
     include: tuple[re.Pattern[str], ...] = ()
     exclude: tuple[re.Pattern[str], ...] = ()
+
+    @classmethod
+    def around(cls, urls: Iterable[str], include: Iterable[str] = (), exclude: Iterable[str] = ()) -> "Scope":
+        """Return the scope of a source that starts from these URLs: their hosts, with and without www."""
+        hosts = set()
+        for url in urls:
+            host = host_of(url)
+            hosts |= {host, host.removeprefix("www."), "www." + host.removeprefix("www.")}
+        return cls(frozenset(hosts), tuple(map(re.compile, include)), tuple(map(re.compile, exclude)))
 
     def admits(self, url: str) -> bool:
         """Say whether a canonical URL is on the source's hosts and passes its expressions."""

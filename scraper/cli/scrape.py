@@ -234,7 +234,7 @@ def check_source(
     sys.path.insert(0, str(loaded.base))
     source = _named(loaded, [name])[0]
     try:
-        found = asyncio.run(check(source, loaded.settings.http, url))
+        found = asyncio.run(check(source, loaded.settings.http, url, loaded.settings.limits))
     except ValueError as error:
         raise NotFound(str(error)) from None
     print(json.dumps(found, indent=2, ensure_ascii=False, default=export.text))

@@ -2,7 +2,9 @@
 
 import ipaddress
 import re
+from importlib.util import find_spec
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from scraper.config.shape import Refused
 from scraper.urls import canonical, host_of, parts
@@ -89,6 +91,26 @@ def web(value: Any) -> str:
     return str(value)
 
 
+def window(value: Any) -> str:
+    """Hours of the day."""
+    match = re.fullmatch(r"\s*(\d\d?):(\d\d)\s*-\s*(\d\d?):(\d\d)\s*", text(value))
+    if match is None or any(
+        int(h) * 60 + int(m) > 24 * 60 or int(m) > 59 for h, m in (match.groups()[:2], match.groups()[2:])
+    ):
+        raise Refused(f'{value!r} is no window of the day; write for example "22:00-06:00"')
+    return str(value)
+
+
+def zone(value: Any) -> str:
+    """A time zone by its IANA name, or nothing for that of this machine."""
+    try:
+        if text(value):
+            ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise Refused(f'{value!r} is no time zone; write for example "Europe/Berlin"') from None
+    return str(value)
+
+
 def network(value: Any) -> str:
     """A network as CIDR."""
     try:
@@ -110,6 +132,15 @@ def simple(value: Any) -> Any:
     members = value if isinstance(value, list) else [value]
     if any(not isinstance(member, str | bool | int | float | None) or str(member) == "nan" for member in members):
         raise Refused(f"wants a text, a number, true, false, or a list of these, not {value!r}")
+    return value
+
+
+def http2(value: Any) -> bool:
+    """Whether HTTP/2 is spoken; that needs an extra."""
+    if not isinstance(value, bool):
+        raise Refused(f"wants true or false, not {value!r}")
+    if value and find_spec("h2") is None:
+        raise Refused("needs the extra: pip install 'bowerbird[http2]'")
     return value
 
 

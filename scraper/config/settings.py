@@ -90,6 +90,7 @@ class Limits:
     memory: Annotated[int, size, rules.least(64 * 2**20)] = 2**30
     cpu_percent: Annotated[float, rules.least(0)] = 0
     open_files: Count = 0
+    parse_timeout: SomeSeconds = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +108,8 @@ class Http:
     obey_robots: bool = True
     allow_networks: tuple[Annotated[str, rules.network], ...] = ()
     proxy: Annotated[str, rules.proxy] = ""
+    http2: Annotated[bool, rules.http2] = False
+    cookies: bool = False
 
     def check(self) -> Check:
         if not self.user_agent.isascii() or not self.user_agent.isprintable() or not self.user_agent.strip():
@@ -203,6 +206,10 @@ class Source:
     max_depth: Count = 10
     max_pages: Positive = 10000
     enabled: bool = True
+    window: tuple[Annotated[str, rules.window], ...] = ()
+    zone: Annotated[str, rules.zone] = ""
+    pages_per_day: Count = 0
+    bytes_per_day: Annotated[int, size] = 0
     render: bool = False
     http: Annotated[dict[str, Any], _overrides] = field(default_factory=dict)
     item: tuple[ItemRule, ...] = ()

@@ -65,6 +65,23 @@ def may_ask(address: Address, allowed: tuple[Network, ...]) -> bool:
     return inner.is_global and not inner.is_multicast and not inner.is_reserved
 
 
+def checked_literal(host: str, allowed: tuple[Network, ...]) -> None:
+    """Refuse a host that is itself an address which may not be asked. Raises VisitFailed: blocked_address."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return
+    if not may_ask(address, allowed):
+        raise VisitFailed(Failure.BLOCKED_ADDRESS, _blocked(host, host))
+
+
+def _blocked(host: str, address: str) -> str:
+    return (
+        f"{host} is {address}, which is not on the public internet; to ask it all the same, list its network in "
+        "[http] allow_networks"
+    )
+
+
 async def resolve(host: str, port: int, allowed: tuple[Network, ...]) -> list[str]:
     """Return the addresses of a host, each of them checked. Raises VisitFailed: dns, blocked_address."""
     try:
@@ -81,11 +98,7 @@ async def resolve(host: str, port: int, allowed: tuple[Network, ...]) -> list[st
         found = list(dict.fromkeys(str(info[4][0]) for info in infos))
     for text in found:
         if not may_ask(ipaddress.ip_address(text.partition("%")[0]), allowed):
-            raise VisitFailed(
-                Failure.BLOCKED_ADDRESS,
-                f"{host} is {text}, which is not on the public internet; to ask it all the same, list its network in "
-                "[http] allow_networks",
-            )
+            raise VisitFailed(Failure.BLOCKED_ADDRESS, _blocked(host, text))
     if not found:
         raise VisitFailed(Failure.DNS, f"{host} has no address")
     return found

@@ -1,16 +1,16 @@
 """Try a source on one page, by the crawl's own path, and store nothing."""
 
-import asyncio
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from scraper.config.settings import Http, Source
+from scraper.config.settings import Http, Limits, Source
 from scraper.crawl.fetcher import Fetcher
 from scraper.crawl.politeness import Place, Politeness
 from scraper.crawl.robots import Robots
 from scraper.crawl.visit import Visitor, Work, fetch_robots
 from scraper.database.connection import now
+from scraper.offload import Readers
 from scraper.records import Claim, HostTimes
 from scraper.urls import canonical, host_of
 
@@ -37,7 +37,7 @@ class Forgetful:
         return now()
 
 
-async def check(source: Source, base: Http, url: str | None = None) -> dict[str, Any]:
+async def check(source: Source, base: Http, url: str | None = None, limits: Limits | None = None) -> dict[str, Any]:
     """Return what one page of a source yields: its items, how many links it follows, or its failure.
 
     url: which page; None: the first start address. Raises ValueError if there is no such URL.
@@ -50,18 +50,19 @@ async def check(source: Source, base: Http, url: str | None = None) -> dict[str,
     async def ask_robots(origin: str, settings: Http, place: Place) -> Robots:
         return await fetch_robots(fetcher, origin, settings, place)
 
-    async def no_body(name: str, address: str) -> None:
+    async def no_body(page_id: int) -> None:
         """Nothing is stored."""
 
     politeness = Politeness(Forgetful(), 1, ask_robots)
-    visitor = Visitor(fetcher, politeness, {source.name: Work.of(source, base)}, no_body, now)
+    readers = Readers(limits or Limits())
+    visitor = Visitor(fetcher, politeness, {source.name: Work.of(source, base)}, no_body, now, readers)
     kind = "page" if url or source.start else "sitemap"
     claim = Claim(0, 0, source.name, target, host_of(target), 0, "sitemap" if kind == "sitemap" else "page", 0)
     try:
         visit = await visitor.visit(claim)
     finally:
-        fetcher.close()
-        await asyncio.sleep(0)  # lets closed connections leave the loop
+        await fetcher.close()
+        await readers.close()
     fetched, reading = visit.fetched, visit.reading
     return {
         "url": target,

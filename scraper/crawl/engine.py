@@ -1,4 +1,4 @@
-"""Opens due runs; claims URLs host by host, visits them, stores them in batches, finishes runs."""
+"""Opens due runs, has their hosts asked, finishes runs, keeps house."""
 
 import asyncio
 import contextlib
@@ -11,29 +11,33 @@ from functools import partial
 
 from sqlalchemy import Connection
 
-from scraper.config.settings import Http, Source
+from scraper.config.settings import Http, Limits, Source
 from scraper.config.shape import build
-from scraper.crawl import schedule
+from scraper.crawl import allowance, schedule
 from scraper.crawl.fetcher import Fetcher
+from scraper.crawl.lanes import TICK_S, Lanes
 from scraper.crawl.politeness import Place, Politeness
-from scraper.crawl.recorder import Lane, Recorder
+from scraper.crawl.recorder import Recorder
 from scraper.crawl.robots import Robots
 from scraper.crawl.store import Store
 from scraper.crawl.visit import Visitor, Work, fetch_robots, unmarked
-from scraper.database import frontier, hosts, pages, runs, sources, visits
+from scraper.database import frontier, hosts, pages, runs, sources, usage, visits
 from scraper.database.connection import now
 from scraper.database.hosts import LEASE_S
 from scraper.errors import BowerbirdError, Unavailable
+from scraper.offload import Readers
 from scraper.records import Claim, HostTimes, Link
 from scraper.states import RunKind, State, UrlState
 from scraper.urls import canonical
 
-TICK_S = 1.0
 TICK_LEAST_S = 0.05
-CLAIM_AT_ONCE = 64
-MAX_LANES = 512
 STARTS_AT_ONCE = 50
 DRAIN_S = 2.0
+# Sources that are overdue at a start begin one after the other, so far apart, within so long.
+SPREAD_EACH_S = 0.1
+SPREAD_MOST_S = 60.0
+# After so many rests in a row the URLs of a host that only fails are given up, until the next run.
+GIVE_UP_TRIPS = 5
 
 log = logging.getLogger(__name__)
 
@@ -69,8 +73,9 @@ class Before:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What one look at the runs showed: sources with an open run, hosts to visit now, when something comes due."""
+    """What one look at the runs showed: their numbers, their sources, hosts to visit now, when something comes due."""
 
+    runs: tuple[int, ...]
     open: tuple[str, ...]
     hosts: list[str]
     next_at: datetime | None
@@ -91,25 +96,27 @@ class Engine:
         once: Sequence[int] | None = None,
         pace: Callable[[], Awaitable[None]] = at_once,
         mark: Callable[[int, str], None] = unmarked,
+        limits: Limits | None = None,
     ) -> None:
         self._store = store
         self._db = store.db
         self._http = http
         self._once = list(once) if once is not None else None
-        self._pace = pace
         self._works: dict[str, Work] = {}
         self._fetcher = Fetcher()
+        self._readers = Readers(limits or Limits())
         self._politeness = Politeness(store, http.concurrency, self._ask_robots)
         self._mark = mark
-        self._visitor = Visitor(self._fetcher, self._politeness, self._works, self._stored_body, now, self._reads)
-        self._lanes: dict[str, asyncio.Task[None]] = {}
+        self._visitor = Visitor(
+            self._fetcher, self._politeness, self._works, self._stored_body, now, self._readers, self._reads
+        )
         self._wake = asyncio.Event()
-        self._recorder = Recorder(store, self._works, self._times, self._wake)
-        self._go = asyncio.Event()
-        self._go.set()
+        self._recorder = Recorder(store, self._works, self._times, self._give_out, self._wake)
+        self._lanes = Lanes(
+            http, self._works, self._politeness, self._visitor, self._recorder, pace, mark, self._ended, self._give_back
+        )
         self._stopping = False
         self._broken: BaseException | None = None
-        self._visiting: dict[int, str] = {}
         self._open: tuple[str, ...] = ()
         self._ticked = self._read_at = 0.0
         self.changed = asyncio.Event()
@@ -118,13 +125,13 @@ class Engine:
 
     def progress(self) -> Progress:
         """Return what is being done."""
-        state = State.STOPPING if self._stopping else State.PAUSED if not self._go.is_set() else None
+        state = State.STOPPING if self._stopping else State.PAUSED if not self._lanes.going else None
         state = state or (State.SCRAPING if self._open else State.IDLE)
         return Progress(
             state,
             self._open,
             self._recorder.last_check,
-            tuple(self._visiting.values()),
+            self._lanes.visiting(),
             self._recorder.stored,
             self._recorder.failed,
             self._store.trouble,
@@ -147,8 +154,8 @@ class Engine:
 
     def pause(self, paused: bool) -> None:
         """Start no more visits, or go on."""
-        if paused == self._go.is_set():
-            (self._go.clear if paused else self._go.set)()
+        if paused == self._lanes.going:
+            self._lanes.pause(paused)
             self._wake.set()
             self.changed.set()
 
@@ -156,7 +163,7 @@ class Engine:
         """Finish what is in flight, store it, and end."""
         self._stopping = True
         self._store.leave()
-        self._go.set()
+        self._lanes.close()
         self._wake.set()
         self._recorder.pulse()
         self.changed.set()
@@ -206,6 +213,7 @@ class Engine:
         if self._once is None:
             local = now().astimezone()
             sources.sync(connection, wanted, lambda s, last: schedule.next_due(s.every, s.cron, last, local))
+            sources.spread(connection, now(), SPREAD_EACH_S, SPREAD_MOST_S)
         if before.suspect and visits.crashed_on(self._db, connection, before.suspect, now()):
             log.error("a URL is set aside: the scraper died on its page", extra={"url_id": before.suspect})
         hosts.recover(connection, self._store.owner, before.died_at)
@@ -233,40 +241,41 @@ class Engine:
         self._wake.set()
 
     async def _keep_house(self) -> None:
-        idle = [gate for gate in self._politeness.gates() if gate.host not in self._lanes and gate.idle]
+        idle = [gate for gate in self._politeness.gates() if gate.host not in self._lanes.hosts() and gate.idle]
         states = self._times({gate.host for gate in idle})
-        await self._store.write(lambda c: self._renew(c, states))
+        hopeless = [gate.host for gate in self._politeness.gates() if gate.trips >= GIVE_UP_TRIPS]
+        await self._store.write(lambda c: self._renew(c, states, hopeless))
         for gate in idle:
             self._politeness.forget(gate.host)
         self._fetcher.prune()
+        await self._readers.prune()
 
-    def _renew(self, connection: Connection, leaving: list[HostTimes]) -> None:
+    def _renew(self, connection: Connection, leaving: list[HostTimes], hopeless: list[str]) -> None:
         hosts.renew(connection, self._store.owner, now())
         frontier.release_lost(connection, now())
         hosts.record(connection, leaving)
         for state in leaving:
             hosts.release(connection, state.host, self._store.owner)
+        for host in hopeless:
+            visits.give_up(self._db, connection, host, now())
 
     async def _end(self, recorder: "asyncio.Task[None]") -> None:
         self._stopping = True
         self._recorder.pulse()
-        if self._lanes and not recorder.done():
-            await asyncio.wait(self._lanes.values(), timeout=DRAIN_S)
-        for lane in self._lanes.values():
-            lane.cancel()
-        await asyncio.gather(*self._lanes.values(), return_exceptions=True)
+        await self._lanes.end(0 if recorder.done() else DRAIN_S)
         self._recorder.close()
         states = self._times()
         try:
             async with asyncio.timeout(DRAIN_S):
                 await asyncio.gather(recorder, return_exceptions=True)
                 if self._store.trouble is None:
-                    await self._store.write(lambda c: self._give_back(c, states))
+                    await self._store.write(lambda c: self._leave(c, states))
         except (TimeoutError, BowerbirdError):
             log.warning("left without giving back what was claimed; the next start does")
-        self._fetcher.close()
+        await self._fetcher.close()
+        await self._readers.close()
 
-    def _give_back(self, connection: Connection, states: list[HostTimes]) -> None:
+    def _leave(self, connection: Connection, states: list[HostTimes]) -> None:
         frontier.release(connection, self._store.owner)
         hosts.record(connection, states)
         for state in states:
@@ -276,20 +285,17 @@ class Engine:
 
     async def _tick(self) -> float | None:
         """Open, finish and feed runs. Returns the seconds until the next look, None if all that was asked for is done."""
-        seen = await self._store.write(partial(self._advance, may_start=self._go.is_set()))
+        seen = await self._store.write(partial(self._advance, may_start=self._lanes.going))
+        self._recorder.forget(seen.runs)
+        self._visitor.forget(seen.runs)
         if seen.open != self._open:
             self._open = seen.open
             self.changed.set()
         if self._stopping or (self._once is not None and not self._open):
             return None
-        if not self._go.is_set():
+        if not self._lanes.going:
             return TICK_S
-        for host in seen.hosts:
-            if host not in self._lanes and len(self._lanes) < MAX_LANES:
-                lane = asyncio.create_task(self._lane(host), name=f"lane {host}")
-                self._lanes[host] = lane
-                lane.add_done_callback(self._ended)
-                lane.add_done_callback(partial(self._leave, host))
+        self._lanes.open(seen.hosts)
         wait_s = (seen.next_at - now()).total_seconds() if seen.next_at is not None else TICK_S
         return min(max(wait_s, TICK_LEAST_S), TICK_S)
 
@@ -301,11 +307,11 @@ class Engine:
         waiting = runs.queued(connection, names, self._once, STARTS_AT_ONCE)
         for run_id, name, kind in waiting:
             self._start(connection, run_id, self._works[name], kind, at)
-        opened = []
+        opened: dict[int, str] = {}
         for run in runs.running(connection, self._once):
             full = run.pages >= run.max_pages
             if run.claimed or (run.queued and not full):
-                opened.append(run.source)
+                opened[run.id] = run.source
                 continue
             left = frontier.count(connection, run.id, UrlState.QUEUED) if full else 0
             state = runs.finish(connection, run.id, at, left)
@@ -315,9 +321,11 @@ class Engine:
         moments = [frontier.next_retry(connection), None if self._once is not None else sources.next_due_at(connection)]
         if len(waiting) == STARTS_AT_ONCE:
             moments.append(at)
+        able = [run_id for run_id, left in self._budgets(connection, at).items() if left > 0]
         return Seen(
             tuple(opened),
-            frontier.hosts_due(connection, at, self._once) if opened else [],
+            tuple(opened.values()),
+            frontier.hosts_due(connection, at, able),
             min((m for m in moments if m is not None and m > at - timedelta(seconds=TICK_S)), default=None),
         )
 
@@ -327,81 +335,48 @@ class Engine:
         if kind is RunKind.RETRY:
             runs.start(connection, run_id, source.max_pages, frontier.count(connection, run_id, UrlState.QUEUED), at)
             return
-        seeds = [Link(url, "sitemap") for text in source.sitemaps if (url := canonical(text))]
-        seeds += [Link(url) for text in source.start if (url := canonical(text))]
-        known, _ = frontier.add(self._db, connection, run_id, source.name, seeds, 0, len(seeds))
+        seeds = [Link(url, "sitemap", priority=100) for text in source.sitemaps if (url := canonical(text))]
+        seeds += [Link(url, priority=100) for text in source.start if (url := canonical(text))]
+        rows = [frontier.row_of(run_id, source.name, link, 0) for link in seeds]
+        known, _ = frontier.add(self._db, connection, [row for row in rows if row], len(rows))
         runs.start(connection, run_id, source.max_pages, known, at)
         next_at = schedule.next_due(source.every, source.cron, at, at.astimezone())
         sources.started(connection, source.name, at, next_at)
 
-    # -- hosts
+    # -- URLs
 
-    def _leave(self, host: str, task: "asyncio.Task[None]") -> None:
-        self._lanes.pop(host, None)
+    def _budgets(self, connection: Connection, at: datetime) -> dict[int, int]:
+        """How many pages each open run of ours may visit now."""
+        return allowance.budgets(
+            runs.counts(connection, self._once),
+            {name: work.source for name, work in self._works.items()},
+            frontier.claimed(connection),
+            usage.of(connection, at),
+            at,
+        )
 
-    async def _lane(self, host: str) -> None:
-        if await self._politeness.open(host) is None:
-            await asyncio.sleep(TICK_S)
-            return
-        lane = Lane(host)
-        per_host = max((work.http.per_host for work in self._works.values()), default=1)
-        workers = [asyncio.create_task(self._work(lane)) for _ in range(min(per_host, self._http.concurrency))]
-        try:
-            await asyncio.gather(*workers)
-        finally:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+    def _give_out(self, connection: Connection, wanted: Sequence[tuple[str, int]]) -> dict[str, list[Claim]]:
+        at = now()
+        budgets = self._budgets(connection, at)
+        return {host: frontier.claim(connection, host, self._store.owner, most, at, budgets) for host, most in wanted}
+
+    async def _give_back(self, host: str, claims: list[Claim]) -> None:
+        """A lane has ended: its host's times are kept, and what it had not visited is queued again."""
         states = self._times({host})
-        await self._store.write(lambda c: hosts.record(c, states))
+        ids = [claim.url_id for claim in claims]
+        await self._store.write(lambda c: self._take_back(c, states, ids))
 
-    async def _work(self, lane: Lane) -> None:
-        while not self._stopping:
-            await self._go.wait()
-            await self._recorder.room()
-            stored = self._recorder.next_commit
-            claim = await self._take(lane)
-            if claim is not None:
-                await self._visit(lane, claim)
-            elif lane.busy == 0:
-                return
-            else:
-                await stored.wait()
+    def _take_back(self, connection: Connection, states: list[HostTimes], ids: list[int]) -> None:
+        hosts.record(connection, states)
+        frontier.unclaim(connection, self._store.owner, ids)
 
-    async def _take(self, lane: Lane) -> Claim | None:
-        async with lane.lock:
-            if not lane.queue and lane.dry_at != self._recorder.commits:
-                commits = self._recorder.commits
-                lane.queue.extend(await self._store.write(lambda c: self._claim(c, lane.host)))
-                lane.dry_at = -1 if lane.queue else commits
-            if not lane.queue or self._stopping:
-                return None
-            lane.busy += 1
-            return lane.queue.popleft()
-
-    def _claim(self, connection: Connection, host: str) -> list[Claim]:
-        return frontier.claim(self._db, connection, host, self._store.owner, CLAIM_AT_ONCE, now(), self._once)
-
-    async def _visit(self, lane: Lane, claim: Claim) -> None:
-        self._visiting[claim.url_id] = claim.url
-        self._mark(0, claim.url)
-        try:
-            await self._pace()
-            visit = await self._visitor.visit(claim)
-            self._recorder.add(visit, lane)
-        except BaseException:
-            lane.busy -= 1
-            raise
-        finally:
-            self._visiting.pop(claim.url_id, None)
-            if not self._visiting:
-                self._mark(0, "")
-
-    async def _stored_body(self, source: str, url: str) -> tuple[bytes, dict[str, str]] | None:
-        return await self._store.read(lambda c: pages.body_of(c, source, url))
+    async def _stored_body(self, page_id: int) -> tuple[bytes, dict[str, str]] | None:
+        return await self._store.read(lambda c: pages.body_of(c, page_id))
 
     async def _ask_robots(self, origin: str, http: Http, place: Place) -> Robots:
         return await fetch_robots(self._fetcher, origin, http, place)
 
     def _times(self, only: Collection[str] | None = None) -> list[HostTimes]:
-        return [gate.times(now()) for gate in self._politeness.gates() if only is None or gate.host in only]
+        if only is not None:
+            return [gate.times(now()) for host in only if (gate := self._politeness.gate(host)) is not None]
+        return [gate.times(now()) for gate in self._politeness.gates()]

@@ -2,12 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
 from importlib.metadata import metadata, version
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from scraper.config.settings import Http
 from scraper.crawl.addresses import checked_parts, networks
@@ -17,10 +18,16 @@ from scraper.inflate import Damaged, TooLarge, inflate
 from scraper.records import Fetched
 from scraper.urls import canonical
 
+if TYPE_CHECKING:
+    from scraper.crawl.carrier import Carrier
+
 MAX_REDIRECTS = 10
 MAX_LAYERS = 2
 REDIRECTS = {301, 302, 303, 307, 308}
-ACCEPT = "text/html,application/xhtml+xml,application/json;q=0.9,application/xml;q=0.9,*/*;q=0.5"
+STANDING = {
+    "Accept": "text/html,application/xhtml+xml,application/json;q=0.9,application/xml;q=0.9,*/*;q=0.5",
+    "Accept-Encoding": "gzip, deflate",
+}
 
 Admit = Callable[[str], Awaitable[None]]
 
@@ -35,67 +42,110 @@ def user_agent(template: str) -> str:
     return "".join(c for c in filled if c.isprintable())
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of one URL. headers: beside those that every request has."""
+
+    url: str
+    method: str = "GET"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+    def after(self, status: int, target: str) -> "Request":
+        """Return what is asked of the target of a redirect (RFC 9110 section 15.4, RFC 9111 for the conditions)."""
+        headers = {name: value for name, value in self.headers.items() if not name.startswith("If-")}
+        if status in (307, 308) or self.method in ("GET", "HEAD"):
+            return replace(self, url=target, headers=headers)
+        headers.pop("Content-Type", None)
+        return Request(target, "GET", headers)
+
+
+class Visitor(Protocol):
+    """Who asks: what he brings along to an origin, and takes from it."""
+
+    def headers_for(self, url: str) -> Mapping[str, str]:
+        """Return the headers that are for this URL's origin and no other."""
+
+    def took(self, url: str, set_cookies: Sequence[str]) -> None:
+        """Note the cookies that a response set."""
+
+
+class Nobody:
+    """A visitor without cookies and credentials."""
+
+    def headers_for(self, url: str) -> Mapping[str, str]:
+        """Return none."""
+        return {}
+
+    def took(self, url: str, set_cookies: Sequence[str]) -> None:
+        """Take none."""
+
+
+NOBODY = Nobody()
+
+
+def take_all(status: int, headers: Mapping[str, str]) -> None:
+    """Refuse nothing."""
+
+
 class Fetcher:
-    """Asks sites, directly or through a proxy."""
+    """Asks sites: over connections of our own, or over httpx's where a proxy or HTTP/2 is wanted."""
 
     def __init__(self) -> None:
         self._pool = Pool()
+        self._carrier: Carrier | None = None
 
     async def fetch(
         self,
-        url: str,
+        request: Request,
         http: Http,
         *,
         admit: Admit,
-        headers: Mapping[str, str] | None = None,
-        may_take: HeadersSeen = lambda status, headers: None,
+        visitor: Visitor = NOBODY,
+        may_take: HeadersSeen = take_all,
     ) -> Fetched:
-        """Return what a URL answers in the end, redirects followed.
+        """Return what a URL answers in the end, redirects followed, within one deadline for all of it.
 
-        admit: called with the target of each redirect; waits for its turn, or raises VisitFailed.
+        admit: called with the target of each redirect; waits for its turn, which does not count, or raises VisitFailed.
         may_take: called with the status and the headers; raises VisitFailed to refuse the body unread.
         Raises VisitFailed.
         """
-        asked = {
-            "User-Agent": user_agent(http.user_agent),
-            "Accept": ACCEPT,
-            "Accept-Encoding": "gzip, deflate",
-            **(headers or {}),
-        }
-        began = time.monotonic()
-        current, wire_bytes, seen = url, 0, {url}
+        first = request.url
+        left_s = http.timeout
+        elapsed_s, wire_bytes, seen = 0.0, 0, {first}
         for _ in range(MAX_REDIRECTS + 1):
+            began = time.monotonic()
             try:
-                answer = await self._ask(current, http, asked, may_take)
+                answer = await self._ask(request, http, visitor, may_take, left_s)
             except Stale:  # it may have reached the server: ask again in turn, on a new connection
-                await admit(current)
-                answer = await self._ask(current, http, asked, may_take, fresh=True)
+                await admit(request.url)
+                began = time.monotonic()
+                answer = await self._ask(request, http, visitor, may_take, left_s, fresh=True)
+            spent_s = time.monotonic() - began
+            left_s -= spent_s
+            elapsed_s += spent_s
             wire_bytes += answer.wire_bytes
+            if answer.set_cookies:
+                visitor.took(request.url, answer.set_cookies)
             if answer.status not in REDIRECTS:
-                body = decoded(bytes(answer.body), answer.headers.get("content-encoding", ""), http.max_body)
-                elapsed = time.monotonic() - began
-                return Fetched(url, current, answer.status, answer.headers, body, wire_bytes, elapsed)
-            current = self._target(current, answer)
-            if current in seen:
-                raise VisitFailed(Failure.TOO_MANY_REDIRECTS, f"redirects in a circle, by {current}")
-            seen.add(current)
-            asked = {name: value for name, value in asked.items() if not name.startswith("If-")}
-            await admit(current)
+                return _fetched(first, request.url, answer, http.max_body, wire_bytes, elapsed_s)
+            target = _target(request.url, answer)
+            if target in seen and not answer.set_cookies:
+                raise VisitFailed(Failure.TOO_MANY_REDIRECTS, f"redirects in a circle, by {target}")
+            seen.add(target)
+            request = request.after(answer.status, target)
+            await admit(target)
         raise VisitFailed(Failure.TOO_MANY_REDIRECTS, f"more than {MAX_REDIRECTS} redirects")
 
-    @staticmethod
-    def _target(url: str, answer: Answer) -> str:
-        location = answer.headers.get("location", "")
-        if all(ord(c) < 256 for c in location):  # header bytes, most likely UTF-8
-            location = location.encode("latin-1").decode("utf-8", "replace")
-        target = canonical(location, url) if location else None
-        if target is None:
-            raise VisitFailed(Failure.BAD_REDIRECT, f"a {answer.status} without a usable Location: {location[:200]!r}")
-        checked_parts(target)
-        return target
-
     async def _ask(
-        self, url: str, http: Http, headers: Mapping[str, str], may_take: HeadersSeen, *, fresh: bool = False
+        self,
+        request: Request,
+        http: Http,
+        visitor: Visitor,
+        may_take: HeadersSeen,
+        left_s: float,
+        *,
+        fresh: bool = False,
     ) -> Answer:
         def screen(status: int, received: Mapping[str, str]) -> None:
             if status in REDIRECTS:
@@ -105,49 +155,62 @@ class Fetcher:
                 raise VisitFailed(Failure.BODY_TOO_LARGE, f"announces {length} bytes; at most {http.max_body} are read")
             may_take(status, received)
 
+        headers = {"User-Agent": user_agent(http.user_agent), **STANDING, **request.headers}
+        headers |= visitor.headers_for(request.url)
         try:
-            async with asyncio.timeout(http.timeout):
-                if http.proxy:
-                    return await _through_proxy(url, http, headers, screen)
-                allowed = networks(http.allow_networks)
-                return await self._pool.get(url, headers, http.max_body, screen, allowed, fresh=fresh)
+            async with asyncio.timeout(max(0.0, left_s)):
+                if http.proxy or http.http2:
+                    return await self._carried(request, http, headers, screen)
+                return await self._pool.ask(
+                    request.method,
+                    request.url,
+                    headers,
+                    request.body,
+                    http.max_body,
+                    screen,
+                    networks(http.allow_networks),
+                    fresh=fresh,
+                )
         except TimeoutError:
             raise VisitFailed(Failure.TIMEOUT, f"no complete answer within {http.timeout:g} s") from None
+
+    async def _carried(self, request: Request, http: Http, headers: Mapping[str, str], screen: HeadersSeen) -> Answer:
+        from scraper.crawl.carrier import Carrier  # noqa: PLC0415  0.1 s that only those pay who ask for it
+
+        if self._carrier is None:
+            self._carrier = Carrier()
+        way = (http.proxy, http.http2, networks(http.allow_networks))
+        return await self._carrier.ask(way, request.method, request.url, headers, request.body, http.max_body, screen)
 
     def prune(self) -> None:
         """Close connections that have been idle for too long."""
         self._pool.prune()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Drop all connections."""
         self._pool.close()
+        if self._carrier is not None:
+            await self._carrier.close()
+        await asyncio.sleep(0)  # lets closed connections leave the loop
 
 
-async def _through_proxy(url: str, http: Http, headers: Mapping[str, str], screen: HeadersSeen) -> Answer:
-    import httpx  # noqa: PLC0415  0.1 s that only those who use a proxy pay
+def _fetched(url: str, final: str, answer: Answer, max_body: int, wire_bytes: int, elapsed_s: float) -> Fetched:
+    coding = answer.headers.get("content-encoding", "")
+    raw = bytes(answer.body)
+    body = decoded(raw, coding, max_body) if coding else raw
+    packed = raw if coding == "gzip" and body and len(raw) < len(body) else b""
+    return Fetched(url, final, answer.status, answer.headers, body, wire_bytes, elapsed_s, answer.latency_s, packed)
 
-    checked_parts(url)
-    answer = Answer()
-    try:
-        async with (
-            httpx.AsyncClient(proxy=http.proxy, trust_env=False, timeout=http.timeout) as client,
-            client.stream("GET", url, headers=dict(headers)) as response,
-        ):
-            answer.status = response.status_code
-            answer.headers = {name.lower(): value for name, value in response.headers.items()}
-            screen(answer.status, answer.headers)
-            async for chunk in response.aiter_raw():
-                answer.wire_bytes += len(chunk)
-                if answer.wire_bytes > http.max_body:
-                    raise VisitFailed(Failure.BODY_TOO_LARGE, f"the body is longer than {http.max_body} bytes")
-                answer.body += chunk
-    except httpx.TimeoutException:
-        raise TimeoutError from None
-    except (httpx.ProxyError, httpx.ConnectError) as error:
-        raise VisitFailed(Failure.CONNECT, f"through the proxy: {error}") from None
-    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-        raise VisitFailed(Failure.PROTOCOL, f"through the proxy: {error}") from None
-    return answer
+
+def _target(url: str, answer: Answer) -> str:
+    location = answer.headers.get("location", "")
+    if all(ord(c) < 256 for c in location):  # header bytes, most likely UTF-8
+        location = location.encode("latin-1").decode("utf-8", "replace")
+    target = canonical(location, url) if location else None
+    if target is None:
+        raise VisitFailed(Failure.BAD_REDIRECT, f"a {answer.status} without a usable Location: {location[:200]!r}")
+    checked_parts(target)
+    return target
 
 
 def decoded(body: bytes, encoding: str, limit: int) -> bytes:

@@ -23,6 +23,8 @@ MAX_HEADER_BYTES = 64 * 1024
 MAX_HEADERS = 200
 MAX_INTERIM = 10
 CONNECT_TIMEOUT_S = 10.0
+RATE_LEAST = 1024  # bytes in a second
+RATE_OVER_S = 10.0
 IDLE_S = 15.0
 IDLE_PER_HOST = 8
 
@@ -37,6 +39,18 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytearray = field(default_factory=bytearray)
     wire_bytes: int = 0
+    latency_s: float = 0.0  # from the request to the end of the header
+    set_cookies: list[str] = field(default_factory=list)
+
+    def take_header(self, name: bytes, value: bytes) -> None:
+        """Note a header; those of one name are joined, as RFC 9110 section 5.3 has it, cookies never."""
+        key = name.decode("latin-1").lower()
+        text = value.decode("latin-1")
+        if key == "set-cookie":
+            self.set_cookies.append(text)
+            return
+        held = self.headers.get(key)
+        self.headers[key] = f"{held}, {text}" if held is not None else text
 
 
 @cache
@@ -61,6 +75,9 @@ class Connection(asyncio.Protocol):
         self.idle_since = 0.0
         self.answer = Answer()
         self._done: asyncio.Future[Answer] | None = None
+        self._in_body = self._until_close = self._complete = False
+        self._header_bytes = self._header_count = self._interim = self._measured = 0
+        self._asked_at = 0.0
 
     # -- asyncio.Protocol
 
@@ -106,6 +123,7 @@ class Connection(asyncio.Protocol):
             raise VisitFailed(Failure.PROTOCOL, "more than one response to one request")
         self._header_bytes = 0
         self.answer.headers = {}
+        self.answer.set_cookies = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._header_bytes += len(name) + len(value) + 4
@@ -114,10 +132,7 @@ class Connection(asyncio.Protocol):
             raise VisitFailed(Failure.HEADER_TOO_LARGE, f"more than {MAX_HEADERS} headers or {MAX_HEADER_BYTES} bytes")
         if self._in_body:
             return  # trailers change nothing (RFC 9110 section 6.5.1)
-        key = name.decode("latin-1").lower()
-        text = value.decode("latin-1")
-        held = self.answer.headers.get(key)
-        self.answer.headers[key] = f"{held}, {text}" if held is not None else text
+        self.answer.take_header(name, value)
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
@@ -127,6 +142,7 @@ class Connection(asyncio.Protocol):
                 raise VisitFailed(Failure.PROTOCOL, f"unasked-for {status} responses")
             return
         self.answer.status = status
+        self.answer.latency_s = time.monotonic() - self._asked_at
         self._in_body = True
         headers = self.answer.headers
         self._until_close = (
@@ -159,7 +175,11 @@ class Connection(asyncio.Protocol):
         self._headers_seen = headers_seen
         self._header_bytes = self._header_count = self._interim = 0
         self._in_body = self._until_close = self._complete = False
-        self._done = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._done = loop.create_future()
+        self._asked_at = time.monotonic()
+        self._measured = 0
+        self._watch = loop.call_later(RATE_OVER_S, self._check_rate)
         try:
             self.transport.write(request)
             return await self._done
@@ -167,7 +187,16 @@ class Connection(asyncio.Protocol):
             self.close()
             raise
         finally:
+            self._watch.cancel()
             self._done = None
+
+    def _check_rate(self) -> None:
+        """Give up on a body that only trickles."""
+        came, self._measured = self.answer.wire_bytes - self._measured, self.answer.wire_bytes
+        if self._in_body and came < RATE_LEAST * RATE_OVER_S:
+            self._fail(Failure.TIMEOUT, f"less than {RATE_LEAST} bytes/s over {RATE_OVER_S:g} s")
+            return
+        self._watch = asyncio.get_running_loop().call_later(RATE_OVER_S, self._check_rate)
 
     def _fail(self, failure: Failure, message: str) -> None:
         if self._done is not None and not self._done.done():
@@ -187,10 +216,12 @@ class Pool:
     def __init__(self) -> None:
         self._idle: defaultdict[tuple[str, str, int], list[Connection]] = defaultdict(list)
 
-    async def get(
+    async def ask(
         self,
+        method: str,
         url: str,
         headers: Mapping[str, str],
+        body: bytes,
         max_body: int,
         headers_seen: HeadersSeen,
         allowed: tuple[Network, ...],
@@ -203,8 +234,8 @@ class Pool:
         """
         where = checked_parts(url)
         key = (where.scheme, where.host, where.port)
-        request = _request(where, headers)
-        connection = None if fresh else self._reuse(key)
+        request = _request(method, where, headers, body)
+        connection = None if fresh or method != "GET" else self._reuse(key)
         if connection is not None:
             try:
                 return await self._exchange(key, connection, request, max_body, headers_seen)
@@ -284,10 +315,12 @@ class Pool:
         self._idle.clear()
 
 
-def _request(where: Parts, headers: Mapping[str, str]) -> bytes:
+def _request(method: str, where: Parts, headers: Mapping[str, str], body: bytes) -> bytes:
     host = f"[{where.host}]" if ":" in where.host else where.host
     if where.port != (443 if where.scheme == "https" else 80):
         host = f"{host}:{where.port}"
-    lines = [f"GET {where.path} HTTP/1.1", f"Host: {host}"]
+    lines = [f"{method} {where.path} HTTP/1.1", f"Host: {host}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
+    if body or method not in ("GET", "HEAD"):
+        lines.append(f"Content-Length: {len(body)}")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace") + body

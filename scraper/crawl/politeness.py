@@ -1,4 +1,4 @@
-"""Per host: robots, delay, free places. A request is made only after it was admitted here."""
+"""Per host: robots, delay, free places, patience. A request is made only after it was admitted here."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -13,9 +13,27 @@ from scraper.urls import host_of, parts
 
 PENALTY_FIRST_S = 0.5
 PENALTY_MAX_S = 60.0
+# A host is slow when it takes so much longer than it used to, and noticeably so.
+SLOWER_BY = 3.0
+SLOW_LEAST_S = 0.5
+STRIKES = 10  # failures in a row after which a host is left alone
+TRIP_FIRST_S = 60.0
+TRIP_MAX_S = 3600.0
 LEASE_RETRY_S = 0.5
 LOOK_AGAIN_S = 5.0
 LEASE_PATIENCE_S = 20.0
+# What a failure of the host itself looks like, whichever URL was asked for.
+STRIKING = frozenset(
+    {
+        Failure.DNS,
+        Failure.CONNECT,
+        Failure.TLS,
+        Failure.TIMEOUT,
+        Failure.PROTOCOL,
+        Failure.INCOMPLETE_BODY,
+        Failure.HTTP_5XX,
+    }
+)
 
 
 class Memory(Protocol):
@@ -40,11 +58,16 @@ class Memory(Protocol):
 class Gate:
     """The way to one host: one after the other, each at its time, so many at once. Times are the event loop's."""
 
-    def __init__(self, host: str, places: asyncio.Semaphore) -> None:
-        self.host = host
+    def __init__(self, kept: HostTimes, places: asyncio.Semaphore) -> None:
+        self.host = kept.host
         self.in_flight = 0
         self.kept_delay_s = 0.0  # what the database knows
-        self.penalty_s = 0.0
+        self.penalty_s = kept.penalty_s
+        self.latency_s = kept.latency_s
+        self.strikes = kept.strikes
+        self.trips = kept.trips
+        self.crawl_delay_s = kept.crawl_delay_s
+        self._why = kept.why
         self._waiting = 0
         self._last = float("-inf")
         self._delay_s = 0.0
@@ -52,36 +75,51 @@ class Gate:
         self._places = places
         self._line = asyncio.Lock()
         self._left = asyncio.Event()
+        self._clock = asyncio.get_running_loop().time
 
     @property
     def idle(self) -> bool:
         """Whether nobody is at the host, or on the way to it."""
         return not self.in_flight and not self._waiting
 
+    @property
+    def resting_s(self) -> float:
+        """For how long the host is to be left alone."""
+        return max(0.0, self._not_before - self._clock())
+
     async def enter(self, delay_s: float, per_host: int) -> None:
         """Wait for the turn, then count as in flight until leave().
 
-        Between two requests there is the longer of the delays that the two want.
+        Between two requests there is the longer of the delays that the two want. A host that failed often in a row gets
+        one at a time.
         """
-        loop = asyncio.get_running_loop()
+        most = 1 if self.strikes >= STRIKES - 1 else per_host
+        if self.in_flight >= most or self._line.locked() or self._due(delay_s) > self._clock() or self._places.locked():
+            await self._wait(delay_s, most)
+        else:
+            await self._places.acquire()  # there is one: this does not wait
+        self._last = self._clock()
+        self._delay_s = delay_s + self.penalty_s
+        self.in_flight += 1
+
+    async def _wait(self, delay_s: float, most: int) -> None:
         self._waiting += 1
         try:
             async with self._line:
                 while True:
-                    due = max(self._not_before, self._last + max(self._delay_s, delay_s + self.penalty_s))
-                    if self.in_flight >= per_host:
+                    if self.in_flight >= most:
                         self._left.clear()
                         await self._left.wait()
-                    elif (wait := due - loop.time()) > 0:
+                    elif (wait := self._due(delay_s) - self._clock()) > 0:
                         await asyncio.sleep(min(wait, LOOK_AGAIN_S))
                     else:
                         break
                 await self._places.acquire()
-                self._last = loop.time()
-                self._delay_s = delay_s + self.penalty_s
-                self.in_flight += 1
         finally:
             self._waiting -= 1
+
+    def _due(self, delay_s: float) -> float:
+        return max(self._not_before, self._last + max(self._delay_s, delay_s + self.penalty_s))
 
     def leave(self) -> None:
         """Give the place back."""
@@ -89,23 +127,56 @@ class Gate:
         self._places.release()
         self._left.set()
 
-    def pause(self, seconds: float) -> None:
+    def pause(self, seconds: float, why: str) -> None:
         """Leave the host alone for a while."""
-        self._not_before = max(self._not_before, asyncio.get_running_loop().time() + seconds)
+        until = self._clock() + seconds
+        if until > self._not_before:
+            self._not_before, self._why = until, why
 
-    def went(self, *, well: bool) -> None:
-        """Slow down after trouble, step by step, and speed up again after success."""
-        if well:
-            self.penalty_s = self.penalty_s * 0.7 if self.penalty_s > 0.05 else 0.0
+    def answered(self, latency_s: float | None, *, adapt: bool) -> None:
+        """Note an answer, and how long it took to begin. adapt: speed up after good ones, slow down when it is slow."""
+        self.strikes = self.trips = 0
+        if latency_s is None:
+            latency_s = self.latency_s
+        slow = self.latency_s > 0 and latency_s > max(SLOW_LEAST_S, SLOWER_BY * self.latency_s)
+        # What is slow now counts little towards what is usual: else slowness would soon be the measure of itself.
+        weight = 0.02 if slow else 0.1
+        self.latency_s = latency_s if self.latency_s == 0 else self.latency_s + weight * (latency_s - self.latency_s)
+        if not adapt:
+            return
+        if slow:
+            self.penalty_s = min(max(self.penalty_s * 1.3, latency_s / 4), PENALTY_MAX_S)
         else:
+            self.penalty_s = self.penalty_s * 0.7 if self.penalty_s > 0.05 else 0.0
+
+    def failed(self, failure: Failure, *, adapt: bool) -> None:
+        """Note a failure: slow down step by step, and leave a host alone that only fails."""
+        if adapt:
             self.penalty_s = min(max(PENALTY_FIRST_S, self.penalty_s * 2), PENALTY_MAX_S)
+        if failure not in STRIKING:
+            return
+        self.strikes += 1
+        if self.strikes >= STRIKES:
+            rest = min(TRIP_FIRST_S * 2**self.trips, TRIP_MAX_S)
+            self.trips += 1
+            self.strikes = STRIKES - 1  # the next failure trips it again at once
+            self.pause(rest, f"it failed {STRIKES} times in a row or more, last with {failure}")
 
     def times(self, now: datetime) -> HostTimes:
         """Return what has to hold over a restart."""
-        due = max(self._not_before, self._last + self._delay_s)
-        wait = due - asyncio.get_running_loop().time()
-        delay_s = max(self._delay_s, self.kept_delay_s)
-        return HostTimes(self.host, now + timedelta(seconds=wait) if wait > 0 else None, delay_s)
+        wait = max(self._not_before, self._last + self._delay_s) - self._clock()
+        resting = self._not_before > self._clock()
+        return HostTimes(
+            self.host,
+            now + timedelta(seconds=wait) if wait > 0 else None,
+            max(self._delay_s, self.kept_delay_s),
+            self.crawl_delay_s,
+            self.penalty_s,
+            self.latency_s,
+            self.strikes,
+            self.trips,
+            self._why if resting else None,
+        )
 
 
 FetchRobots = Callable[[str, Http, "Place"], Awaitable[Robots]]
@@ -122,15 +193,19 @@ class Politeness:
         self._rules: dict[str, tuple[Rules, float]] = {}
         self._asking: dict[str, asyncio.Lock] = {}
 
+    def gate(self, host: str) -> Gate | None:
+        """Return the gate of a host if this worker has leased it."""
+        return self._gates.get(host)
+
     async def open(self, host: str) -> Gate | None:
         """Return the gate of a host that this worker has leased, or None while another worker has it."""
         if (gate := self._gates.get(host)) is None:
             times = await self._memory.lease(host)
             if times is None:
                 return None
-            gate = self._gates.setdefault(host, Gate(host, self._places))
+            gate = self._gates.setdefault(host, Gate(times, self._places))
             if times.next_at is not None:
-                gate.pause((times.next_at - self._memory.now()).total_seconds())
+                gate.pause((times.next_at - self._memory.now()).total_seconds(), times.why or "the delay")
         return gate
 
     async def keep_delay(self, gate: Gate, delay_s: float) -> None:
@@ -140,10 +215,15 @@ class Politeness:
             await self._memory.keep_times(gate.times(self._memory.now()))
 
     def forget(self, host: str) -> None:
-        """Drop a gate that nobody uses."""
+        """Drop a gate that nobody uses, and what robots rules have run out."""
         gate = self._gates.get(host)
         if gate is not None and gate.idle:
             del self._gates[host]
+        clock = asyncio.get_running_loop().time()
+        for origin in [origin for origin, (_, until) in self._rules.items() if until <= clock]:
+            del self._rules[origin]
+            if not self._asking[origin].locked():
+                del self._asking[origin]
 
     def gates(self) -> list[Gate]:
         """Return the gates of all leased hosts."""
@@ -158,32 +238,34 @@ class Politeness:
             await asyncio.sleep(LEASE_RETRY_S)
         return gate
 
-    async def rules(self, url: str, http: Http) -> Rules | None:
-        """Return the robots rules for a URL, or None if its source does not obey robots."""
-        if not http.obey_robots:
-            return None
+    def held(self, url: str) -> Rules | None:
+        """Return the robots rules for a URL if they are known and fresh."""
+        found = self._rules.get(parts(url).origin)
+        return found[0] if found is not None and found[1] > asyncio.get_running_loop().time() else None
+
+    async def rules(self, url: str, http: Http) -> Rules:
+        """Return the robots rules for a URL; asks for them if need be. Raises VisitFailed."""
         origin = parts(url).origin
         async with self._asking.setdefault(origin, asyncio.Lock()):
-            clock = asyncio.get_running_loop().time()
-            held = self._rules.get(origin)
-            if held is None or held[1] <= clock:
-                held = await self._learn(origin, http, clock)
-                self._rules[origin] = held
-        return held[0]
+            if (rules := self.held(url)) is None:
+                self._rules[origin] = await self._learn(origin, http)
+                rules = self._rules[origin][0]
+        return rules
 
-    async def _learn(self, origin: str, http: Http, clock: float) -> tuple[Rules, float]:
+    async def _learn(self, origin: str, http: Http) -> tuple[Rules, float]:
+        clock = asyncio.get_running_loop().time
         kept = await self._memory.robots_of(origin)
         if kept is not None:
             rules = Rules(kept[0])
             age = (self._memory.now() - kept[1]).total_seconds()
             left = (RETRY_S if rules.unreachable else CACHE_S) - age
             if 0 < left <= CACHE_S:
-                return rules, clock + left
+                return rules, clock() + left
         async with Place(self) as place:
             robots = await self._fetch_robots(origin, http, place)
         await self._memory.keep_robots(origin, robots)
         rules = Rules(robots)
-        return rules, asyncio.get_running_loop().time() + (RETRY_S if rules.unreachable else CACHE_S)
+        return rules, clock() + (RETRY_S if rules.unreachable else CACHE_S)
 
 
 class Place:
@@ -208,18 +290,21 @@ class Place:
     async def enter(self, url: str, http: Http, crawl_delay_s: float = 0.0) -> None:
         """Wait for a turn at the host of a URL. Raises VisitFailed."""
         self.leave()
-        gate = await self._politeness.patiently(host_of(url))
+        host = host_of(url)
+        gate = self._politeness.gate(host) or await self._politeness.patiently(host)
+        gate.crawl_delay_s = max(gate.crawl_delay_s if crawl_delay_s == 0.0 else 0.0, crawl_delay_s)
         delay_s = max(http.delay, crawl_delay_s)
-        await self._politeness.keep_delay(gate, delay_s)
+        if delay_s > gate.kept_delay_s:
+            await self._politeness.keep_delay(gate, delay_s)
         await gate.enter(delay_s, http.per_host)
         self.gate = gate
 
     async def admit(self, url: str, http: Http) -> None:
         """Wait for a turn at the host of a URL that its robots.txt allows. Raises VisitFailed."""
         self.leave()
-        rules = await self._politeness.rules(url, http)
         delay = 0.0
-        if rules is not None:
+        if http.obey_robots:
+            rules = self._politeness.held(url) or await self._politeness.rules(url, http)
             agent = agent_token(http.user_agent)
             if rules.unreachable:
                 raise VisitFailed(

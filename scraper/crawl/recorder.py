@@ -1,9 +1,11 @@
-"""Stores visits as they come: all that finished while the last batch was stored make the next one."""
+"""Stores visits and hands out URLs: what finished lately, and what is asked for, make one transaction."""
 
 import asyncio
+import contextlib
 import logging
+import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -17,9 +19,17 @@ from scraper.errors import Failure, Unavailable, Unusable
 from scraper.records import Claim, HostTimes, Visit
 
 BATCH = 64
+BATCH_WAIT_S = 0.1
 BACKLOG = 256
+CLAIM_FIRST = 8
+CLAIM_MOST = 128
+CLAIM_LANES = 50
+HUNGRY_S = 1.0
+REMEMBERED = 30_000
 
 log = logging.getLogger(__name__)
+
+GiveOut = Callable[[Connection, Sequence[tuple[str, int]]], dict[str, list[Claim]]]
 
 
 @dataclass(slots=True)
@@ -28,15 +38,19 @@ class Lane:
 
     host: str
     queue: deque[Claim] = field(default_factory=deque)
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     busy: int = 0  # visits that are under way or not stored yet
-    dry_at: int = -1  # at which commit there was nothing to claim
+    dry: bool = False  # nothing more is queued, as far as we know
+    asked: bool = False
+    portion: int = CLAIM_FIRST
+    fed_at: float = 0.0
 
 
 class Recorder:
-    """The way of visits into the database.
+    """The way of visits into the database, and of URLs out of it.
 
-    times: gives the times of hosts, which are kept with the visits. wake: set when hosts have new URLs.
+    times: gives the times of hosts, which are kept with the visits. give_out: claims URLs of hosts, of each
+    at most so many.
+    wake: set when hosts have new URLs.
     """
 
     def __init__(
@@ -44,17 +58,21 @@ class Recorder:
         store: Store,
         works: Mapping[str, Work],
         times: Callable[[Collection[str]], list[HostTimes]],
+        give_out: GiveOut,
         wake: asyncio.Event,
     ) -> None:
         self._store = store
         self._works = works
         self._times = times
+        self._give_out = give_out
         self._wake = wake
         self._backlog: deque[tuple[Visit, Lane]] = deque()
+        self._asking: dict[str, Lane] = {}
         self._arrived = asyncio.Event()
+        self._urgent = asyncio.Event()
         self._closed = False
+        self._known: dict[int, set[str]] = {}
         self.next_commit = asyncio.Event()
-        self.commits = 0
         self.stored = 0
         self.failed = 0
         self.last_check: datetime | None = None
@@ -63,6 +81,31 @@ class Recorder:
         """Have a visit stored; its lane is told when it is."""
         self._backlog.append((visit, lane))
         self._arrived.set()
+        if len(self._backlog) >= BATCH:
+            self._urgent.set()
+
+    async def take(self, lane: Lane) -> Claim | None:
+        """Return the next URL of a lane, waiting for what its own visits may lead to; None if there is none."""
+        while not lane.queue:
+            committed = self.next_commit
+            if lane.dry and not lane.busy:
+                return None
+            if not lane.dry:
+                self._ask(lane)
+            if self._closed:
+                return None
+            self._urgent.set()
+            await committed.wait()
+        lane.busy += 1
+        if len(lane.queue) <= lane.portion // 2 and not lane.dry:
+            self._ask(lane)
+        return lane.queue.popleft()
+
+    def _ask(self, lane: Lane) -> None:
+        if not lane.asked:
+            lane.asked = True
+            self._asking[lane.host] = lane
+            self._arrived.set()
 
     async def room(self) -> None:
         """Wait while more is to be stored than should be kept in memory."""
@@ -73,30 +116,72 @@ class Recorder:
         """Store what is there, and end."""
         self._closed = True
         self._arrived.set()
+        self._urgent.set()
 
     def pulse(self) -> None:
         """Have all who wait for the next commit look again."""
         committed, self.next_commit = self.next_commit, asyncio.Event()
         committed.set()
 
+    def forget(self, open_runs: Collection[int]) -> None:
+        """Drop what is remembered of runs that are over."""
+        for run_id in [run_id for run_id in self._known if run_id not in open_runs]:
+            del self._known[run_id]
+
     async def run(self) -> None:
-        """Store until closed. Raises Unusable; Unavailable on leaving."""
+        """Store and hand out until closed. Raises Unusable; Unavailable on leaving."""
         while True:
-            if not self._backlog:
+            if not self._backlog and (self._closed or not self._asking):
                 if self._closed:
                     return
                 self._arrived.clear()
                 await self._arrived.wait()
                 continue
+            await self._gather()
             batch = [self._backlog.popleft() for _ in range(min(len(self._backlog), BATCH))]
-            done = await self._batch([visit for visit, _ in batch], self._times({lane.host for _, lane in batch}))
-            for visit, lane in batch:
-                lane.busy -= 1
-                self._count(visit)
-            self.commits += 1
+            asking = [] if self._closed else list(self._asking.values())[:CLAIM_LANES]
+            for lane in asking:
+                del self._asking[lane.host]
+                lane.asked = False
+            wanted = [(lane.host, lane.portion) for lane in asking]
+            times = self._times({lane.host for _, lane in batch})
+            done, claims = await self._batch([visit for visit, _ in batch], times, wanted)
+            self._settle(batch, done)
+            for lane in asking:
+                self._feed(lane, claims.get(lane.host, []))
             self.pulse()
-            if done.hosts:
-                self._wake.set()
+
+    async def _gather(self) -> None:
+        """Let a batch grow for a moment, unless somebody waits for what comes of it."""
+        if len(self._backlog) < BATCH and not self._closed:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._urgent.wait(), BATCH_WAIT_S)
+        self._urgent.clear()
+
+    def _settle(self, batch: list[tuple[Visit, Lane]], done: visits.Finished) -> None:
+        for visit, lane in batch:
+            lane.busy -= 1
+            if lane.host in done.hosts or visit.retry_at is not None:
+                lane.dry = False
+            self._count(visit)
+        self._remember(done)
+        if done.hosts:
+            self._wake.set()
+
+    def _remember(self, done: visits.Finished) -> None:
+        for run_id, urls in done.known.items():
+            known = self._known.setdefault(run_id, set())
+            if len(known) > REMEMBERED:
+                known.clear()
+            known.update(urls)
+
+    def _feed(self, lane: Lane, claims: list[Claim]) -> None:
+        lane.queue.extend(claims)
+        lane.dry = len(claims) < lane.portion
+        now = time.monotonic()
+        hungry = now - lane.fed_at < HUNGRY_S
+        lane.portion = min(lane.portion * 2, CLAIM_MOST) if hungry else max(lane.portion // 2, CLAIM_FIRST)
+        lane.fed_at = now
 
     def _count(self, visit: Visit) -> None:
         self.last_check = visit.at
@@ -107,20 +192,32 @@ class Recorder:
         facts = {"source": visit.claim.source, "url": visit.claim.url, "failure": str(visit.failure)}
         log.info("visit failed", extra={**facts, "reason": visit.message, "retry_at": visit.retry_at})
 
-    async def _batch(self, batch: list[Visit], times: list[HostTimes]) -> visits.Finished:
+    async def _batch(
+        self, batch: list[Visit], times: list[HostTimes], wanted: list[tuple[str, int]]
+    ) -> tuple[visits.Finished, dict[str, list[Claim]]]:
         try:
-            return await self._store.write(partial(self._finish, batch, times))
+            return await self._store.write(partial(self._unit, batch, times, wanted))
         except (Unavailable, Unusable):
             raise
         except Exception as error:  # one of them cannot be stored: the others must not suffer for it
             if len(batch) > 1:
                 log.warning("a batch of visits cannot be stored, storing them one by one", exc_info=error)
-                return visits.Finished(set().union(*[(await self._batch([visit], [])).hosts for visit in batch]))
+                done = visits.Finished()
+                for visit in batch:
+                    one, _ = await self._batch([visit], [], [])
+                    done.hosts |= one.hosts
+                return done, (await self._batch([], times, wanted))[1]
+            if not batch:
+                raise
             log.exception("a visit cannot be stored", extra={"url": batch[0].claim.url})
             said = f"{type(error).__name__}: {error}".partition("\n")[0][:500]
             failed = Visit(batch[0].claim, batch[0].at, failure=Failure.STORE, message=said)
-            return await self._store.write(partial(self._finish, [failed], []))
+            return await self._store.write(partial(self._unit, [failed], times, wanted))
 
-    def _finish(self, batch: list[Visit], times: list[HostTimes], connection: Connection) -> visits.Finished:
+    def _unit(
+        self, batch: list[Visit], times: list[HostTimes], wanted: list[tuple[str, int]], connection: Connection
+    ) -> tuple[visits.Finished, dict[str, list[Claim]]]:
         depths = {name: work.source.max_depth for name, work in self._works.items()}
-        return visits.finish(self._store.db, connection, batch, self._store.owner, depths, times)
+        bounds = visits.Bounds(depths, self._known)
+        done = visits.finish(self._store.db, connection, batch, self._store.owner, bounds, times)
+        return done, self._give_out(connection, wanted) if wanted else {}

@@ -1,6 +1,7 @@
 """robots.txt (RFC 9309): from what was answered to rules. Pure."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from protego import Protego
 
@@ -25,7 +26,8 @@ class Rules:
         # Section 2.3.1.3 and 2.3.1.4: 4xx allows all, 5xx and unreachable deny all; 429 asks us to wait.
         status = robots.status
         self.unreachable = status == 0 or status >= 500 or status == 429
-        self._rules = Protego.parse(robots.text) if 200 <= status < 300 else None
+        self._rules = Protego.parse(robots.text) if 200 <= status < 300 and robots.text.strip() else None
+        self._delays: dict[str, float] = {}
 
     def allows(self, url: str, agent: str) -> bool:
         """Say whether the agent (a product token) may ask for a URL."""
@@ -35,8 +37,11 @@ class Rules:
 
     def crawl_delay(self, agent: str) -> float:
         """Return the seconds that the site wants between two requests, at most a minute."""
-        delay = self._rules.crawl_delay(agent) if self._rules is not None else None
-        return min(float(delay or 0.0), MAX_CRAWL_DELAY_S)
+        if self._rules is None:
+            return 0.0
+        if agent not in self._delays:
+            self._delays[agent] = min(float(self._rules.crawl_delay(agent) or 0.0), MAX_CRAWL_DELAY_S)
+        return self._delays[agent]
 
 
 def decoded(body: bytes) -> str:
@@ -44,6 +49,7 @@ def decoded(body: bytes) -> str:
     return body[:MAX_BYTES].decode("utf-8-sig", "replace").replace("\x00", "")
 
 
+@lru_cache(maxsize=64)
 def agent_token(user_agent: str) -> str:
     """Return the product token of a User-Agent: what a robots.txt calls us (RFC 9309 section 2.2.1)."""
     return user_agent.strip().partition("/")[0].partition(" ")[0]

@@ -1,32 +1,45 @@
-"""One URL, top to bottom: admit, fetch, extract. Gives a Visit."""
+"""One URL, top to bottom: admit, fetch, read. Gives a Visit."""
 
+import hashlib
 import logging
 import random
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from scraper.config.mark import rules_of
 from scraper.config.settings import Http, Source, http_of
-from scraper.crawl.fetcher import Fetcher, retry_after
+from scraper.crawl.fetcher import Fetcher, Request, retry_after
 from scraper.crawl.outcome import OUTCOMES, RETRY_AFTER_MAX_S, Cure, verdict
 from scraper.crawl.politeness import Place, Politeness
-from scraper.crawl.robots import MAX_BYTES, Robots, decoded
+from scraper.crawl.robots import MAX_BYTES, Robots, agent_token, decoded
 from scraper.errors import Failure, VisitFailed
-from scraper.records import Claim, Fetched, Link, Reading, Visit
-from scraper.urls import Scope, host_of
+from scraper.offload import Readers
+from scraper.records import Claim, Fetched, Manners, Reading, Visit, unpacked
+from scraper.traps import Watch
+from scraper.urls import Scope
+
+if TYPE_CHECKING:
+    from scraper.extract.reading import Reader
 
 NOT_THERE = (Failure.DNS, Failure.CONNECT, Failure.TLS, Failure.BLOCKED_ADDRESS, Failure.INVALID_URL)
 PAGE_TYPES = re.compile(
     r"(text/html|application/xhtml\+xml|application/json|(application|text)/xml|application/\S+\+(json|xml))?$"
 )
 
-StoredBody = Callable[[str, str], Awaitable[tuple[bytes, dict[str, str]] | None]]
+# What is read in this process, in between: pages that cannot take long. All others are read in a process of their own.
+INLINE_BYTES = 256 * 1024
+INLINE_TAGS = 10_000
+INLINE_VALUES = 10_000
+_LONG_TAG = re.compile(rb"<[^>]{8192}")
+INLINE_S = 1.0
+SLOW_S = 0.1
+SLOW_PAGES = 200  # of a source are read elsewhere after one that was slow
 
-
-if TYPE_CHECKING:
-    from scraper.extract.items import Parser
+StoredBody = Callable[[int], Awaitable[tuple[bytes, dict[str, str]] | None]]
 
 log = logging.getLogger(__name__)
 
@@ -35,24 +48,46 @@ def unmarked(url_id: int, url: str) -> None:
     """Note nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Work:
-    """A source, ready to be worked on."""
+    """A source, ready to be worked on. elsewhere: how many of its next pages are read in another process."""
 
     source: Source
     http: Http
     scope: Scope
+    rules: str
+    elsewhere: int = 0
+    _reader: "Reader | None" = field(default=None, repr=False)
 
     @classmethod
     def of(cls, source: Source, base: Http) -> "Work":
         """Return a source with its expressions compiled and its hosts known."""
-        hosts = set()
-        for url in (*source.start, *source.sitemaps):
-            host = host_of(url)
-            hosts |= {host, host.removeprefix("www."), "www." + host.removeprefix("www.")}
-        include = tuple(re.compile(pattern) for pattern in source.include)
-        exclude = tuple(re.compile(pattern) for pattern in source.exclude)
-        return cls(source, http_of(base, source), Scope(frozenset(hosts), include, exclude))
+        http = http_of(base, source)
+        scope = Scope.around((*source.start, *source.sitemaps), source.include, source.exclude)
+        return cls(source, http, scope, rules_of(source, polite=http.obey_robots))
+
+    def manners(self) -> Manners:
+        """Return what its pages may ask of us."""
+        agent = agent_token(self.http.user_agent).lower() if self.http.obey_robots else None
+        return Manners(agent, datetime.now(UTC).date())
+
+    def reader(self) -> "Reader":
+        """Return what reads its pages in this process."""
+        if self._reader is None:
+            from scraper.extract.reading import Reader  # noqa: PLC0415  as in load_parsers()
+
+            self._reader = Reader(self.source, self.manners())
+        return self._reader
+
+
+def is_short(body: bytes) -> bool:
+    """Say whether reading a body cannot take long: it is small, and has not many tags nor attributes."""
+    return (
+        len(body) <= INLINE_BYTES
+        and body.count(b"<") <= INLINE_TAGS
+        and body.count(b"=") <= INLINE_VALUES
+        and (len(body) < 8192 or _LONG_TAG.search(body) is None)
+    )
 
 
 async def fetch_robots(fetcher: Fetcher, origin: str, http: Http, place: Place) -> Robots:
@@ -68,7 +103,7 @@ async def fetch_robots(fetcher: Fetcher, origin: str, http: Http, place: Place) 
 
     try:
         await place.enter(url, http)
-        fetched = await fetcher.fetch(url, limited, admit=admit)
+        fetched = await fetcher.fetch(Request(url), limited, admit=admit)
     except VisitFailed as error:
         if error.failure in NOT_THERE:  # what is true of its robots.txt is true of the page
             raise
@@ -77,13 +112,13 @@ async def fetch_robots(fetcher: Fetcher, origin: str, http: Http, place: Place) 
         return Robots(404 if lost_way else 0, "")
     pause = retry_after(fetched.headers, datetime.now(UTC)) if fetched.status >= 429 else None
     if pause is not None and place.gate is not None:
-        place.gate.pause(min(pause, RETRY_AFTER_MAX_S))
+        place.gate.pause(min(pause, RETRY_AFTER_MAX_S), "Retry-After")
     return Robots(fetched.status, decoded(fetched.body))
 
 
 def load_parsers() -> None:
     """Load what reads pages. It takes 0.07 s, and a scraper that was killed is back at work that much sooner without."""
-    import scraper.extract.sitemaps  # noqa: PLC0415, F401
+    import scraper.extract.reading  # noqa: PLC0415, F401
 
 
 class Visitor:
@@ -96,6 +131,7 @@ class Visitor:
         works: Mapping[str, Work],
         stored_body: StoredBody,
         now: Callable[[], datetime],
+        readers: Readers,
         mark: Callable[[int, str], None] = unmarked,
     ) -> None:
         """mark: told the number and the text of the URL whose page is being read, and 0 as its number when that is done."""
@@ -104,8 +140,14 @@ class Visitor:
         self._works = works
         self._stored_body = stored_body
         self._now = now
+        self._readers = readers
         self._mark = mark
-        self._parsers: dict[str, Parser] = {}
+        self._watches: dict[int, Watch] = {}
+
+    def forget(self, open_runs: Collection[int]) -> None:
+        """Drop what was watched of runs that are over."""
+        for run_id in [run_id for run_id in self._watches if run_id not in open_runs]:
+            del self._watches[run_id]
 
     async def visit(self, claim: Claim) -> Visit:
         """Return how it went."""
@@ -113,23 +155,38 @@ class Visitor:
         fetched = None
         async with Place(self._politeness) as place:
             try:
+                watch = self._watched(claim, work)
                 await place.admit(claim.url, work.http)
                 fetched = await self._fetch(claim, work, place)
-                self._calm(place, work.http, well=True)
+                if place.gate is not None:
+                    place.gate.answered(fetched.latency_s, adapt=work.http.auto_throttle)
                 place.leave()
-                load_parsers()
-                self._mark(claim.url_id, claim.url)
-                try:
-                    reading = self._read(claim, work, fetched)
-                finally:
-                    self._mark(0, claim.url)
+                if fetched.not_modified and claim.known is not None and claim.known.rules == work.rules != "":
+                    links = Reading(links=unpacked(claim.known.links))
+                    return Visit(claim, self._now(), fetched, links, unchanged=True, rules=work.rules)
+                fetched = await self._whole(claim, fetched)
+                reading = await self._read(claim, work, fetched)
             except VisitFailed as error:
                 return self._failed(claim, work, fetched, error, place)
             except Exception as error:
                 log.exception("a page could not be read", extra={"url": claim.url})
                 failed = VisitFailed(Failure.EXTRACT, f"{type(error).__name__}: {error}")
                 return self._failed(claim, work, fetched, failed, place)
-        return Visit(claim, self._now(), fetched, reading)
+        if reading.noindex is not None:
+            return self._unwanted(claim, fetched, reading)
+        digest = hashlib.sha256(fetched.body).hexdigest()
+        if claim.kind == "page":
+            watch.saw(claim.url, digest, reading.simhash, items=bool(reading.items))
+        return Visit(claim, self._now(), fetched, reading, rules=work.rules, digest=digest)
+
+    def _watched(self, claim: Claim, work: Work) -> Watch:
+        """The watch over a URL's run. Raises VisitFailed: crawl_limit."""
+        watch = self._watches.get(claim.run_id)
+        if watch is None:
+            watch = self._watches[claim.run_id] = Watch(work.source.max_pages)
+        if claim.kind == "page" and claim.depth > 0 and (fault := watch.fault(claim.url)) is not None:
+            raise VisitFailed(Failure.CRAWL_LIMIT, fault)
+        return watch
 
     async def _fetch(self, claim: Claim, work: Work, place: Place) -> Fetched:
         first = True
@@ -141,25 +198,48 @@ class Visitor:
                 raise VisitFailed(Failure.BAD_REDIRECT, f"redirects to {target}, which the source does not include")
             await place.admit(target, work.http)
 
-        stored = None
-        conditional: dict[str, str] = {}
-        if claim.kind == "page" and (claim.etag or claim.last_modified):
-            stored = await self._stored_body(claim.source, claim.url)
-            if stored is not None:
-                conditional = _conditional(claim)
+        conditional = _conditional(claim) if claim.kind == "page" else {}
         fetched = await self._fetcher.fetch(
-            claim.url,
+            Request(claim.url, headers=conditional),
             work.http,
             admit=admit,
-            headers=conditional,
             may_take=lambda status, headers: self._screen(claim, status, headers, asked=bool(conditional) and first),
         )
-        if fetched.not_modified and stored is not None:
-            body, headers = stored  # RFC 9111 section 3.2: what the 304 says replaces, what it leaves out stays
-            return replace(fetched, body=body, headers={**headers, **fetched.headers})
-        if not fetched.body:
+        if not fetched.body and not fetched.not_modified:
             raise VisitFailed(Failure.NO_CONTENT, "the body is empty")
         return fetched
+
+    async def _whole(self, claim: Claim, fetched: Fetched) -> Fetched:
+        """A 304 with the body that is stored; what it says of the headers replaces, what it leaves out stays.
+
+        RFC 9111 section 3.2.
+        """
+        if not fetched.not_modified or claim.known is None:
+            return fetched
+        stored = await self._stored_body(claim.known.page_id)
+        if stored is None:
+            raise VisitFailed(Failure.NO_CONTENT, "304, and the page is not stored any more")
+        body, headers = stored
+        return replace(fetched, body=body, headers={**headers, **fetched.headers})
+
+    async def _read(self, claim: Claim, work: Work, fetched: Fetched) -> Reading:
+        if work.source.parser is not None or work.elsewhere or not is_short(fetched.body):
+            work.elsewhere = max(0, work.elsewhere - 1)
+            return await self._readers.read(work.source, work.manners(), fetched, claim.kind)
+        load_parsers()
+        from scraper.extract.guard import TookTooLong, within  # noqa: PLC0415  as in load_parsers()
+
+        self._mark(claim.url_id, claim.url)
+        began = time.monotonic()
+        try:
+            with within(INLINE_S):
+                return work.reader().read(fetched, claim.kind)
+        except TookTooLong:
+            return await self._readers.read(work.source, work.manners(), fetched, claim.kind)
+        finally:
+            self._mark(0, claim.url)
+            if time.monotonic() - began > SLOW_S:
+                work.elsewhere = SLOW_PAGES
 
     def _screen(self, claim: Claim, status: int, headers: Mapping[str, str], *, asked: bool) -> None:
         if status == 304 and asked:
@@ -183,34 +263,17 @@ class Visitor:
     def _refusal(self, failure: Failure, message: str, headers: Mapping[str, str]) -> VisitFailed:
         return VisitFailed(failure, message, retry_after_s=retry_after(headers, self._now()))
 
-    def _read(self, claim: Claim, work: Work, fetched: Fetched) -> Reading:
-        from scraper.extract import Page, items, sitemaps  # noqa: PLC0415  as in load_parsers()
-
-        page = Page.of(fetched)
-        if claim.kind == "sitemap":
-            return Reading(links=tuple(link for link in sitemaps.links(page) if self._belongs(link, work)))
-        path = work.source.parser
-        if path is None:
-            return items.read(page, work.source, work.scope, None)
-        if path not in self._parsers:
-            self._parsers[path] = items.load_parser(path)
-        return items.read(page, work.source, work.scope, self._parsers[path])
-
-    @staticmethod
-    def _belongs(link: Link, work: Work) -> bool:
-        if link.kind == "page":
-            return work.scope.admits(link.url)
-        try:
-            return host_of(link.url) in work.scope.hosts
-        except ValueError:
-            return False
+    def _unwanted(self, claim: Claim, fetched: Fetched, reading: Reading) -> Visit:
+        """A page that asks not to be kept: its links are followed all the same, if it does not forbid that too."""
+        failure, message = Failure.NOINDEX, reading.noindex or ""
+        return Visit(claim, self._now(), fetched, reading, failure, message, gone=True)
 
     def _failed(self, claim: Claim, work: Work, fetched: Fetched | None, error: VisitFailed, place: Place) -> Visit:
-        self._calm(place, work.http, well=OUTCOMES[error.failure] is Cure.GIVE_UP)
+        self._tell(place, work.http, error)
         tried = claim.attempts + 1
         found = verdict(error.failure, tried, work.http.retries, error.retry_after_s, random.random())
         if place.gate is not None and found.host_pause_s:
-            place.gate.pause(found.host_pause_s)
+            place.gate.pause(found.host_pause_s, _why(error))
         now = self._now()
         return Visit(
             claim,
@@ -223,16 +286,28 @@ class Visitor:
         )
 
     @staticmethod
-    def _calm(place: Place, http: Http, *, well: bool) -> None:
-        if place.gate is not None and http.auto_throttle:
-            place.gate.went(well=well)
+    def _tell(place: Place, http: Http, error: VisitFailed) -> None:
+        """Have the host's gate know how it went."""
+        if place.gate is None:
+            return
+        if OUTCOMES[error.failure] is Cure.GIVE_UP and error.failure is not Failure.TLS:
+            place.gate.answered(None, adapt=http.auto_throttle)
+        else:
+            place.gate.failed(error.failure, adapt=http.auto_throttle)
+
+
+def _why(error: VisitFailed) -> str:
+    return f"it answered {error.message}" + (", with Retry-After" if error.retry_after_s is not None else "")
 
 
 def _conditional(claim: Claim) -> dict[str, str]:
     """RFC 9110 section 13.1."""
-    headers = {}
-    if claim.etag and claim.etag.isascii():
-        headers["If-None-Match"] = claim.etag
-    if claim.last_modified and claim.last_modified.isascii():
-        headers["If-Modified-Since"] = claim.last_modified
+    known = claim.known
+    headers: dict[str, str] = {}
+    if known is None or known.final_url != claim.url:
+        return headers
+    if known.etag and known.etag.isascii():
+        headers["If-None-Match"] = known.etag
+    if known.last_modified and known.last_modified.isascii():
+        headers["If-Modified-Since"] = known.last_modified
     return headers

@@ -13,15 +13,28 @@ import sqlite3
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from sqlalchemy import Connection, CursorResult, Dialect, create_engine, event, insert, inspect, pool, select, update
+from sqlalchemy import (
+    Connection,
+    CursorResult,
+    Dialect,
+    Table,
+    create_engine,
+    event,
+    func,
+    insert,
+    inspect,
+    pool,
+    select,
+    update,
+)
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.schema import CreateColumn
 
 from scraper.config.settings import Database
 from scraper.database.models import SCHEMA_VERSION, meta, metadata
@@ -34,6 +47,7 @@ Unit = Callable[[Connection], T]
 
 RETRIES = 5
 LOCK_SLICE_S = 0.25
+DROPPED = {"urls_by_host", "urls_by_run"}  # indexes of earlier versions
 LOCK_TOLD_S = 2.0
 SIGN_OF_LIFE_OPCODES = 200_000  # of SQLite's virtual machine: some ten milliseconds
 # SQLSTATE of PostgreSQL: serialisation failure, deadlock, lock timeout: this transaction lost, the next one may win.
@@ -114,6 +128,7 @@ class Db:
             "temp_store=memory",
             "cache_size=-16384",
             "journal_size_limit=67108864",
+            "wal_autocheckpoint=4000",
         ):
             connection.execute(f"PRAGMA {pragma}")
 
@@ -208,13 +223,30 @@ class Db:
             )
         if found == SCHEMA_VERSION:
             return
-        if found == 1:
-            connection.exec_driver_sql("ALTER TABLE runs ADD COLUMN kind TEXT NOT NULL DEFAULT 'crawl'")
         metadata.create_all(connection)
+        if found is not None:
+            self._complete(connection)
         if found is None:
             connection.execute(insert(meta).values(name="schema_version", value=str(SCHEMA_VERSION)))
         else:
             connection.execute(update(meta).where(meta.c.name == "schema_version").values(value=str(SCHEMA_VERSION)))
+
+    def _complete(self, connection: Connection) -> None:
+        """Give tables of an earlier version what they lack; what was stored stays."""
+        seen = inspect(connection)
+        quote = self.dialect.identifier_preparer.quote
+        for table in metadata.sorted_tables:
+            there = {column["name"] for column in seen.get_columns(table.name)}
+            for column in table.columns:
+                if column.name not in there:
+                    made = CreateColumn(column).compile(dialect=self.dialect)
+                    connection.exec_driver_sql(f"ALTER TABLE {quote(table.name)} ADD COLUMN {made}")
+            known = {index["name"] for index in seen.get_indexes(table.name)}
+            for name in DROPPED & known:
+                connection.exec_driver_sql(f"DROP INDEX {quote(name)}")
+            for index in table.indexes:
+                if index.name not in known:
+                    index.create(connection)
 
     @staticmethod
     def version(connection: Connection) -> int | None:
@@ -223,6 +255,17 @@ class Db:
             return None
         found = connection.scalar(select(meta.c.value).where(meta.c.name == "schema_version"))
         return int(found) if found is not None else None
+
+    def reserve(self, connection: Connection, table: Table, count: int) -> list[int]:
+        """Return ids for so many new rows of a table: made in one go, they need not be asked back row by row.
+
+        In SQLite whoever writes is alone, so the next numbers are free.
+        """
+        if self.is_sqlite:
+            last = connection.scalar(select(func.max(table.c.id))) or 0
+            return list(range(last + 1, last + 1 + count))
+        sequence = func.nextval(func.pg_get_serial_sequence(table.name, "id"))
+        return list(connection.scalars(select(sequence).select_from(func.generate_series(1, count).alias())))
 
     def upsert(self, table: Any) -> Any:
         """Return an INSERT that knows ON CONFLICT, in the words of this database."""
@@ -258,7 +301,7 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _options(settings: Database, url: URL, role: str) -> dict[str, Any]:
-    options: dict[str, Any] = {"hide_parameters": True, "json_serializer": partial(json.dumps, ensure_ascii=False)}
+    options: dict[str, Any] = {"hide_parameters": True, "json_serializer": json.JSONEncoder(ensure_ascii=False).encode}
     if url.get_backend_name() == "sqlite":
         return {
             **options,

@@ -29,11 +29,11 @@ def note(db: Db, connection: Connection, visit: Visit) -> None:
     )
 
 
-def resolve(connection: Connection, url_id: int, at: datetime) -> None:
-    """Note that a URL works (again)."""
-    connection.execute(
-        update(failures).where(failures.c.url_id == url_id, failures.c.resolved_at.is_(None)).values(resolved_at=at)
-    )
+def resolve(connection: Connection, url_ids: Sequence[int], at: datetime) -> None:
+    """Note that URLs work (again)."""
+    for start in range(0, len(url_ids), 500):
+        mine = failures.c.url_id.in_(url_ids[start : start + 500])
+        connection.execute(update(failures).where(mine, failures.c.resolved_at.is_(None)).values(resolved_at=at))
 
 
 def of(connection: Connection, ids: Sequence[int]) -> list[Row[Any]]:

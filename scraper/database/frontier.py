@@ -1,59 +1,57 @@
 """urls: what is to become of every URL. add, claim, release."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, func, or_, select, update
+from sqlalchemy import Connection, exists, func, or_, select, update
 
 from scraper.database.connection import Db
 from scraper.database.models import hosts, pages, runs, urls
-from scraper.records import Claim, Link
+from scraper.records import Claim, Known, Link
 from scraper.states import RunState, UrlState
 from scraper.urls import fingerprint, host_of
 
 # A URL on whose page the scraper died so often is not visited again.
 POISON = 2
+# A host that is to be left alone for longer is not waited for.
+REST = timedelta(seconds=15)
+IN_MOST = 500  # values in one IN: databases have a limit
+
+
+def row_of(
+    run_id: int, source: str, link: Link, depth: int, state: UrlState = UrlState.QUEUED
+) -> dict[str, Any] | None:
+    """Return a link as a row of the frontier, or None if it has no host."""
+    try:
+        host = host_of(link.url)
+    except ValueError:
+        return None
+    return {
+        "source": source,
+        "fingerprint": fingerprint(link.url),
+        "url": link.url,
+        "host": host,
+        "kind": link.kind,
+        "rank": -link.priority,
+        "depth": depth,
+        "run_id": run_id,
+        "state": state,
+        "attempts": 0,
+    }
 
 
 def add(
-    db: Db,
-    connection: Connection,
-    run_id: int,
-    source: str,
-    links: Sequence[Link],
-    depth: int,
-    room: int,
-    *,
-    unknown_only: bool = False,
+    db: Db, connection: Connection, rows: Sequence[dict[str, Any]], room: int, *, unknown_only: bool = False
 ) -> tuple[int, set[str]]:
-    """Enter URLs that this run has not seen. room: how many at the most. unknown_only: only what no run has seen.
+    """Enter rows of one run that it has not seen. room: how many at the most. unknown_only: only what no run has seen.
 
     Returns how many were new, and their hosts.
     """
-    rows = []
-    for link in links:
-        try:
-            host = host_of(link.url)
-        except ValueError:
-            continue
-        rows.append(
-            {
-                "source": source,
-                "fingerprint": fingerprint(link.url),
-                "url": link.url,
-                "host": host,
-                "kind": link.kind,
-                "depth": depth,
-                "run_id": run_id,
-                "state": UrlState.QUEUED,
-                "attempts": 0,
-            }
-        )
     if not rows or room <= 0:
         return 0, set()
     if len(rows) > room:
-        rows = _unseen(connection, run_id, source, rows)[:room]
+        rows = _unseen(connection, rows)[:room]
         if not rows:
             return 0, set()
     statement = db.upsert(urls)
@@ -61,25 +59,25 @@ def add(
         statement = statement.on_conflict_do_nothing(index_elements=["source", "fingerprint"])
     else:
         statement = _taken_over(statement)
-    result = connection.execute(statement, rows, execution_options={"preserve_rowcount": True})
+    result = connection.execute(statement, list(rows), execution_options={"preserve_rowcount": True})
     return max(result.rowcount, 0), {str(row["host"]) for row in rows}
 
 
 def _taken_over(statement: Any) -> Any:
     """URLs of earlier runs belong to this one now, save those that are set aside."""
+    names = ("run_id", "rank", "depth", "kind", "state", "attempts")
     return statement.on_conflict_do_update(
         index_elements=["source", "fingerprint"],
-        set_={
-            "run_id": statement.excluded.run_id,
-            "depth": statement.excluded.depth,
-            "kind": statement.excluded.kind,
-            "state": UrlState.QUEUED,
-            "attempts": 0,
-            "not_before": None,
-            "claimed_by": None,
-        },
+        set_={name: statement.excluded[name] for name in names} | {"not_before": None, "claimed_by": None},
         where=(urls.c.run_id < statement.excluded.run_id) & (urls.c.crashes < POISON),
     )
+
+
+def set_aside(db: Db, connection: Connection, row: dict[str, Any]) -> int | None:
+    """Enter a URL that is not visited; return its id, or None if this run has it already."""
+    statement = _taken_over(db.upsert(urls).values(**row)).returning(urls.c.id)
+    found: int | None = connection.scalar(statement)
+    return found
 
 
 def again(connection: Connection, ids: Sequence[int], run_id: int) -> None:
@@ -96,121 +94,131 @@ def again(connection: Connection, ids: Sequence[int], run_id: int) -> None:
     )
 
 
-def _unseen(connection: Connection, run_id: int, source: str, rows: list[dict[str, object]]) -> list[dict[str, object]]:
-    prints = [row["fingerprint"] for row in rows]
+def _unseen(connection: Connection, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     seen: set[bytes] = set()
-    for start in range(0, len(prints), 500):
+    for start in range(0, len(rows), IN_MOST):
         found = connection.scalars(
             select(urls.c.fingerprint).where(
-                urls.c.source == source, urls.c.run_id == run_id, urls.c.fingerprint.in_(prints[start : start + 500])
+                urls.c.source == rows[0]["source"],
+                urls.c.run_id == rows[0]["run_id"],
+                urls.c.fingerprint.in_([row["fingerprint"] for row in rows[start : start + IN_MOST]]),
             )
         )
         seen.update(found)
     return list({row["fingerprint"]: row for row in rows if row["fingerprint"] not in seen}.values())
 
 
-def hosts_due(connection: Connection, at: datetime, only: Sequence[int] | None) -> list[str]:
-    """Return the hosts that have URLs to visit now. only: the runs that count, None: all."""
-    active = select(runs.c.id).where(runs.c.state == RunState.RUNNING)
-    if only is not None:
-        active = active.where(runs.c.id.in_(only))
-    return list(
-        connection.scalars(
-            select(urls.c.host)
-            .where(
-                urls.c.state == UrlState.QUEUED,
-                urls.c.run_id.in_(active),
-                or_(urls.c.not_before.is_(None), urls.c.not_before <= at),
-            )
-            .distinct()
-        )
-    )
+def hosts_due(connection: Connection, at: datetime, active: Sequence[int]) -> list[str]:
+    """Return the hosts at which these runs have URLs to visit now.
+
+    By leaps over the index, from host to host: a long queue at one costs no more than a short one.
+    """
+    found: dict[str, None] = {}
+    for run_id in active:
+        queued = (urls.c.run_id == run_id) & (urls.c.state == UrlState.QUEUED)
+        leap = select(func.min(urls.c.host).label("host")).where(queued).cte("leap", recursive=True)
+        further = select(func.min(urls.c.host)).where(queued, urls.c.host > leap.c.host).scalar_subquery()
+        leap = leap.union_all(select(further).where(leap.c.host.is_not(None)))
+        ready = exists().where(queued, urls.c.host == leap.c.host, _ripe(at))
+        resting = exists().where(hosts.c.host == leap.c.host, hosts.c.next_at > at + REST)
+        found |= dict.fromkeys(connection.scalars(select(leap.c.host).where(leap.c.host.is_not(None), ready, ~resting)))
+    return list(found)
+
+
+def _ripe(at: datetime) -> Any:
+    return or_(urls.c.not_before.is_(None), urls.c.not_before <= at)
 
 
 def next_retry(connection: Connection) -> datetime | None:
     """Return when the next URL that waits may be tried again."""
     found: datetime | None = connection.scalar(
         select(func.min(urls.c.not_before))
-        .where(urls.c.state == UrlState.QUEUED, urls.c.not_before.is_not(None))
+        .where(urls.c.not_before.is_not(None), urls.c.state == UrlState.QUEUED)
         .where(urls.c.run_id.in_(select(runs.c.id).where(runs.c.state == RunState.RUNNING)))
     )
     return found
 
 
 def claim(
-    db: Db, connection: Connection, host: str, owner: str, limit: int, at: datetime, only: Sequence[int] | None
+    connection: Connection, host: str, owner: str, limit: int, at: datetime, budgets: dict[int, int]
 ) -> list[Claim]:
-    """Take URLs of a host, shallow ones first, never more than a run may still visit."""
-    budgets = _budgets(connection, only)
-    if not budgets:
-        return []
-    candidates = connection.execute(
-        select(urls.c.id, urls.c.run_id, urls.c.kind)
-        .where(
-            urls.c.state == UrlState.QUEUED,
-            urls.c.host == host,
-            urls.c.run_id.in_(budgets),
-            or_(urls.c.not_before.is_(None), urls.c.not_before <= at),
-        )
-        .order_by(urls.c.depth, urls.c.id)
-        .limit(limit)
-    ).all()
-    taken = []
-    for row in candidates:
-        if row.kind == "page":
-            if budgets[row.run_id] <= 0:
+    """Take URLs of a host: those of a high priority first, then shallow ones, each run in its turn.
+
+    budgets: by run, how many pages it may still visit; what is taken is taken off. Runs that are not in it get nothing.
+    """
+    able = [run_id for run_id in sorted(budgets) if budgets[run_id] > 0]
+    queues = [found for run_id in able if (found := _waiting(connection, host, run_id, limit, at))]
+    taken: list[int] = []
+    for place in range(max(map(len, queues), default=0)):
+        for queue in queues:
+            if place >= len(queue) or len(taken) >= limit:
                 continue
-            budgets[row.run_id] -= 1
-        taken.append(row.id)
-    if not taken:
-        return []
-    connection.execute(update(urls).where(urls.c.id.in_(taken)).values(state=UrlState.CLAIMED, claimed_by=owner))
+            url_id, run_id, kind = queue[place]
+            if kind == "page" and budgets[run_id] <= 0:
+                continue
+            budgets[run_id] -= kind == "page"
+            taken.append(url_id)
+    return _take(connection, taken, owner) if taken else []
+
+
+def _waiting(connection: Connection, host: str, run_id: int, limit: int, at: datetime) -> list[tuple[int, int, str]]:
     rows = connection.execute(
-        select(urls, pages.c.headers)
+        select(urls.c.id, urls.c.run_id, urls.c.kind)
+        .where(urls.c.run_id == run_id, urls.c.state == UrlState.QUEUED, urls.c.host == host, _ripe(at))
+        .order_by(urls.c.rank, urls.c.depth, urls.c.id)
+        .limit(limit)
+    )
+    return [(row.id, row.run_id, row.kind) for row in rows]
+
+
+def _take(connection: Connection, taken: Sequence[int], owner: str) -> list[Claim]:
+    connection.execute(update(urls).where(urls.c.id.in_(taken)).values(state=UrlState.CLAIMED, claimed_by=owner))
+    columns = (
+        pages.c.id.label("page_id"),
+        pages.c.final_url,
+        pages.c.headers,
+        pages.c.rules,
+        pages.c.links,
+        pages.c.item_count,
+    )
+    rows = connection.execute(
+        select(urls, *columns)
         .outerjoin(pages, (pages.c.source == urls.c.source) & (pages.c.fingerprint == urls.c.fingerprint))
         .where(urls.c.id.in_(taken))
-        .order_by(urls.c.depth, urls.c.id)
     ).all()
-    return [
-        Claim(
-            url_id=row.id,
-            run_id=row.run_id,
-            source=row.source,
-            url=row.url,
-            host=row.host,
-            depth=row.depth,
-            kind=row.kind,
-            attempts=row.attempts,
-            etag=(row.headers or {}).get("etag"),
-            last_modified=(row.headers or {}).get("last-modified"),
-        )
-        for row in rows
-    ]
+    place = {url_id: number for number, url_id in enumerate(taken)}
+    return [_claim(row) for row in sorted(rows, key=lambda row: place[row.id])]
 
 
-def _budgets(connection: Connection, only: Sequence[int] | None) -> dict[int, int]:
-    claimed = (
-        select(urls.c.run_id, func.count().label("n"))
-        .where(urls.c.state == UrlState.CLAIMED, urls.c.kind == "page")
+def _claim(row: Any) -> Claim:
+    known = None
+    if row.page_id is not None:
+        headers = row.headers or {}
+        validators = headers.get("etag"), headers.get("last-modified")
+        known = Known(row.page_id, row.final_url, *validators, row.rules, row.links, row.item_count)
+    return Claim(row.id, row.run_id, row.source, row.url, row.host, row.depth, row.kind, row.attempts, known)
+
+
+def claimed(connection: Connection) -> dict[int, int]:
+    """Return how many pages of each run are being visited."""
+    rows = connection.execute(
+        select(urls.c.run_id, func.count())
+        .where(urls.c.claimed_by.is_not(None), urls.c.kind == "page")
         .group_by(urls.c.run_id)
-        .subquery()
     )
-    statement = (
-        select(runs.c.id, runs.c.max_pages - runs.c.pages - func.coalesce(claimed.c.n, 0))
-        .outerjoin(claimed, claimed.c.run_id == runs.c.id)
-        .where(runs.c.state == RunState.RUNNING)
-    )
-    if only is not None:
-        statement = statement.where(runs.c.id.in_(only))
-    return {run_id: left for run_id, left in connection.execute(statement).all()}
+    return {run_id: count for run_id, count in rows.all()}
 
 
-def release(connection: Connection, owner: str, ids: Sequence[int] | None = None) -> None:
-    """Give back URLs that were claimed and not visited; ids None: all of this owner."""
-    statement = update(urls).where(urls.c.state == UrlState.CLAIMED, urls.c.claimed_by == owner)
-    if ids is not None:
-        statement = statement.where(urls.c.id.in_(ids))
-    connection.execute(statement.values(state=UrlState.QUEUED, claimed_by=None))
+def release(connection: Connection, owner: str) -> None:
+    """Give back URLs that were claimed by this owner and not visited."""
+    connection.execute(update(urls).where(urls.c.claimed_by == owner).values(state=UrlState.QUEUED, claimed_by=None))
+
+
+def unclaim(connection: Connection, owner: str, ids: Sequence[int]) -> None:
+    """Give back these URLs of an owner, which were not visited."""
+    for start in range(0, len(ids), IN_MOST):
+        mine = urls.c.id.in_(ids[start : start + IN_MOST]) & (urls.c.claimed_by == owner)
+        connection.execute(update(urls).where(mine).values(state=UrlState.QUEUED, claimed_by=None))
 
 
 def release_lost(connection: Connection, at: datetime) -> None:
@@ -218,16 +226,16 @@ def release_lost(connection: Connection, at: datetime) -> None:
     living = select(hosts.c.lease_owner).where(hosts.c.lease_until > at, hosts.c.lease_owner.is_not(None))
     connection.execute(
         update(urls)
-        .where(urls.c.state == UrlState.CLAIMED, urls.c.claimed_by.not_in(living))
+        .where(urls.c.claimed_by.is_not(None), urls.c.claimed_by.not_in(living))
         .values(state=UrlState.QUEUED, claimed_by=None)
     )
 
 
 def strangers(connection: Connection, instance: str) -> list[str]:
     """Return the owners of claims and leases that belong to another instance than this one."""
-    claimed = select(urls.c.claimed_by).where(urls.c.state == UrlState.CLAIMED).distinct()
+    claimed_by = select(urls.c.claimed_by).where(urls.c.claimed_by.is_not(None)).distinct()
     leased = select(hosts.c.lease_owner).where(hosts.c.lease_owner.is_not(None)).distinct()
-    owners = {*connection.scalars(claimed), *connection.scalars(leased)} - {None}
+    owners = {*connection.scalars(claimed_by), *connection.scalars(leased)} - {None}
     return sorted(owner for owner in owners if not owner.endswith(f"@{instance}"))
 
 

@@ -1,7 +1,7 @@
 """hosts, robots: who may ask a host, and when; what its robots.txt said."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, or_, select, update
@@ -11,6 +11,7 @@ from scraper.database.models import hosts, robots
 from scraper.records import HostTimes
 
 LEASE_S = 60.0
+KEPT = tuple(field.name for field in fields(HostTimes))
 
 
 def lease(db: Db, connection: Connection, host: str, owner: str, at: datetime) -> HostTimes | None:
@@ -21,7 +22,7 @@ def lease(db: Db, connection: Connection, host: str, owner: str, at: datetime) -
         index_elements=["host"],
         set_={"lease_owner": owner, "lease_until": until},
         where=or_(hosts.c.lease_owner.is_(None), hosts.c.lease_owner == owner, hosts.c.lease_until < at),
-    ).returning(hosts.c.host, hosts.c.next_at, hosts.c.delay_s)
+    ).returning(*(hosts.c[name] for name in KEPT))
     row = connection.execute(statement).first()
     return HostTimes(*row) if row else None
 
@@ -35,9 +36,8 @@ def renew(connection: Connection, owner: str, at: datetime) -> None:
 def record(connection: Connection, states: Iterable[HostTimes]) -> None:
     """Store when hosts may be asked next, so that it holds over restarts."""
     for state in states:
-        connection.execute(
-            update(hosts).where(hosts.c.host == state.host).values(next_at=state.next_at, delay_s=state.delay_s)
-        )
+        values = {name: getattr(state, name) for name in KEPT if name != "host"}
+        connection.execute(update(hosts).where(hosts.c.host == state.host).values(values))
 
 
 def release(connection: Connection, host: str, owner: str) -> None:

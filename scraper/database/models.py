@@ -20,10 +20,11 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.types import TypeEngine
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 metadata = MetaData()
 
@@ -59,6 +60,11 @@ class Json(TypeDecorator[Any]):
         return dialect.type_descriptor(JSON())
 
 
+def _where(condition: Any) -> dict[str, Any]:
+    """A partial index: small, for it holds only the rows that are looked for."""
+    return {"sqlite_where": condition, "postgresql_where": condition}
+
+
 meta = Table("meta", metadata, Column("name", Text, primary_key=True), Column("value", Text, nullable=False))
 
 sources = Table(
@@ -81,6 +87,22 @@ hosts = Table(
     Column("lease_until", Instant),
     Column("next_at", Instant),
     Column("delay_s", Float, nullable=False, default=0.0),
+    Column("crawl_delay_s", Float, nullable=False, default=0.0, server_default="0"),
+    Column("penalty_s", Float, nullable=False, default=0.0, server_default="0"),
+    Column("latency_s", Float, nullable=False, default=0.0, server_default="0"),
+    Column("strikes", Integer, nullable=False, default=0, server_default="0"),
+    Column("trips", Integer, nullable=False, default=0, server_default="0"),
+    Column("why", Text),
+)
+
+# What was taken from a site on one day, for the budgets.
+usage = Table(
+    "usage",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("day", Text, primary_key=True),
+    Column("pages", Integer, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
 )
 
 robots = Table(
@@ -120,6 +142,7 @@ urls = Table(
     Column("url", Text, nullable=False),
     Column("host", Text, nullable=False),
     Column("kind", Text, nullable=False),
+    Column("rank", Integer, nullable=False, default=0, server_default="0"),
     Column("depth", Integer, nullable=False),
     Column("run_id", Id, nullable=False),
     Column("state", Text, nullable=False),
@@ -128,9 +151,10 @@ urls = Table(
     Column("not_before", Instant),
     Column("claimed_by", Text),
     UniqueConstraint("source", "fingerprint"),
-    Index("urls_by_host", "state", "host", "depth", "id"),
-    Index("urls_by_run", "run_id", "state"),
+    Index("urls_to_visit", "run_id", "state", "host", "rank", "depth", "id"),
 )
+Index("urls_claimed", urls.c.claimed_by, **_where(urls.c.claimed_by.is_not(None)))
+Index("urls_waiting", urls.c.not_before, **_where(urls.c.not_before.is_not(None)))
 
 pages = Table(
     "pages",
@@ -149,10 +173,17 @@ pages = Table(
     Column("bytes", Integer, nullable=False),
     Column("headers", Json, nullable=False),
     Column("body", LargeBinary, nullable=False),
+    Column("rules", Text, nullable=False, default="", server_default=""),
+    Column("links", LargeBinary, nullable=False, default=b"", server_default=text("X''")),
+    Column("item_count", Integer, nullable=False, default=0, server_default="0"),
+    Column("simhash", BigInteger),
+    Column("canonical_url", Text),
+    Column("duplicate_of", Id),
     Column("fetched_at", Instant, nullable=False),
     Column("changed_at", Instant, nullable=False),
     Column("gone_at", Instant),
     UniqueConstraint("source", "fingerprint"),
+    Index("pages_by_content", "content_hash"),
 )
 
 items = Table(

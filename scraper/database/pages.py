@@ -2,36 +2,29 @@
 
 import hashlib
 import zlib
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
-from scraper.database.connection import made_id
+from scraper.database.connection import Db
 from scraper.database.models import changes, pages
 from scraper.errors import NotFound
-from scraper.records import Visit
+from scraper.inflate import inflate
+from scraper.records import Fetched, Visit, packed
 from scraper.urls import fingerprint
 
 # What a site sets in a visitor's browser is nobody's business later.
 _SECRET_HEADERS = {"set-cookie", "set-cookie2"}
-BRIEF = [column for column in pages.c if column.name not in ("body", "fingerprint")]
+BRIEF = [column for column in pages.c if column.name not in ("body", "fingerprint", "links", "rules")]
+STORED_MOST = 2**31
+IN_MOST = 500  # values in one IN: databases have a limit
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """The page of a visit; changed: it is new or its content differs from before."""
-
-    id: int
-    changed: bool
-
-
-def body_of(connection: Connection, source: str, url: str) -> tuple[bytes, dict[str, str]] | None:
-    """Return the stored body and headers of a URL, or None if there is none."""
-    row = connection.execute(
-        select(pages.c.body, pages.c.headers).where(pages.c.source == source, pages.c.fingerprint == fingerprint(url))
-    ).first()
-    return (zlib.decompress(row.body), row.headers) if row is not None else None
+def body_of(connection: Connection, page_id: int) -> tuple[bytes, dict[str, str]] | None:
+    """Return the stored body and headers of a page, or None if there is none."""
+    row = connection.execute(select(pages.c.body, pages.c.headers).where(pages.c.id == page_id)).first()
+    return (whole(row.body), row.headers) if row is not None else None
 
 
 def content(connection: Connection, page_id: int) -> tuple[str, bytes]:
@@ -39,7 +32,12 @@ def content(connection: Connection, page_id: int) -> tuple[str, bytes]:
     row = connection.execute(select(pages.c.headers, pages.c.body).where(pages.c.id == page_id)).first()
     if row is None:
         raise NotFound(f"there is no page {page_id}")
-    return str((row.headers or {}).get("content-type", "application/octet-stream")), zlib.decompress(row.body)
+    return str((row.headers or {}).get("content-type", "application/octet-stream")), whole(row.body)
+
+
+def whole(stored: bytes) -> bytes:
+    """Return a stored body as it was read."""
+    return inflate(stored, STORED_MOST)
 
 
 def seen_in(connection: Connection, source: str, url: str, run_id: int) -> bool:
@@ -50,49 +48,141 @@ def seen_in(connection: Connection, source: str, url: str, run_id: int) -> bool:
     return found == run_id
 
 
-def put(connection: Connection, visit: Visit) -> Stored:
-    """Store the page of a visit: new, changed, or as it was (a 304 too)."""
-    fetched, claim = visit.fetched, visit.claim
-    assert fetched is not None
-    digest = hashlib.sha256(fetched.body).hexdigest()
-    mark = fingerprint(fetched.final_url)
-    known = connection.execute(
-        select(pages.c.id, pages.c.content_hash, pages.c.gone_at).where(
-            pages.c.source == claim.source, pages.c.fingerprint == mark
+def touch(connection: Connection, visits: Sequence[Visit]) -> None:
+    """Note that pages were seen again and are as they are stored."""
+    rows = [
+        {"page": v.claim.known.page_id, "run": v.claim.run_id, "level": v.claim.depth, "at": v.at}
+        for v in visits
+        if v.claim.known is not None
+    ]
+    if not rows:
+        return
+    connection.execute(
+        update(pages)
+        .where(pages.c.id == bindparam("page"))
+        .values(run_id=bindparam("run"), depth=bindparam("level"), fetched_at=bindparam("at"), gone_at=None),
+        rows,
+    )
+
+
+def put(db: Db, connection: Connection, source: str, visits: Sequence[Visit]) -> list[int]:
+    """Store the pages of visits of one source: new, changed, or as they were. Returns the id of each, in order.
+
+    No two of them may be of the same page.
+    """
+    marks = [fingerprint(_final(visit)) for visit in visits]
+    known: dict[bytes, Row[Any]] = {}
+    columns = (pages.c.id, pages.c.fingerprint, pages.c.content_hash, pages.c.gone_at)
+    for start in range(0, len(marks), IN_MOST):
+        rows = connection.execute(
+            select(*columns).where(pages.c.source == source, pages.c.fingerprint.in_(marks[start : start + IN_MOST]))
         )
-    ).first()
-    values: dict[str, Any] = {
-        "run_id": claim.run_id,
+        known |= {row.fingerprint: row for row in rows}
+    digests = [visit.digest or hashlib.sha256(_fetched(visit).body).hexdigest() for visit in visits]
+    copies = _copies(connection, source, digests)
+    told: list[dict[str, Any]] = []
+    ids: list[int] = []
+    fresh: list[int] = []
+    for number, (visit, mark, digest) in enumerate(zip(visits, marks, digests, strict=True)):
+        row = known.get(mark)
+        ids.append(row.id if row is not None else 0)
+        if row is None:
+            fresh.append(number)
+        else:
+            told += _see(connection, visit, row, digest, copies)
+    if fresh:
+        made = _create(db, connection, source, [(visits[n], marks[n], digests[n]) for n in fresh], copies)
+        for number, page_id in zip(fresh, made, strict=True):
+            ids[number] = page_id
+            told.append(_change(visits[number], page_id, "created", {}))
+    if told:
+        connection.execute(insert(changes), told)
+    return ids
+
+
+def _copies(connection: Connection, source: str, digests: Sequence[str]) -> dict[str, int]:
+    """The first page of this source with each of these contents."""
+    found: dict[str, int] = {}
+    for start in range(0, len(digests), IN_MOST):
+        rows = connection.execute(
+            select(pages.c.content_hash, func.min(pages.c.id))
+            .where(pages.c.content_hash.in_(digests[start : start + IN_MOST]), pages.c.source == source)
+            .group_by(pages.c.content_hash)
+        )
+        found |= {digest: page_id for digest, page_id in rows.all()}
+    return found
+
+
+def _fetched(visit: Visit) -> Fetched:
+    assert visit.fetched is not None
+    return visit.fetched
+
+
+def _final(visit: Visit) -> str:
+    return _fetched(visit).final_url
+
+
+def _kept_headers(fetched: Fetched) -> dict[str, str]:
+    return {name: value for name, value in fetched.headers.items() if name not in _SECRET_HEADERS}
+
+
+def _seen(visit: Visit) -> dict[str, Any]:
+    """What every visit tells of a page, whether it changed or not."""
+    fetched, reading = _fetched(visit), visit.reading
+    told = {
+        "run_id": visit.claim.run_id,
         "final_url": fetched.final_url,
-        "depth": claim.depth,
+        "depth": visit.claim.depth,
         "fetched_at": visit.at,
         "gone_at": None,
+        "rules": visit.rules,
+        "links": packed(reading.links),
+        "item_count": len(reading.items),
     }
     if not fetched.not_modified:
-        values["status"] = fetched.status
-        values["headers"] = {name: value for name, value in fetched.headers.items() if name not in _SECRET_HEADERS}
-    if known is not None and known.content_hash == digest:
-        connection.execute(update(pages).where(pages.c.id == known.id).values(**values))
-        if known.gone_at is not None:
-            _change(connection, visit, known.id, "returned", {})
-        return Stored(known.id, changed=False)
-    values |= {
+        told |= {"status": fetched.status, "headers": _kept_headers(fetched)}
+    return told
+
+
+def _content(visit: Visit, digest: str) -> dict[str, Any]:
+    fetched, reading = _fetched(visit), visit.reading
+    return {
         "content_type": fetched.content_type,
-        "title": visit.reading.title,
+        "title": reading.title,
         "content_hash": digest,
         "bytes": len(fetched.body),
-        "body": zlib.compress(fetched.body, 1),
+        "body": fetched.packed or zlib.compress(fetched.body, 1),
         "changed_at": visit.at,
+        "simhash": reading.simhash - 2**63 if reading.simhash is not None else None,
+        "canonical_url": reading.canonical,
     }
-    if known is None:
-        values |= {"source": claim.source, "fingerprint": mark, "url": claim.url}
-        page_id = made_id(connection.execute(insert(pages).values(**values)))
-        _change(connection, visit, page_id, "created", {})
-        return Stored(page_id, changed=True)
-    connection.execute(update(pages).where(pages.c.id == known.id).values(**values))
-    change = "returned" if known.gone_at is not None else "changed"
-    _change(connection, visit, known.id, change, {"content_hash": [known.content_hash, digest]})
-    return Stored(known.id, changed=True)
+
+
+def _create(
+    db: Db, connection: Connection, source: str, new: Sequence[tuple[Visit, bytes, str]], copies: dict[str, int]
+) -> list[int]:
+    ids = db.reserve(connection, pages, len(new))
+    rows = []
+    for page_id, (visit, mark, digest) in zip(ids, new, strict=True):
+        named = {"id": page_id, "source": source, "fingerprint": mark, "url": visit.claim.url}
+        rows.append(named | _seen(visit) | _content(visit, digest) | {"duplicate_of": copies.get(digest)})
+        copies.setdefault(digest, page_id)
+    connection.execute(insert(pages), rows)
+    return ids
+
+
+def _see(
+    connection: Connection, visit: Visit, row: Row[Any], digest: str, copies: dict[str, int]
+) -> list[dict[str, Any]]:
+    values = _seen(visit)
+    changed = row.content_hash != digest
+    if changed:
+        values |= _content(visit, digest) | {"duplicate_of": copies.get(digest)}
+    connection.execute(update(pages).where(pages.c.id == row.id).values(**values))
+    if not changed and row.gone_at is None:
+        return []
+    fields = {"content_hash": [row.content_hash, digest]} if changed else {}
+    return [_change(visit, row.id, "returned" if row.gone_at is not None else "changed", fields)]
 
 
 def mark_gone(connection: Connection, visit: Visit) -> None:
@@ -106,15 +196,12 @@ def mark_gone(connection: Connection, visit: Visit) -> None:
     ).first()
     if row is not None:
         connection.execute(update(pages).where(pages.c.id == row.id).values(gone_at=visit.at))
-        _change(connection, visit, row.id, "removed", {})
+        connection.execute(insert(changes), [_change(visit, row.id, "removed", {})])
 
 
-def _change(connection: Connection, visit: Visit, page_id: int, change: str, fields: dict[str, Any]) -> None:
-    connection.execute(
-        insert(changes).values(
-            at=visit.at, source=visit.claim.source, of="page", change=change, page_id=page_id, fields=fields
-        )
-    )
+def _change(visit: Visit, page_id: int, change: str, fields: dict[str, Any]) -> dict[str, Any]:
+    told = {"at": visit.at, "source": visit.claim.source, "of": "page", "change": change}
+    return told | {"page_id": page_id, "fields": fields}
 
 
 def public(row: Row[Any]) -> dict[str, Any]:
@@ -124,6 +211,8 @@ def public(row: Row[Any]) -> dict[str, Any]:
         "fetched_at": row.fetched_at,
         "changed_at": row.changed_at,
         "gone_at": row.gone_at,
+        "canonical_url": row.canonical_url,
+        "duplicate_of": row.duplicate_of,
         "headers": row.headers,
     }
 

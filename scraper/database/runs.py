@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, Select, exists, insert, literal, or_, se
 from scraper.database.connection import made_id
 from scraper.database.models import Instant, changes, failures, items, pages, runs, sources, urls
 from scraper.errors import NotFound
-from scraper.records import RunTally
+from scraper.records import RunCount, RunTally
 from scraper.states import RunKind, RunState, UrlState
 
 ACTIVE = (RunState.QUEUED, RunState.RUNNING)
@@ -87,6 +87,14 @@ def running(connection: Connection, only: Sequence[int] | None = None) -> list[R
     if only is not None:
         statement = statement.where(runs.c.id.in_(only))
     return list(connection.execute(statement).all())
+
+
+def counts(connection: Connection, only: Sequence[int] | None = None) -> list[RunCount]:
+    """Return how far each open run is."""
+    statement = select(runs.c.id, runs.c.source, runs.c.max_pages, runs.c.pages).where(runs.c.state == RunState.RUNNING)
+    if only is not None:
+        statement = statement.where(runs.c.id.in_(only))
+    return [RunCount(*row) for row in connection.execute(statement)]
 
 
 def finish(connection: Connection, run_id: int, at: datetime, dropped: int) -> RunState:

@@ -1,7 +1,7 @@
 """sources: what is watched, and when it is due."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
@@ -30,6 +30,19 @@ def sync(connection: Connection, wanted: Sequence[Source], next_due: NextDue) ->
     stale = [name for name, row in known.items() if row.origin == "file" and name not in names]
     if stale:
         connection.execute(delete(sources).where(sources.c.name.in_(stale)))
+
+
+def spread(connection: Connection, at: datetime, each_s: float, most_s: float) -> None:
+    """Have sources that are overdue begin one after the other, not all at once."""
+    overdue = connection.execute(
+        select(sources.c.name, sources.c.next_at)
+        .where(sources.c.enabled, sources.c.next_at < at)
+        .order_by(sources.c.next_at, sources.c.name)
+    ).all()
+    each_s = min(each_s, most_s / max(1, len(overdue)))
+    for place, row in enumerate(overdue[1:], 1):
+        later = at + timedelta(seconds=place * each_s)
+        connection.execute(update(sources).where(sources.c.name == row.name).values(next_at=later))
 
 
 def definitions(connection: Connection) -> dict[str, dict[str, Any]]:

@@ -1,60 +1,72 @@
-"""finish(): page, items, links and frontier state of visits, in one transaction."""
+"""finish(): pages, items, links and frontier state of visits, in one transaction."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
-from scraper.database import failures, frontier, hosts, items, pages, sources
+from scraper.database import failures, frontier, hosts, items, pages, sources, usage
 from scraper.database import runs as runs_of
 from scraper.database.connection import Db
+from scraper.database.models import hosts as hosts_of
 from scraper.database.models import runs, urls
 from scraper.errors import Failure
-from scraper.records import Claim, HostTimes, Visit
-from scraper.states import RunKind, UrlState
-from scraper.urls import fingerprint, host_of
+from scraper.records import Claim, HostTimes, Link, Visit
+from scraper.states import RunKind, RunState, UrlState
+from scraper.urls import fingerprint
 
 # How many URLs a run may know for each page that it may visit; beyond that the frontier of an endless site would
 # grow without bound.
 KNOWN_PER_PAGE = 3
 KNOWN_AT_LEAST = 1000
+GIVE_UP_AT_ONCE = 1000
+
+Counts = defaultdict[int, defaultdict[str, int]]
 
 
 @dataclass(slots=True)
 class Finished:
-    """What storing some visits did: hosts that have new URLs now."""
+    """What storing some visits did: hosts that have new URLs now, and which links each run is known to have."""
 
     hosts: set[str] = field(default_factory=set)
+    known: dict[int, list[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How deep links are followed, by source; which links each run has already, as far as is remembered."""
+
+    depths: Mapping[str, int]
+    known: Mapping[int, Collection[str]] = field(default_factory=dict)
 
 
 def finish(
-    db: Db,
-    connection: Connection,
-    visits: Sequence[Visit],
-    owner: str,
-    depths: dict[str, int],
-    states: Sequence[HostTimes],
+    db: Db, connection: Connection, visits: Sequence[Visit], owner: str, bounds: Bounds, states: Sequence[HostTimes]
 ) -> Finished:
     """Store visits, each whole or not at all.
 
     owner: the worker that claimed the URLs; a visit whose URL it does not hold any more is dropped, for it was
-    finished by another one. depths: max_depth by source. states: the hosts' next times, kept in the same transaction.
+    finished by another one. states: the hosts' next times, kept in the same transaction.
     """
     done = Finished()
-    checked: dict[str, Visit] = {}
-    for visit in visits:
-        if not _settle(connection, visit, owner):
-            continue
-        checked[visit.claim.source] = visit
-        if visit.failure is None:
-            failures.resolve(connection, visit.claim.url_id, visit.at)
-            _keep(db, connection, visit, depths.get(visit.claim.source, 0), done)
-        else:
-            _fail(db, connection, visit)
+    counts: Counts = defaultdict(lambda: defaultdict(int))
+    kept = _settle(connection, visits, owner)
+    well = [visit for visit in kept if visit.failure is None]
+    if well:
+        failures.resolve(connection, [visit.claim.url_id for visit in well], max(visit.at for visit in well))
+        _keep(db, connection, well, counts)
+    for visit in kept:
+        if visit.failure is not None:
+            _fail(db, connection, visit, counts)
+    _spread(db, connection, kept, bounds, counts, done)
+    _count(connection, counts)
+    usage.add(db, connection, kept)
     hosts.record(connection, states)
-    if checked:
-        sources.checked(connection, set(checked), max(visit.at for visit in checked.values()))
+    if kept:
+        sources.checked(connection, {visit.claim.source for visit in kept}, max(visit.at for visit in kept))
     return done
 
 
@@ -80,75 +92,181 @@ def crashed_on(db: Db, connection: Connection, url_id: int, at: datetime) -> boo
     claim = Claim(row.id, row.run_id, row.source, row.url, row.host, row.depth, row.kind, row.attempts)
     connection.execute(update(urls).where(urls.c.id == url_id).values(state=UrlState.FAILED, claimed_by=None))
     message = f"the scraper died {row.crashes} times while it read this page; it is not tried again"
-    _fail(db, connection, Visit(claim, at, failure=Failure.POISON, message=message))
+    counts: Counts = defaultdict(lambda: defaultdict(int))
+    _fail(db, connection, Visit(claim, at, failure=Failure.POISON, message=message), counts)
+    _count(connection, counts)
     return True
 
 
-def _settle(connection: Connection, visit: Visit, owner: str) -> bool:
-    retry = visit.retry_at is not None
-    state = UrlState.QUEUED if retry else UrlState.FAILED if visit.failure else UrlState.DONE
-    result = connection.execute(
-        update(urls)
-        .where(urls.c.id == visit.claim.url_id, urls.c.state == UrlState.CLAIMED, urls.c.claimed_by == owner)
-        .values(state=state, attempts=visit.claim.attempts + 1, not_before=visit.retry_at, claimed_by=None)
-    )
-    return result.rowcount == 1
+def give_up(db: Db, connection: Connection, host: str, at: datetime) -> None:
+    """End what open runs still want of a host that has only failed for long, each URL with the failure that it had last."""
+    open_runs = select(runs.c.id).where(runs.c.state == RunState.RUNNING)
+    waiting = connection.execute(
+        select(urls)
+        .where(urls.c.run_id.in_(open_runs), urls.c.state == UrlState.QUEUED, urls.c.host == host)
+        .limit(GIVE_UP_AT_ONCE)
+    ).all()
+    why = connection.scalar(select(hosts_of.c.why).where(hosts_of.c.host == host)) or "it failed for long"
+    counts: Counts = defaultdict(lambda: defaultdict(int))
+    for row in waiting:
+        claim = Claim(row.id, row.run_id, row.source, row.url, row.host, row.depth, row.kind, row.attempts)
+        connection.execute(update(urls).where(urls.c.id == row.id).values(state=UrlState.FAILED, not_before=None))
+        message = f"not asked: {host} is left alone, {why}"
+        _fail(db, connection, Visit(claim, at, failure=Failure.CONNECT, message=message), counts)
+    _count(connection, counts)
 
 
-def _keep(db: Db, connection: Connection, visit: Visit, max_depth: int, done: Finished) -> None:
-    claim, fetched = visit.claim, visit.fetched
-    assert fetched is not None
-    counts = {"bytes": runs.c.bytes + fetched.wire_bytes}
-    if claim.kind == "page":
-        if fetched.final_url != claim.url:
-            if pages.seen_in(connection, claim.source, fetched.final_url, claim.run_id):
-                return
+def _settle(connection: Connection, visits: Sequence[Visit], owner: str) -> list[Visit]:
+    """Give each URL its state; return the visits whose URLs we still held."""
+    ids = [visit.claim.url_id for visit in visits]
+    held: set[int] = set()
+    for start in range(0, len(ids), frontier.IN_MOST):
+        mine = urls.c.id.in_(ids[start : start + frontier.IN_MOST])
+        held |= set(connection.scalars(select(urls.c.id).where(mine, urls.c.claimed_by == owner)))
+    kept = [visit for visit in visits if visit.claim.url_id in held]
+    rows = [
+        {
+            "url_id": visit.claim.url_id,
+            "to": UrlState.QUEUED if visit.retry_at else UrlState.FAILED if visit.failure else UrlState.DONE,
+            "tried": visit.claim.attempts + 1,
+            "later": visit.retry_at,
+        }
+        for visit in kept
+    ]
+    if rows:
+        values: dict[str, Any] = {
+            "state": bindparam("to"),
+            "attempts": bindparam("tried"),
+            "not_before": bindparam("later"),
+        }
+        connection.execute(update(urls).where(urls.c.id == bindparam("url_id")).values(**values, claimed_by=None), rows)
+    return kept
+
+
+def _keep(db: Db, connection: Connection, well: Sequence[Visit], counts: Counts) -> None:
+    for visit in well:
+        counts[visit.claim.run_id]["bytes"] += _wire_bytes(visit)
+    stored = [visit for visit in well if visit.claim.kind == "page"]
+    same = [visit for visit in stored if visit.unchanged]
+    pages.touch(connection, same)
+    items.touch(connection, same)
+    for visit in same:
+        counts[visit.claim.run_id]["pages"] += 1
+        counts[visit.claim.run_id]["items"] += visit.claim.known.items if visit.claim.known else 0
+    fresh = [visit for visit in stored if not visit.unchanged]
+    direct = [visit for visit in fresh if not _redirected(visit)]
+    for source in {visit.claim.source for visit in direct}:
+        _put(db, connection, source, [visit for visit in direct if visit.claim.source == source], counts)
+    for visit in fresh:  # one by one: some may lead to the same page
+        claim = visit.claim
+        if _redirected(visit) and not pages.seen_in(connection, claim.source, _final_url(visit), claim.run_id):
             _settle_target(db, connection, visit)
-        stored = pages.put(connection, visit)
-        counts["pages"] = runs.c.pages + 1
-        counts["items"] = runs.c["items"] + items.put(connection, visit, stored.id)
-    depth = claim.depth + (claim.kind == "page")
-    if visit.reading.links and depth <= max_depth:
-        run = connection.execute(
-            select(runs.c.known, runs.c.max_pages, runs.c.kind).where(runs.c.id == claim.run_id)
-        ).one()
-        room = max(KNOWN_AT_LEAST, run.max_pages * KNOWN_PER_PAGE) - run.known
-        retry = run.kind == RunKind.RETRY
-        added, touched = frontier.add(
-            db, connection, claim.run_id, claim.source, visit.reading.links, depth, room, unknown_only=retry
-        )
-        if added:
-            counts["known"] = runs.c.known + added
-            done.hosts |= touched
-    connection.execute(update(runs).where(runs.c.id == claim.run_id).values(**counts))
+            _put(db, connection, claim.source, [visit], counts)
+
+
+def _put(db: Db, connection: Connection, source: str, visits: Sequence[Visit], counts: Counts) -> None:
+    ids = pages.put(db, connection, source, visits)
+    items.put(db, connection, source, list(zip(visits, ids, strict=True)))
+    for visit in visits:
+        counts[visit.claim.run_id]["pages"] += 1
+        counts[visit.claim.run_id]["items"] += len({(item.kind, item.key) for item in visit.reading.items})
+
+
+def _redirected(visit: Visit) -> bool:
+    return (
+        fingerprint(_final_url(visit)) != fingerprint(visit.claim.url)
+        if _final_url(visit) != visit.claim.url
+        else False
+    )
+
+
+def _final_url(visit: Visit) -> str:
+    assert visit.fetched is not None
+    return visit.fetched.final_url
+
+
+def _wire_bytes(visit: Visit) -> int:
+    return visit.fetched.wire_bytes if visit.fetched is not None else 0
 
 
 def _settle_target(db: Db, connection: Connection, visit: Visit) -> None:
     """The target of a redirect was visited with its source: it is not to be visited again in this run."""
-    claim, fetched = visit.claim, visit.fetched
-    assert fetched is not None
-    statement = db.upsert(urls).values(
-        source=claim.source,
-        fingerprint=fingerprint(fetched.final_url),
-        url=fetched.final_url,
-        host=host_of(fetched.final_url),
-        kind=claim.kind,
-        depth=claim.depth,
-        run_id=claim.run_id,
-        state=UrlState.DONE,
-        attempts=1,
-    )
+    claim = visit.claim
+    row = frontier.row_of(claim.run_id, claim.source, Link(_final_url(visit), claim.kind), claim.depth, UrlState.DONE)
+    if row is None:
+        return
     connection.execute(
-        statement.on_conflict_do_update(
+        db.upsert(urls)
+        .values(**row)
+        .on_conflict_do_update(
             index_elements=["source", "fingerprint"],
             set_={"run_id": claim.run_id, "state": UrlState.DONE, "not_before": None, "claimed_by": None},
         )
     )
 
 
-def _fail(db: Db, connection: Connection, visit: Visit) -> None:
+def _spread(
+    db: Db, connection: Connection, kept: Sequence[Visit], bounds: Bounds, counts: Counts, done: Finished
+) -> None:
+    """Enter what the pages link to, the shallow ones first."""
+    by_run: dict[int, dict[str, tuple[Link, int]]] = {}
+    for visit in sorted(kept, key=lambda visit: visit.claim.depth):
+        run_id = visit.claim.run_id
+        for url, reason in visit.reading.refused:
+            _refuse(db, connection, visit, url, reason, counts)
+        depth = visit.claim.depth + (visit.claim.kind == "page")
+        if depth > bounds.depths.get(visit.claim.source, 0):
+            continue
+        known = bounds.known.get(run_id, ())
+        wanted = by_run.setdefault(run_id, {})
+        for link in visit.reading.links:
+            if link.url not in known and link.url not in wanted:
+                wanted[link.url] = link, depth
+    for run_id, found in by_run.items():
+        if found:
+            _enter(db, connection, run_id, found, counts, done)
+
+
+def _enter(
+    db: Db, connection: Connection, run_id: int, found: Mapping[str, tuple[Link, int]], counts: Counts, done: Finished
+) -> None:
+    run = connection.execute(
+        select(runs.c.source, runs.c.known, runs.c.max_pages, runs.c.kind).where(runs.c.id == run_id)
+    ).one()
+    rows = [frontier.row_of(run_id, run.source, link, depth) for link, depth in found.values()]
+    room = max(KNOWN_AT_LEAST, run.max_pages * KNOWN_PER_PAGE) - run.known
+    added, touched = frontier.add(
+        db, connection, [row for row in rows if row], room, unknown_only=run.kind == RunKind.RETRY
+    )
+    done.hosts |= touched
+    counts[run_id]["known"] += added
+    if len(rows) <= room:
+        done.known[run_id] = list(found)
+
+
+def _refuse(db: Db, connection: Connection, visit: Visit, url: str, reason: str, counts: Counts) -> None:
+    """Name a link that is taken for a trap; its like are not named again."""
+    claim = visit.claim
+    row = frontier.row_of(claim.run_id, claim.source, Link(url), claim.depth + 1, UrlState.FAILED)
+    url_id = frontier.set_aside(db, connection, row) if row is not None else None
+    if url_id is None:
+        return
+    refused = Claim(url_id, claim.run_id, claim.source, url, claim.host, claim.depth + 1, "page", 0)
+    _fail(db, connection, Visit(refused, visit.at, failure=Failure.CRAWL_LIMIT, message=reason), counts)
+
+
+def _count(connection: Connection, counts: Counts) -> None:
+    for run_id, found in counts.items():
+        values: dict[Any, Any] = {runs.c[name]: runs.c[name] + more for name, more in found.items() if more}
+        if values:
+            connection.execute(update(runs).where(runs.c.id == run_id).values(values))
+
+
+def _fail(db: Db, connection: Connection, visit: Visit, counts: Counts) -> None:
     failures.note(db, connection, visit)
     if visit.retry_at is None:
-        connection.execute(update(runs).where(runs.c.id == visit.claim.run_id).values(failures=runs.c.failures + 1))
+        counts[visit.claim.run_id]["failures"] += 1
+    if visit.failure is Failure.POISON:
+        connection.execute(update(urls).where(urls.c.id == visit.claim.url_id).values(crashes=frontier.POISON))
     if visit.gone:
         pages.mark_gone(connection, visit)

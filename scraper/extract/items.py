@@ -11,14 +11,13 @@ from typing import Any
 from scraper import clean
 from scraper.config.settings import FieldRule, ItemRule, Source
 from scraper.errors import Failure, VisitFailed
-from scraper.extract import links
 from scraper.extract.convert import convert
 from scraper.extract.page import Page
 from scraper.extract.select import BadExpression, compile_expression, compiled_css, matches, text_of
-from scraper.records import Item, Link, Reading
-from scraper.urls import Scope
+from scraper.records import Item, Link
 
 Parser = Callable[[Page], Iterable[Any] | None]
+TRACEBACK_MOST = 8
 
 
 def faults(source: Source) -> Iterator[tuple[tuple[str | int, ...], str]]:
@@ -50,12 +49,9 @@ def load_parser(path: str) -> Parser:
     return parser
 
 
-def read(page: Page, source: Source, scope: Scope, parser: Parser | None) -> Reading:
-    """Return title, items and links of a page. Raises VisitFailed: extract, decode."""
-    if parser is not None:
-        return _parsed(page, scope, parser)
-    items = tuple(item for rule in source.item for item in _by_rule(page, rule))
-    return Reading(page.title, items, links.followed(page, source.follow, scope))
+def by_rules(page: Page, rules: tuple[ItemRule, ...]) -> tuple[Item, ...]:
+    """Return the items that a source's rules find in a page. Raises VisitFailed: decode, parse_limit."""
+    return tuple(item for rule in rules for item in _by_rule(page, rule))
 
 
 def _by_rule(page: Page, rule: ItemRule) -> Iterator[Item]:
@@ -97,23 +93,32 @@ def _field(page: Page, rule: FieldRule, scope: Any) -> Any:
     return rule.default if not done and (rule.default is not None or not rule.many) else done
 
 
-def _parsed(page: Page, scope: Scope, parser: Parser) -> Reading:
-    items: list[Item] = []
-    urls: list[str] = []
+def by_parser(page: Page, parser: Parser) -> tuple[tuple[Item, ...], list[Link]]:
+    """Return the items and links that a user's function yields for a page. Raises VisitFailed: extract, with the traceback."""
+    found: list[Item] = []
+    links: list[Link] = []
     try:
         for position, yielded in enumerate(parser(page) or ()):
-            if isinstance(yielded, str | Link):
-                urls.append(str(yielded.url if isinstance(yielded, Link) else yielded))
+            if isinstance(yielded, Link):
+                links.append(yielded)
+            elif isinstance(yielded, str):
+                links.append(Link(str(yielded)))
             else:
-                items.append(_item(page, yielded, position))
-        return Reading(page.title, tuple(items), links.in_scope(urls, page, scope))
+                found.append(_item(page, yielded, position))
     except VisitFailed:
         raise
     except BaseException as error:  # noqa: BLE001  whatever a user's function raises is this page's failure, exit too
-        frames = traceback.extract_tb(error.__traceback__)
-        where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "?"
-        said = traceback.format_exception_only(error)[-1].strip()
-        raise VisitFailed(Failure.EXTRACT, f"the parser raised {said} at {where}") from None
+        raise VisitFailed(Failure.EXTRACT, _told(error)) from None
+    return tuple(found), links
+
+
+def _told(error: BaseException) -> str:
+    """The error, where it was raised, and the way there, without our own part of it."""
+    frames = traceback.extract_tb(error.__traceback__)[1:]
+    said = traceback.format_exception_only(error)[-1].strip()
+    where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "?"
+    way = "".join(traceback.format_list(frames[-TRACEBACK_MOST:])).rstrip()
+    return f"the parser raised {said} at {where}" + (f"\n{way}" if way else "")
 
 
 def _item(page: Page, yielded: Any, position: int) -> Item:

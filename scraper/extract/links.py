@@ -6,13 +6,15 @@ from typing import Any
 
 from lxml import etree
 
+from scraper import traps
 from scraper.extract.page import Page
-from scraper.extract.select import compiled_css, compiled_xpath
+from scraper.extract.select import compiled_css
 from scraper.records import Link
 from scraper.urls import Scope, canonical, is_web
 
 MAX_LINKS = 10_000
-_HREFS = "descendant-or-self::*[self::a or self::area][@href]/@href"
+MAX_REFUSED = 5
+REMEMBERED = 10_000
 # Files that hold no page; asking for them costs the site more than us.
 _FILES = re.compile(
     r"\.(?:7z|aac|ai|apk|avi|avif|bin|bmp|bz2|cab|css|deb|dmg|docx?|eot|epub|exe|flac|flv|gif|gz|ico|iso|jar|jpe?g|js|"
@@ -21,43 +23,94 @@ _FILES = re.compile(
     re.IGNORECASE,
 )
 
+_HREFS: Any = etree.XPath("descendant-or-self::a/@href | descendant-or-self::area/@href", smart_strings=False)
+_UNASKED = "not(contains(translate(@rel, 'NOFLW', 'noflw'), 'nofollow'))"
+_POLITE_HREFS: Any = etree.XPath(
+    f"descendant-or-self::a[{_UNASKED}]/@href | descendant-or-self::area[{_UNASKED}]/@href", smart_strings=False
+)
+UNKNOWN = object()
+Found = Any  # Link; why it is taken for a trap; None: it is not the source's
 
-def followed(page: Page, follow: tuple[str, ...] | bool, scope: Scope) -> tuple[Link, ...]:
-    """Return the links of a page that its source follows, canonical, each once, in the order of the page."""
-    if not follow or page.is_json:
-        return ()
-    hrefs = _hrefs(page.root, follow if isinstance(follow, tuple) else (":root",))
-    return tuple(Link(url) for url in _in_scope(hrefs, page.base_url, scope))
-
-
-def in_scope(urls: Iterable[str], page: Page, scope: Scope) -> tuple[Link, ...]:
-    """Return the URLs that a parser asked to follow, as far as they belong to its source."""
-    return tuple(Link(url) for url in _in_scope(urls, page.base_url, scope))
+Refused = tuple[tuple[str, str], ...]
 
 
-def _hrefs(root: "etree._Element", selectors: tuple[str, ...]) -> Iterator[str]:
-    inner: Any = compiled_xpath(_HREFS)
-    for selector in selectors:
-        found: Any = compiled_css(selector)(root)
-        for match in found:
-            if isinstance(match, str):
-                yield match
+class Linker:
+    """From the references of a source's pages to the links that are followed.
+
+    The same references come again on page after page: what each one leads to is remembered, up to a bound.
+    """
+
+    def __init__(self, scope: Scope, year: int, *, polite: bool) -> None:
+        """year: the present one. polite: rel=nofollow is obeyed."""
+        self._scope = scope
+        self._year = year
+        self._polite = polite
+        self._known: dict[str, dict[str, Found]] = {}
+        self._count = 0
+
+    def followed(self, page: Page, follow: tuple[str, ...] | bool) -> tuple[tuple[Link, ...], Refused]:
+        """Return the links of a page that its source follows, canonical, each once, in the order of the page.
+
+        And those that are taken for a trap, with the reason, some of them.
+        """
+        if not follow or page.is_json:
+            return (), ()
+        return self.resolve(self._references(page, follow), page)
+
+    def resolve(self, references: Iterable[str], page: Page) -> tuple[tuple[Link, ...], Refused]:
+        """Return what references lead to, as far as it belongs to the source."""
+        base = page.base_url
+        path = base.partition("?")[0]
+        of_origin = self._table("/".join(path.split("/", 3)[:3]))
+        of_folder = self._table(path.rpartition("/")[0] + "/")
+        absolute = self._table("")
+        links: dict[str, Link] = {}
+        refused: dict[str, str] = {}
+        for reference in references:
+            first = reference[:1]
+            if first == "/":
+                table = of_origin
+            elif first in ("?", "#", ""):
+                table = {}
             else:
-                yield from inner(match)
+                table = absolute if reference.startswith(("http://", "https://")) else of_folder
+            found = table.get(reference, UNKNOWN)
+            if found is UNKNOWN:
+                found = table[reference] = self._judge(reference.partition("#")[0], base)
+                self._count += 1
+            if isinstance(found, Link):
+                links[found.url] = found
+                if len(links) >= MAX_LINKS:
+                    break
+            elif isinstance(found, str) and len(refused) < MAX_REFUSED:
+                refused.setdefault(found, canonical(reference, base) or "")
+        return tuple(links.values()), tuple((url, reason) for reason, url in refused.items())
 
+    def _table(self, where: str) -> dict[str, Found]:
+        """What references lead to from one place, as far as it is remembered."""
+        if self._count >= REMEMBERED:
+            self._known.clear()
+            self._count = 0
+        return self._known.setdefault(where, {})
 
-def _in_scope(hrefs: Iterable[str], base: str, scope: Scope) -> list[str]:
-    found: dict[str, bool] = {}
-    seen: set[str] = set()
-    for href in hrefs:
-        reference = href.partition("#")[0]  # most links of a page differ in their fragment alone
-        if not reference.strip() or reference in seen:
-            continue
-        seen.add(reference)
+    def _judge(self, reference: str, base: str) -> Link | str | None:
+        """The link, or why it is taken for a trap, or None if it is not the source's."""
+        if not reference.strip():
+            return None
         url = canonical(reference, base)
-        if url is None or url in found or not is_web(url):
-            continue
-        found[url] = _FILES.search(url.partition("?")[0]) is None and scope.admits(url)
-        if len(found) >= MAX_LINKS:
-            break
-    return [url for url, wanted in found.items() if wanted]
+        if url is None or not is_web(url) or _FILES.search(url.partition("?")[0]) or not self._scope.admits(url):
+            return None
+        return traps.fault(url, self._year) or Link(url)
+
+    def _references(self, page: Page, follow: tuple[str, ...] | bool) -> Iterator[str]:
+        hrefs = _POLITE_HREFS if self._polite and page.mentions(b"nofollow") else _HREFS
+        if follow is True:
+            yield from hrefs(page.root)
+            return
+        for selector in follow if isinstance(follow, tuple) else ():
+            found: Any = compiled_css(selector)(page.root)
+            for match in found:
+                if isinstance(match, str):
+                    yield match
+                else:
+                    yield from hrefs(match)

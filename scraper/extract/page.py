@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import webencodings
-from lxml import etree, html
+from lxml import etree
 from parsel import Selector, SelectorList
 
 from scraper import clean
@@ -20,6 +20,18 @@ if TYPE_CHECKING:
 
 _META_CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([a-zA-Z0-9_:.-]{1,40})""", re.IGNORECASE)
 _CHARSET = re.compile(r"""charset\s*=\s*["']?([^\s"';]+)""", re.IGNORECASE)
+_REFRESH = re.compile(r"\s*([0-9]{0,6}(?:\.[0-9]*)?)\s*[;,\s]\s*(?:url\s*=)?\s*(\S.*)", re.IGNORECASE)
+_DIRECTIVE = re.compile(r"\s*([a-z0-9_-]+)\s*:\s*(.*)", re.IGNORECASE)
+HEAD_BYTES = 64 * 1024
+REFRESH_MOST_S = 5.0
+_head_title = etree.XPath("string(/html/head/title)", smart_strings=False)
+_first_title = etree.XPath("string(//title)", smart_strings=False)
+_canonicals = etree.XPath("//link[@href][contains(concat(' ', normalize-space(@rel), ' '), ' canonical ')]/@href")
+_refreshes: Any = etree.XPath(
+    "//meta[translate(@http-equiv, 'REFSH', 'refsh') = 'refresh']/@content", smart_strings=False
+)
+# Directives of X-Robots-Tag that carry a value of their own; any other word before a colon is the name of a robot.
+_VALUED = {"max-snippet", "max-image-preview", "max-video-preview", "unavailable_after"}
 _BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xfe\xff", "utf-16-be"), (b"\xff\xfe", "utf-16-le"))
 
 
@@ -35,6 +47,7 @@ class Page:
         self.status = status
         self.headers = headers
         self.body = body
+        self._plain = False  # whether the body is UTF-8 as it stands
 
     @classmethod
     def of(cls, fetched: Fetched) -> "Page":
@@ -57,7 +70,21 @@ class Page:
     @cached_property
     def text(self) -> str:
         """The body as text; NUL and lone surrogates are gone."""
-        return decode(self.body, self.headers.get("content-type", ""))
+        said = self.headers.get("content-type", "")
+        if (
+            said.endswith("utf-8")
+            and b"\x00" not in self.body
+            and not self.body.startswith((b"\xfe\xff", b"\xff\xfe", _BOMS[0][0]))
+        ):
+            try:
+                text = self.body.decode()
+            except UnicodeDecodeError:
+                return decode(self.body, said)
+            self._plain = True
+            return text
+        text = decode(self.body, said)
+        self._plain = len(text) == len(self.body) and text.isascii()
+        return text
 
     @cached_property
     def soup(self) -> "BeautifulSoup":
@@ -68,20 +95,32 @@ class Page:
 
     @cached_property
     def root(self) -> "etree._Element":
-        """The lxml tree of the page."""
-        source = self.text.strip().encode("utf-8") or b"<html/>"
-        parser = html.HTMLParser(recover=True, encoding="utf-8", huge_tree=True)
+        """The lxml tree of the page. Raises VisitFailed: parse_limit."""
+        text = self.text
+        source = (self.body if self._plain else text.encode("utf-8")).strip() or b"<html/>"
+        parser = etree.HTMLParser(recover=True, encoding="utf-8", huge_tree=True, collect_ids=False)
         root = etree.fromstring(source, parser=parser)
-        if any("Excessive depth" in entry.message for entry in parser.error_log):
+        last = parser.error_log.last_error
+        if last is not None and "Excessive depth" in last.message:
             raise VisitFailed(Failure.PARSE_LIMIT, "the page is nested too deeply")
         return root if root is not None else etree.fromstring(b"<html/>", parser=parser)
 
     @cached_property
+    def _lowered(self) -> bytes:
+        """The body for a first look at whether it is worth to look closer."""
+        return self.body[:HEAD_BYTES].lower()
+
+    def mentions(self, word: bytes) -> bool:
+        """Say whether a lower-case word is anywhere in the body, in whatever case."""
+        return word in self._lowered or (len(self.body) > HEAD_BYTES and word in self.body.lower())
+
+    @cached_property
     def base_url(self) -> str:
         """What relative links are relative to."""
-        found: Any = self.root.xpath("//base/@href")
-        for href in found[:1]:
-            return canonical(str(href), self.url) or self.url
+        if b"<base" in self._lowered:
+            found: Any = self.root.xpath("//base/@href")
+            for href in found[:1]:
+                return canonical(str(href), self.url) or self.url
         return self.url
 
     @cached_property
@@ -89,8 +128,47 @@ class Page:
         """The text of <title>, white space folded."""
         if self.is_json:
             return None
-        found = self.root.xpath("string(//title)")
-        return clean.text(" ".join(str(found)[:10_000].split())[:1000]) or None
+        text = str(_head_title(self.root)) or str(_first_title(self.root))
+        return clean.text(" ".join(text[:10_000].split())[:1000]) or None
+
+    @cached_property
+    def words(self) -> str:
+        """All text of the page, scripts and styles too."""
+        return self.text if self.is_json else str(etree.tostring(self.root, method="text", encoding="unicode"))
+
+    @cached_property
+    def canonical(self) -> str | None:
+        """The address that the page gives as its own (RFC 6596), or None."""
+        if b"canonical" not in self._lowered:
+            return None
+        found: Any = _canonicals(self.root)
+        return canonical(str(found[0]), self.base_url) if found else None
+
+    @cached_property
+    def refresh(self) -> str | None:
+        """Where the page sends its visitors by itself within five seconds, or None."""
+        if b"http-equiv" not in self._lowered or b"refresh" not in self._lowered:
+            return None
+        for content in _refreshes(self.root):
+            if (match := _REFRESH.match(str(content))) and float(match[1] or 0) <= REFRESH_MOST_S:
+                return canonical(match[2].strip("'\" "), self.base_url)
+        return None
+
+    def robots(self, agent: str) -> set[str]:
+        """Return what the page and its headers ask of robots: noindex, nofollow, ...; agent: our product token.
+
+        What is said to us by name counts beside what is said to all, as Google and Bing read it.
+        """
+        said = _header_directives(self.headers.get("x-robots-tag", ""), agent) if "x-robots-tag" in self.headers else []
+        if (
+            not self.is_json
+            and b"<meta" in self._lowered
+            and (b"robots" in self._lowered or agent.encode() in self._lowered)
+        ):
+            for meta in self.root.iter("meta"):
+                if (meta.get("name") or "").strip().lower() in ("robots", agent):
+                    said += [word.strip().lower() for word in (meta.get("content") or "").split(",")]
+        return {"noindex", "nofollow"} | set(said) if "none" in said else set(said)
 
     @cached_property
     def selector(self) -> Selector:
@@ -155,6 +233,19 @@ def decode(body: bytes, content_type: str) -> str:
         return _clean(body.decode("utf-8"))
     except UnicodeDecodeError:
         return _clean(body.decode("cp1252", "replace"))
+
+
+def _header_directives(value: str, agent: str) -> list[str]:
+    """The directives of an X-Robots-Tag that are for all robots, or for us by name."""
+    found = []
+    for_us = True
+    for part in value.split(","):
+        named = _DIRECTIVE.match(part)
+        if named and named[1].lower() not in _VALUED:
+            for_us, part = named[1].lower() in ("robots", "*", agent), named[2]
+        if for_us:
+            found.append(part.strip().lower())
+    return found
 
 
 def _clean(text: str) -> str:

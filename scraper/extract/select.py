@@ -13,7 +13,7 @@ from scraper.config.settings import Expression
 from scraper.extract.page import Page
 
 _translator = HTMLTranslator()
-_string = etree.XPath("string()")
+_string = etree.XPath("string()", smart_strings=False)
 _NOTHING = etree.fromstring("<html/>")
 NAMESPACES = {"re": "http://exslt.org/regular-expressions", "set": "http://exslt.org/sets"}
 
@@ -26,7 +26,7 @@ class BadExpression(ValueError):
 def compiled_css(css: str) -> etree.XPath:
     """Return a CSS selector, with ::text and ::attr(name), ready to use. Raises BadExpression."""
     try:
-        return etree.XPath(_translator.css_to_xpath(css))
+        return etree.XPath(_translator.css_to_xpath(css), smart_strings=False)
     except (SelectorError, etree.XPathError, ValueError, RecursionError) as error:
         raise BadExpression(f"{css!r} is no CSS selector: {error}") from None
 
@@ -35,7 +35,7 @@ def compiled_css(css: str) -> etree.XPath:
 def compiled_xpath(xpath: str) -> etree.XPath:
     """Return an XPath 1.0 expression ready to use, with the EXSLT functions of parsel. Raises BadExpression."""
     try:
-        compiled = etree.XPath(xpath, namespaces=NAMESPACES)
+        compiled = etree.XPath(xpath, namespaces=NAMESPACES, smart_strings=False)
         compiled(_NOTHING)  # unknown functions, prefixes and variables are found only here
         return compiled
     except (etree.XPathError, ValueError) as error:

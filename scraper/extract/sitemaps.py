@@ -1,27 +1,39 @@
-"""Sitemaps (sitemaps.org: XML, index, text, gzip) and feeds (RSS, Atom): the URLs that they name."""
+"""Sitemaps (sitemaps.org: XML, index, text, gzip, news), feeds (RSS, Atom), robots.txt: the URLs that they name."""
 
+from datetime import date
+from itertools import islice
 from typing import Any
 
 from lxml import etree
 
 from scraper.errors import Failure, VisitFailed
+from scraper.extract.convert import convert
 from scraper.extract.page import Page, decode
 from scraper.inflate import Damaged, TooLarge, inflate
-from scraper.records import Link
+from scraper.records import Kind, Link
 from scraper.urls import canonical, is_web
 
 MAX_URLS = 50_000  # sitemaps.org: of one file
 MAX_BYTES = 50 * 2**20
+# What changed so many days ago comes before what changed earlier, and that before what does not say.
+FRESH_DAYS = ((1, 4), (7, 3), (30, 2), (365, 1))
+ENTRY_MOST = 40  # elements of one entry that are looked at
+_DATES = ("lastmod", "publication_date", "pubDate", "updated", "published", "date")
 
 
-def links(page: Page) -> tuple[Link, ...]:
-    """Return the URLs of a sitemap or feed; those of an index are sitemaps themselves. Raises VisitFailed."""
+def links(page: Page, today: date) -> tuple[Link, ...]:
+    """Return the URLs of a sitemap or feed; those of an index are sitemaps themselves. Raises VisitFailed.
+
+    What was modified lately has the higher priority.
+    """
     body = _unzipped(page.body)
     head = body[:2048].lstrip()
     if not head.startswith(b"<") and not head.startswith(b"\xef\xbb\xbf<"):
-        lines = decode(body, page.headers.get("content-type", "")).split()
-        return tuple(Link(url) for url in _usable(lines[: MAX_URLS * 2], page.url))
-    pages: list[str] = []
+        text = decode(body, page.headers.get("content-type", ""))
+        if page.url.endswith("/robots.txt"):
+            return tuple(Link(url, "sitemap") for url in _usable(_named_by_robots(text), page.url))
+        return tuple(Link(url) for url in _usable(text.split()[: MAX_URLS * 2], page.url))
+    pages: dict[str, int] = {}
     sitemaps: list[str] = []
     parser = etree.XMLPullParser(events=("end",), resolve_entities=False, no_network=True, recover=True)
     try:
@@ -32,17 +44,45 @@ def links(page: Page) -> tuple[Link, ...]:
             raise VisitFailed(Failure.DECODE, f"is no sitemap: {error}") from None
     events: Any = parser.read_events()
     for _, element in events:
-        name, outer = _name(element), _name(element.getparent())
-        if name == "loc" and outer in ("url", "sitemap"):
-            (sitemaps if outer == "sitemap" else pages).append(element.text or "")
-        elif name == "link" and outer in ("item", "entry"):
-            relation = element.get("rel", "alternate")
-            if relation == "alternate":
-                pages.append(element.get("href") or element.text or "")
+        kind, url = _named(element)
+        if kind == "sitemap":
+            sitemaps.append(url)
+        elif kind is not None:
+            pages.setdefault(url, _freshness(element.getparent(), today))
         if len(pages) + len(sitemaps) >= MAX_URLS:
             break
     found = [Link(url, "sitemap") for url in _usable(sitemaps, page.url)]
-    return (*found, *(Link(url) for url in _usable(pages, page.url)))
+    for text, priority in pages.items():
+        found += [Link(url, priority=priority) for url in _usable([text], page.url)]
+    return tuple(dict.fromkeys(found))
+
+
+def _named(element: Any) -> tuple[Kind | None, str]:
+    """What an element names, if anything: a page or a sitemap."""
+    name, outer = _name(element), _name(element.getparent())
+    if name == "loc" and outer in ("url", "sitemap"):
+        return ("sitemap" if outer == "sitemap" else "page"), element.text or ""
+    if name == "link" and outer in ("item", "entry") and element.get("rel", "alternate") == "alternate":
+        return "page", element.get("href") or element.text or ""
+    return None, ""
+
+
+def _named_by_robots(text: str) -> list[str]:
+    lines = (line.partition(":") for line in text.splitlines())
+    return [value.strip() for name, _, value in lines if name.strip().lower() == "sitemap"]
+
+
+def _freshness(entry: Any, today: date) -> int:
+    """The priority of an entry by its date of change; all its elements are there when the whole document was read."""
+    for element in islice(entry.iter(), ENTRY_MOST):
+        if _name(element) in _DATES and element.text:
+            try:
+                changed = date.fromisoformat(convert(element.text.strip(), "date", "")[:10])
+            except ValueError:
+                continue
+            age = (today - changed).days
+            return next((priority for days, priority in FRESH_DAYS if 0 <= age <= days), 0)
+    return 0
 
 
 def _usable(texts: list[str], base: str) -> list[str]:

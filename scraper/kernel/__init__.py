@@ -26,6 +26,7 @@ from scraper.kernel.process import (
     command,
     die_with_parent,
     doing,
+    lead_group,
     new_session,
     readable,
     see_deaths,
@@ -34,7 +35,14 @@ from scraper.kernel.process import (
     wake_when_orphaned,
     watch_death,
 )
-from scraper.kernel.resources import oom_kills, raise_open_files, step_back, use_all_files
+from scraper.kernel.resources import (
+    limit_memory,
+    oom_kills,
+    own_memory,
+    raise_open_files,
+    step_back,
+    use_all_files,
+)
 
 __all__ = [
     "LINUX",
@@ -55,9 +63,12 @@ __all__ = [
     "end_session",
     "end_tree",
     "family",
+    "lead_group",
+    "limit_memory",
     "mark_family",
     "new_session",
     "oom_kills",
+    "own_memory",
     "raise_open_files",
     "readable",
     "see_deaths",

@@ -177,6 +177,12 @@ def die_with_parent(parent_pid: int) -> None:
         raise ProcessLookupError(parent_pid)
 
 
+def lead_group() -> None:
+    """Lead a process group of our own: what we start can be ended with us."""
+    if POSIX:
+        os.setpgid(0, 0)
+
+
 def new_session() -> None:
     """Leave the terminal and the process group of the parent, so that Ctrl-C is the parent's alone."""
     if POSIX and os.getpid() != os.getsid(0):

@@ -32,6 +32,23 @@ def use_all_files() -> None:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
+def limit_memory(most: int) -> None:
+    """Have this process refused more private memory than this, in bytes: a MemoryError instead of a machine out of memory."""
+    if LINUX:
+        import resource  # noqa: PLC0415  there is none on Windows
+
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_DATA, (most, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+
+
+def own_memory() -> int:
+    """Return the resident bytes of this process, 0 where nobody can tell (Linux only)."""
+    try:
+        return int(Path("/proc/self/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE") if LINUX else 0
+    except OSError:
+        return 0
+
+
 def step_back() -> None:
     """Let others have the processor first: on a busy machine whoever answers people comes before whoever scrapes.
 

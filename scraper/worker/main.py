@@ -120,7 +120,7 @@ class Scraper:
             note(number, url)
             self._heart.keep_up(engine)  # pages that are read one after the other leave the loop no time to beat
 
-        engine = Engine(store, self._http(), self._boot.get("once"), share.pause, mark)
+        engine = Engine(store, self._http(), self._boot.get("once"), share.pause, mark, self._settings.limits)
         self._engine = engine
         if hasattr(signal, "SIGTERM") and kernel.POSIX:
             loop.add_signal_handler(signal.SIGTERM, self._terminate)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from scraper.config.settings import Http
 from scraper.crawl.fetcher import Fetcher, decoded, retry_after
+from scraper.crawl.fetcher import Request as Asked
 from scraper.errors import VisitFailed
 from scraper.records import Fetched
 from scraper.urls import canonical
@@ -28,9 +29,9 @@ async def fetch(url: str, http: Http = HTTP) -> Fetched:
         """Every hop is allowed."""
 
     try:
-        return await fetcher.fetch(url, http, admit=admit)
+        return await fetcher.fetch(Asked(url), http, admit=admit)
     finally:
-        fetcher.close()
+        await fetcher.close()
         await asyncio.sleep(0)
 
 
@@ -171,8 +172,8 @@ async def test_a_connection_that_the_server_closed_meanwhile_is_replaced(site: S
         """Allowed."""
 
     for _ in range(5):
-        assert (await fetcher.fetch(site.url + "/x", HTTP, admit=admit)).body == b"x"
-    fetcher.close()
+        assert (await fetcher.fetch(Asked(site.url + "/x"), HTTP, admit=admit)).body == b"x"
+    await fetcher.close()
 
 
 @given(st.binary(max_size=2000), st.sampled_from(["gzip", "deflate", "gzip, deflate", "x-gzip"]))

@@ -4,7 +4,7 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -100,10 +100,14 @@ def test_after_a_death_the_delay_counts_from_the_death(db: Db) -> None:
     assert found.next_at == died + timedelta(seconds=7)
 
 
+def entered(db: Db, run_id: int, paths: Sequence[object], room: int = 100) -> tuple[int, set[str]]:
+    """Enter URLs for a run."""
+    rows = [frontier.row_of(run_id, "s", Link(f"http://a.org/{path}"), 0) for path in paths]
+    return db.write(lambda c: frontier.add(db, c, [row for row in rows if row], room))
+
+
 def test_a_url_is_entered_once_a_run(db: Db) -> None:
-    found = [Link("http://a.org/1"), Link("http://a.org/2"), Link("http://a.org/1")]
-    assert db.write(lambda c: frontier.add(db, c, 1, "s", found, 0, 100)) == (2, {"a.org"})
-    assert db.write(lambda c: frontier.add(db, c, 1, "s", found, 0, 100))[0] == 0
-    assert db.write(lambda c: frontier.add(db, c, 2, "s", found, 0, 100))[0] == 2
-    more = [Link(f"http://a.org/{n}") for n in range(10)]
-    assert db.write(lambda c: frontier.add(db, c, 2, "s", more, 0, 3))[0] == 3
+    assert entered(db, 1, [1, 2, 1]) == (2, {"a.org"})
+    assert entered(db, 1, [1, 2, 1])[0] == 0
+    assert entered(db, 2, [1, 2, 1])[0] == 2
+    assert entered(db, 2, range(10), room=3)[0] == 3

@@ -1,6 +1,7 @@
 """Selectors give what Scrapy's give; values are converted; hostile pages are met."""
 
 import json
+from datetime import date
 from typing import Any
 
 import pytest
@@ -13,17 +14,23 @@ from scraper.config.shape import build
 from scraper.errors import VisitFailed
 from scraper.extract import Page, sitemaps
 from scraper.extract.convert import convert, number
-from scraper.extract.items import read
 from scraper.extract.page import decode
+from scraper.extract.reading import Reader
 from scraper.extract.select import compiled_css
-from scraper.urls import Scope
+from scraper.records import Fetched, Manners, Reading
 
 URL = "http://a.org/dir/page"
-SCOPE = Scope(frozenset({"a.org"}))
+TODAY = date(2026, 1, 1)
 
 
 def page(body: str | bytes, kind: str = "text/html; charset=utf-8") -> Page:
     return Page(URL, 200, {"content-type": kind}, body.encode() if isinstance(body, str) else body)
+
+
+def read(given: Page, source: Source) -> Reading:
+    """Read a page by a source's rules."""
+    fetched = Fetched(given.url, given.url, given.status, given.headers, given.body, len(given.body), 0.0)
+    return Reader(source, Manners("bowerbird", TODAY)).read(fetched, "page")
 
 
 def items(body: str, kind: str = "text/html; charset=utf-8", **rule: Any) -> list[dict[str, Any]]:
@@ -31,7 +38,7 @@ def items(body: str, kind: str = "text/html; charset=utf-8", **rule: Any) -> lis
     made = build(ItemRule, rule, (), faults)
     assert made is not None, faults
     source = Source(name="s", start=(URL,), item=(made,))
-    return [dict(item.data) for item in read(page(body, kind), source, SCOPE, None).items]
+    return [dict(item.data) for item in read(page(body, kind), source).items]
 
 
 SHOP = """
@@ -175,7 +182,7 @@ def test_charsets(body: bytes, kind: str, expected: str | None) -> None:
 def test_any_bytes_are_a_page(body: bytes, kind: str) -> None:
     made = page(body, kind)
     source = Source(name="s", start=(URL,), follow=True)
-    reading = read(made, source, SCOPE, None)
+    reading = read(made, source)
     json.dumps([reading.title, [link.url for link in reading.links]], ensure_ascii=False).encode()
     made.text.encode()
 
@@ -186,17 +193,17 @@ def test_links() -> None:
         '<a href="http://b.org/">5</a><a href="javascript:x()">6</a><a href="http://[">7</a><nav><a href="n">8</a></nav>'
     )
     source = Source(name="s", start=(URL,), follow=True)
-    found = [link.url for link in read(page(body), source, SCOPE, None).links]
+    found = [link.url for link in read(page(body), source).links]
     assert found == ["http://a.org/base/x", "http://a.org/z", "http://a.org/base/m", "http://a.org/base/n"]
     for follow in (("nav",), ("nav a",), ("nav a::attr(href)",)):
         source = Source(name="s", start=(URL,), follow=follow)
-        assert [link.url for link in read(page(body), source, SCOPE, None).links] == ["http://a.org/base/n"]
+        assert [link.url for link in read(page(body), source).links] == ["http://a.org/base/n"]
 
 
 def test_hostile_pages_end() -> None:
     source = Source(name="s", start=(URL,), follow=True)
     with pytest.raises(VisitFailed) as caught:
-        read(page("<div>" * 100_000 + "x"), source, SCOPE, None)
+        read(page("<div>" * 100_000 + "x"), source)
     assert caught.value.failure == "parse_limit"
     for body in (
         "<div>" * 200 + "x",
@@ -205,7 +212,7 @@ def test_hostile_pages_end() -> None:
         "<title>" + "x" * 100_000,
         "&" * 100_000,
     ):
-        read(page(body), source, SCOPE, None)
+        read(page(body), source)
     with pytest.raises(VisitFailed):
         page("[" * 100_000, "application/json").json()
 
@@ -213,7 +220,7 @@ def test_hostile_pages_end() -> None:
 @given(st.binary(max_size=300))
 def test_a_sitemap_of_any_bytes_ends(body: bytes) -> None:
     try:
-        sitemaps.links(page(body, "application/xml"))
+        sitemaps.links(page(body, "application/xml"), TODAY)
     except VisitFailed:
         return
 
@@ -222,5 +229,5 @@ def test_sitemap_entities_are_not_expanded() -> None:
     bomb = '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa">' + "".join(
         f'<!ENTITY {b} "{f"&{a};" * 10}">' for a, b in zip("abcdefgh", "bcdefghi", strict=True)
     )
-    found = sitemaps.links(page(f"{bomb}]><urlset><url><loc>http://a.org/&i;</loc></url></urlset>", "text/xml"))
+    found = sitemaps.links(page(f"{bomb}]><urlset><url><loc>http://a.org/&i;</loc></url></urlset>", "text/xml"), TODAY)
     assert sum(len(link.url) for link in found) < 1000

@@ -1,0 +1,72 @@
+"""How much of a source may be visited now: its page limit, its hours, its daily budgets. Pure: the clock is an argument."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+from scraper.config.settings import Source
+from scraper.records import RunCount
+
+
+def hours(window: str) -> tuple[time, time]:
+    """Return the ends of a window such as "22:00-06:00". Raises ValueError."""
+    begin, _, end = window.partition("-")
+    return _moment(begin), _moment(end)
+
+
+def _moment(text: str) -> time:
+    hour, colon, minute = text.strip().partition(":")
+    if not colon or not (hour.isdigit() and minute.isdigit() and len(minute) == 2):
+        raise ValueError(text)
+    return time(0) if (hour, minute) == ("24", "00") else time(int(hour), int(minute))
+
+
+def opens_at(source: Source, at: datetime) -> datetime | None:
+    """Return when the source may be visited next, or None if it may be now."""
+    if not source.window:
+        return None
+    local = at.astimezone(ZoneInfo(source.zone) if source.zone else None)
+    clock = local.time().replace(tzinfo=None)
+    begins = []
+    for begin, end in map(hours, source.window):
+        if begin == end or (begin <= clock < end if begin < end else clock >= begin or clock < end):
+            return None
+        day = local.date() if clock < begin else local.date() + timedelta(days=1)
+        begins.append(datetime.combine(day, begin, local.tzinfo))
+    return min(begins).astimezone(at.tzinfo)
+
+
+def spent(source: Source, used: tuple[int, int]) -> str | None:
+    """Say which daily budget is used up, or None. used: pages and bytes of this day (UTC)."""
+    if source.pages_per_day and used[0] >= source.pages_per_day:
+        return f"pages_per_day = {source.pages_per_day} is used up; it goes on at midnight UTC"
+    if source.bytes_per_day and used[1] >= source.bytes_per_day:
+        return f"bytes_per_day = {source.bytes_per_day} is used up; it goes on at midnight UTC"
+    return None
+
+
+def budgets(
+    counts: Iterable[RunCount],
+    sources: Mapping[str, Source],
+    claimed: Mapping[int, int],
+    used: Mapping[str, tuple[int, int]],
+    at: datetime,
+) -> dict[int, int]:
+    """Return how many more pages each run may visit now, nothing for runs of sources that are not ours.
+
+    claimed: pages of each run that are being visited. used: pages and bytes of each source on this day.
+    """
+    found: dict[int, int] = {}
+    for run in counts:
+        source = sources.get(run.source)
+        if source is None:
+            continue
+        under_way = claimed.get(run.id, 0)
+        left = run.max_pages - run.pages - under_way
+        today = used.get(run.source, (0, 0))
+        if opens_at(source, at) is not None or spent(source, today) is not None:
+            left = 0
+        elif source.pages_per_day:
+            left = min(left, source.pages_per_day - today[0] - under_way)
+        found[run.id] = max(0, left)
+    return found

@@ -1,0 +1,37 @@
+"""usage: what was taken from the sites of a source on one day, for its budgets."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection, select
+
+from scraper.database.connection import Db
+from scraper.database.models import usage
+from scraper.records import Visit
+
+
+def day_of(at: datetime) -> str:
+    """Return the day that an instant belongs to, by UTC."""
+    return at.date().isoformat()
+
+
+def add(db: Db, connection: Connection, visits: Sequence[Visit]) -> None:
+    """Count visits to what their sources took on their days."""
+    taken: dict[tuple[str, str], list[int]] = {}
+    for visit in visits:
+        if visit.fetched is not None and visit.fetched.wire_bytes:
+            pages, size = taken.setdefault((visit.claim.source, day_of(visit.at)), [0, 0])
+            taken[visit.claim.source, day_of(visit.at)] = [pages + 1, size + visit.fetched.wire_bytes]
+    for (source, day), (pages, size) in taken.items():
+        statement = db.upsert(usage).values(source=source, day=day, pages=pages, bytes=size)
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["source", "day"], set_={"pages": usage.c.pages + pages, "bytes": usage.c.bytes + size}
+            )
+        )
+
+
+def of(connection: Connection, at: datetime) -> dict[str, tuple[int, int]]:
+    """Return pages and bytes that each source took on the day of an instant."""
+    rows = connection.execute(select(usage.c.source, usage.c.pages, usage.c.bytes).where(usage.c.day == day_of(at)))
+    return {source: (pages, size) for source, pages, size in rows.all()}

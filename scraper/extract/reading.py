@@ -1,0 +1,76 @@
+"""From a page of a source to its title, items and links, by the source's rules."""
+
+from dataclasses import replace
+
+from scraper.config.settings import Source
+from scraper.extract import items, sitemaps
+from scraper.extract.links import Linker, Refused
+from scraper.extract.page import Page
+from scraper.extract.similar import simhash
+from scraper.records import Fetched, Item, Kind, Link, Manners, Reading
+from scraper.urls import Scope, host_of
+
+
+class Reader:
+    """Reads the pages of one source."""
+
+    def __init__(self, source: Source, manners: Manners) -> None:
+        self._source = source
+        self._agent = manners.agent
+        self._scope = Scope.around((*source.start, *source.sitemaps), source.include, source.exclude)
+        self._today = manners.today
+        self._linker = Linker(self._scope, manners.today.year, polite=manners.agent is not None)
+        self._parser: items.Parser | None = None
+
+    def read(self, fetched: Fetched, kind: Kind) -> Reading:
+        """Return what a page, or a sitemap, holds. Raises VisitFailed: extract, decode, parse_limit, decoded_too_large."""
+        page = Page.of(fetched)
+        if kind == "sitemap":
+            return Reading(links=tuple(link for link in sitemaps.links(page, self._today) if self._belongs(link)))
+        asked = page.robots(self._agent) if self._agent is not None else set()
+        reading = self._by_parser(page) if self._source.parser else self._by_rules(page)
+        reading = self._with_refresh(page, reading)
+        if "nofollow" in asked:
+            reading = replace(reading, links=(), refused=())
+        if "noindex" in asked:
+            return Reading(
+                links=reading.links, refused=reading.refused, noindex="the page asks not to be stored (noindex)"
+            )
+        return reading
+
+    def _by_rules(self, page: Page) -> Reading:
+        found = items.by_rules(page, self._source.item)
+        links, refused = self._linker.followed(page, self._source.follow)
+        return self._reading(page, found, links, refused)
+
+    def _by_parser(self, page: Page) -> Reading:
+        assert self._source.parser is not None
+        if self._parser is None:
+            self._parser = items.load_parser(self._source.parser)
+        found, asked = items.by_parser(page, self._parser)
+        links, refused = self._linker.resolve([link.url for link in asked], page)
+        wanted = {link.priority for link in asked}
+        if wanted - {0}:
+            priority = {self._linker.resolve([link.url], page)[0]: link.priority for link in asked}
+            links = tuple(replace(link, priority=priority.get((link,), 0)) for link in links)
+        return self._reading(page, found, links, refused)
+
+    def _reading(self, page: Page, found: tuple[Item, ...], links: tuple[Link, ...], refused: Refused) -> Reading:
+        own = page.canonical if not page.is_json else None
+        if own is not None and own != page.url and self._source.follow:
+            links = (*links, *(link for link in self._linker.resolve([own], page)[0] if link not in links))
+        return Reading(page.title, found, links, simhash(page.words), own, None, refused)
+
+    def _with_refresh(self, page: Page, reading: Reading) -> Reading:
+        target = None if page.is_json else page.refresh
+        if target is None or target == page.url:
+            return reading
+        return replace(reading, links=(*self._linker.resolve([target], page)[0], *reading.links))
+
+    def _belongs(self, link: Link) -> bool:
+        if link.kind == "page":
+            return self._scope.admits(link.url)
+        try:
+            return host_of(link.url) in self._scope.hosts
+        except ValueError:
+            return False

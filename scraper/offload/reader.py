@@ -1,0 +1,57 @@
+"""The reading process: a page and its source come in, what was read of it goes out."""
+
+import faulthandler
+import os
+import signal
+import socket
+from typing import TYPE_CHECKING, Any
+
+from scraper import kernel
+from scraper.offload import frames
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+    from scraper.extract.reading import Reader
+
+LATE_SHARE = 0.8  # of the time limit, after which the stacks are written down
+
+
+def run(end: socket.socket, stacks: "Connection", parent: int, memory: int, timeout_s: float) -> None:
+    """Read pages until the socket closes. memory: bytes that it may take. timeout_s: what one page is given."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    kernel.lead_group()
+    try:
+        kernel.die_with_parent(parent)
+    except ProcessLookupError:
+        return
+    kernel.limit_memory(memory)
+    readers: dict[str, tuple[Any, Reader]] = {}
+    while True:
+        try:
+            task = frames.receive(end)
+        except EOFError:
+            os._exit(0)
+        faulthandler.dump_traceback_later(timeout_s * LATE_SHARE, file=stacks.fileno())
+        answer = _answer(task, readers)
+        faulthandler.cancel_dump_traceback_later()
+        end.sendall(frames.packed((answer, kernel.own_memory())))
+
+
+def _answer(task: Any, readers: "dict[str, tuple[Any, Reader]]") -> Any:
+    """What was read, or the failure as (name, message)."""
+    from scraper.errors import Failure, VisitFailed  # noqa: PLC0415  the process tells its parent first that it is there
+    from scraper.extract.reading import Reader  # noqa: PLC0415
+
+    source, manners, fetched, kind = task
+    try:
+        held = readers.get(source.name)
+        if held is None or held[0] != (source, manners):
+            held = readers[source.name] = ((source, manners), Reader(source, manners))
+        return held[1].read(fetched, kind)
+    except VisitFailed as failed:
+        return failed.failure, failed.message
+    except MemoryError:
+        return Failure.PARSE_LIMIT, "reading it took more memory than [limits] memory allows"
+    except Exception as error:  # noqa: BLE001  a page that cannot be read is one page
+        return Failure.EXTRACT, f"{type(error).__name__}: {error}"

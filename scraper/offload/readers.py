@@ -1,0 +1,92 @@
+"""The reading processes of one scraper: as many as are needed, up to a few, none while there is nothing for them."""
+
+import asyncio
+import logging
+import os
+import time
+
+from scraper.config.settings import Limits, Source
+from scraper.errors import Failure, VisitFailed
+from scraper.offload import reader
+from scraper.offload.hand import Died, Hand
+from scraper.records import Fetched, Kind, Manners, Reading
+
+MOST = max(2, min(4, os.cpu_count() or 2))
+IDLE_S = 60.0
+START_S = 10.0  # what a process needs before its first page, on a busy machine
+
+log = logging.getLogger(__name__)
+
+
+class Readers:
+    """Reads pages in processes of their own, within limits."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._places = asyncio.Semaphore(MOST)
+        self._idle: list[tuple[Hand, bool]] = []
+        self._all: set[Hand] = set()
+
+    async def read(self, source: Source, manners: Manners, fetched: Fetched, kind: Kind) -> Reading:
+        """Return what a page holds. Raises VisitFailed: what reading raises; parse_limit; poison if two processes died of it."""
+        async with self._places:
+            for last in (False, True):
+                try:
+                    return await self._try(source, manners, fetched, kind)
+                except Died as died:
+                    facts = {"url": fetched.final_url, "source": source.name, "how": str(died)}
+                    log.warning("the process that read a page died", extra=facts)
+                    if last:
+                        message = (
+                            f"two processes died while they read this page: {died}; it is not tried again until asked"
+                        )
+                        raise VisitFailed(Failure.POISON, message) from None
+        raise AssertionError("unreachable")
+
+    async def _try(self, source: Source, manners: Manners, fetched: Fetched, kind: Kind) -> Reading:
+        hand, fresh = self._idle.pop() if self._idle else (self._start(), True)
+        try:
+            async with asyncio.timeout(self._limits.parse_timeout + (START_S if fresh else 0)):
+                await hand.send((source, manners, fetched, kind))
+                answer, memory = await hand.receive()
+        except TimeoutError:
+            message = f"reading it took longer than {self._limits.parse_timeout:g} s"
+            if source.parser:
+                message = f"the parser {source.parser} had not returned after {self._limits.parse_timeout:g} s\n{hand.stacks()}"
+            await self._drop(hand)
+            raise VisitFailed(Failure.PARSE_LIMIT, message[:4000].rstrip()) from None
+        except BaseException:
+            await self._drop(hand)
+            raise
+        if memory > self._limits.memory:
+            log.warning("a reading process is replaced: it has grown", extra={"bytes": memory, "source": source.name})
+            await self._drop(hand)
+        else:
+            hand.idle_since = time.monotonic()
+            self._idle.append((hand, False))
+        if isinstance(answer, Reading):
+            return answer
+        raise VisitFailed(*answer)
+
+    def _start(self) -> Hand:
+        hard = int(self._limits.memory * 1.5)
+        hand = Hand("reader", reader.run, os.getpid(), hard, self._limits.parse_timeout)
+        self._all.add(hand)
+        return hand
+
+    async def _drop(self, hand: Hand) -> None:
+        self._all.discard(hand)
+        await hand.end()
+
+    async def prune(self) -> None:
+        """End the processes that have had nothing to do for a while."""
+        before = time.monotonic() - IDLE_S
+        for entry in [entry for entry in self._idle if entry[0].idle_since < before]:
+            self._idle.remove(entry)
+            await self._drop(entry[0])
+
+    async def close(self) -> None:
+        """End all."""
+        self._idle.clear()
+        for hand in list(self._all):
+            await self._drop(hand)

@@ -47,6 +47,18 @@ def paced(times: Sequence[float], delay: float) -> bool:
     return statistics.median(gaps) > delay * 0.9 and times[-1] - times[0] > delay * 0.9 * (len(gaps) - 1)
 
 
+FAULTS = Path(__file__).parent / "processes" / "faults"
+
+
+def fault(code: str) -> dict[str, str]:
+    """Return the environment in which the scraper does this while it reads a page; the page's address is `url`."""
+    body = "\n".join(f"    {line}" for line in code.splitlines())
+    return {
+        "PYTHONPATH": str(FAULTS),
+        "FAULT": f"import os, re, subprocess, threading, time\ndef fault(url):\n{body}\n",
+    }
+
+
 class Project:
     """A directory with a bowerbird.toml, and the commands in it."""
 

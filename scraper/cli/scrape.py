@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from scraper import export, logs
 from scraper.cli.serve import ConfigFile
 from scraper.config.load import Loaded
+from scraper.config.secrets import environment
 from scraper.config.settings import Source
 from scraper.crawl.check import check
 from scraper.database import Db, listing, runs
@@ -234,7 +235,7 @@ def check_source(
     sys.path.insert(0, str(loaded.base))
     source = _named(loaded, [name])[0]
     try:
-        found = asyncio.run(check(source, loaded.settings.http, url, loaded.settings.limits))
+        found = asyncio.run(check(source, loaded.settings.http, url, loaded.settings.limits, environment(loaded.base)))
     except ValueError as error:
         raise NotFound(str(error)) from None
     print(json.dumps(found, indent=2, ensure_ascii=False, default=export.text))

@@ -6,15 +6,15 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from dotenv import dotenv_values
 
-from scraper.config import shape
-from scraper.config.settings import Server, Settings, Source
+from scraper.config import secrets, shape
+from scraper.config.settings import Server, Settings, Source, secrets_of
 from scraper.errors import BadConfig, Problem
 
 FILE_NAME = "bowerbird.toml"
@@ -65,11 +65,18 @@ def load(
         source = _sound(raw)
         if source is not None:
             faults.extend((("source", index, *where), message) for where, message in review(source))
+            faults.extend((("source", index, *where), message) for where, message in _unset(source, env))
     told = {path: (path, message) for path, message in reversed(faults)}  # one fault a key, the first
     problems.extend(_problem(fault, file, lines, from_env) for fault in reversed(told.values()))
     if problems or settings is None:
         raise BadConfig(problems)
     return Loaded(settings, file.resolve() if file else None, base)
+
+
+def _unset(source: Source, env: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], str]]:
+    for where, value in secrets_of(source):
+        for name in secrets.missing(value, env):
+            yield where, f"names the variable {name}, which is not set; set it in the environment or in .env"
 
 
 def server_of(path: Path | None = None) -> Server:

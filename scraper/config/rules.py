@@ -111,6 +111,22 @@ def zone(value: Any) -> str:
     return str(value)
 
 
+def header_value(value: Any) -> str:
+    """The value of a header."""
+    if not text(value).isprintable():
+        raise Refused("wants printable characters; no line ends")
+    return str(value)
+
+
+def header_fault(name: str) -> str | None:
+    """Say what is wrong with the name of a header, or None."""
+    if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_|~-]+", name):
+        return f"{name!r} is no name of a header"
+    if name.lower() in ("host", "content-length", "transfer-encoding", "connection", "cookie"):
+        return f"{name!r} cannot be set here" + ("; use cookies" if name.lower() == "cookie" else "")
+    return None
+
+
 def network(value: Any) -> str:
     """A network as CIDR."""
     try:

@@ -192,6 +192,18 @@ def _overrides(value: Any) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Login:
+    """A form to be filled in before anything else is asked. Values may name variables: "${SHOP_PASSWORD}"."""
+
+    url: WebAddress
+    form: dict[str, str]
+
+    def check(self) -> Check:
+        if not self.form:
+            yield "form", 'is empty; name its fields, for example { user = "me", password = "${SHOP_PASSWORD}" }'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """What is watched: where it starts, what is followed, which items its pages hold."""
 
@@ -210,6 +222,9 @@ class Source:
     zone: Annotated[str, rules.zone] = ""
     pages_per_day: Count = 0
     bytes_per_day: Annotated[int, size] = 0
+    headers: dict[str, Annotated[str, rules.header_value]] = field(default_factory=dict)
+    cookies: dict[str, Annotated[str, rules.header_value]] = field(default_factory=dict)
+    login: Login | None = None
     render: bool = False
     http: Annotated[dict[str, Any], _overrides] = field(default_factory=dict)
     item: tuple[ItemRule, ...] = ()
@@ -220,10 +235,23 @@ class Source:
             yield "start", "is missing; name at least one address to start from"
         if self.every is not None and self.cron is not None:
             yield "cron", 'and "every" exclude each other; keep one'
+        for name in self.headers:
+            if fault := rules.header_fault(name):
+                yield "headers", fault
         if self.parser and self.item:
             yield "parser", "and [[source.item]] exclude each other; keep one"
         if self.render:
             yield "render", "needs a browser, which this version cannot drive yet; leave it out"
+
+
+def secrets_of(source: Source) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield every value of a source that may name a variable of the environment, with its place."""
+    for name, value in source.headers.items():
+        yield ("headers", name), value
+    for name, value in source.cookies.items():
+        yield ("cookies", name), value
+    for name, value in source.login.form.items() if source.login is not None else ():
+        yield ("login", "form", name), value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,6 @@
 """Try a source on one page, by the crawl's own path, and store nothing."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -37,7 +38,13 @@ class Forgetful:
         return now()
 
 
-async def check(source: Source, base: Http, url: str | None = None, limits: Limits | None = None) -> dict[str, Any]:
+async def check(
+    source: Source,
+    base: Http,
+    url: str | None = None,
+    limits: Limits | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """Return what one page of a source yields: its items, how many links it follows, or its failure.
 
     url: which page; None: the first start address. Raises ValueError if there is no such URL.
@@ -55,7 +62,7 @@ async def check(source: Source, base: Http, url: str | None = None, limits: Limi
 
     politeness = Politeness(Forgetful(), 1, ask_robots)
     readers = Readers(limits or Limits())
-    visitor = Visitor(fetcher, politeness, {source.name: Work.of(source, base)}, no_body, now, readers)
+    visitor = Visitor(fetcher, politeness, {source.name: Work.of(source, base, variables or {})}, no_body, now, readers)
     kind = "page" if url or source.start else "sitemap"
     claim = Claim(0, 0, source.name, target, host_of(target), 0, "sitemap" if kind == "sitemap" else "page", 0)
     try:

@@ -11,9 +11,10 @@ from functools import partial
 
 from sqlalchemy import Connection
 
+from scraper.config import allowance
 from scraper.config.settings import Http, Limits, Source
 from scraper.config.shape import build
-from scraper.crawl import allowance, schedule
+from scraper.crawl import schedule
 from scraper.crawl.fetcher import Fetcher
 from scraper.crawl.lanes import TICK_S, Lanes
 from scraper.crawl.politeness import Place, Politeness
@@ -86,7 +87,7 @@ class Engine:
 
     once: the runs to do, and then end; None: whatever is due, for ever. pace: awaited before each visit.
     mark: told which URL is visited last, with its number while its page is being read: whoever survives us can say what we
-    died of.
+    died of. variables: where the names of secrets are looked up.
     """
 
     def __init__(
@@ -97,10 +98,12 @@ class Engine:
         pace: Callable[[], Awaitable[None]] = at_once,
         mark: Callable[[int, str], None] = unmarked,
         limits: Limits | None = None,
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         self._store = store
         self._db = store.db
         self._http = http
+        self._variables = variables or {}
         self._once = list(once) if once is not None else None
         self._works: dict[str, Work] = {}
         self._fetcher = Fetcher()
@@ -230,8 +233,15 @@ class Engine:
     def _prepare(self, definitions: Mapping[str, object], wanted: Sequence[Source]) -> None:
         known = {name: build(Source, definition, (), []) for name, definition in definitions.items()}
         for name, source in {**known, **{source.name: source for source in wanted}}.items():
-            if source is not None:
-                self._works[name] = Work.of(source, self._http)
+            if source is None:
+                continue
+            try:
+                self._works[name] = Work.of(source, self._http, self._variables)
+            except KeyError as error:
+                log.error(
+                    "a source is left out: a variable that it names is not set",
+                    extra={"source": name, "variable": error.args[0]},
+                )
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         """A failure of ours ends the engine, and with it the process."""

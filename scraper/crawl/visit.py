@@ -16,6 +16,7 @@ from scraper.crawl.fetcher import Fetcher, Request, retry_after
 from scraper.crawl.outcome import OUTCOMES, RETRY_AFTER_MAX_S, Cure, verdict
 from scraper.crawl.politeness import Place, Politeness
 from scraper.crawl.robots import MAX_BYTES, Robots, agent_token, decoded
+from scraper.crawl.session import Session
 from scraper.errors import Failure, VisitFailed
 from scraper.offload import Readers
 from scraper.records import Claim, Fetched, Manners, Reading, Visit, unpacked
@@ -56,15 +57,17 @@ class Work:
     http: Http
     scope: Scope
     rules: str
+    session: Session
     elsewhere: int = 0
     _reader: "Reader | None" = field(default=None, repr=False)
 
     @classmethod
-    def of(cls, source: Source, base: Http) -> "Work":
-        """Return a source with its expressions compiled and its hosts known."""
+    def of(cls, source: Source, base: Http, variables: Mapping[str, str]) -> "Work":
+        """Return a source, ready. variables: where the names of secrets are looked up. Raises KeyError for one that is not set."""
         http = http_of(base, source)
         scope = Scope.around((*source.start, *source.sitemaps), source.include, source.exclude)
-        return cls(source, http, scope, rules_of(source, polite=http.obey_robots))
+        session = Session(source, http, variables)
+        return cls(source, http, scope, rules_of(source, polite=http.obey_robots), session)
 
     def manners(self) -> Manners:
         """Return what its pages may ask of us."""
@@ -156,8 +159,7 @@ class Visitor:
         async with Place(self._politeness) as place:
             try:
                 watch = self._watched(claim, work)
-                await place.admit(claim.url, work.http)
-                fetched = await self._fetch(claim, work, place)
+                fetched = await self._as_user(claim, work, place)
                 if place.gate is not None:
                     place.gate.answered(fetched.latency_s, adapt=work.http.auto_throttle)
                 place.leave()
@@ -188,6 +190,29 @@ class Visitor:
             raise VisitFailed(Failure.CRAWL_LIMIT, fault)
         return watch
 
+    async def _as_user(self, claim: Claim, work: Work, place: Place) -> Fetched:
+        """Ask for the URL, logged in if the source has a login; once more if that did not hold."""
+        if work.session.plain:
+            await place.admit(claim.url, work.http)
+            return await self._fetch(claim, work, place)
+
+        async def enter(target: str) -> None:
+            await place.enter(target, work.http)
+
+        refusal: VisitFailed | None = None
+        for again in (False, True):
+            await work.session.log_in(self._fetcher, work.http, enter, again=again)
+            await place.admit(claim.url, work.http)
+            try:
+                fetched = await self._fetch(claim, work, place)
+                if again or not work.session.is_refusal(None, fetched.final_url):
+                    return fetched
+            except VisitFailed as error:
+                refusal = error
+                if again or not work.session.is_refusal(error, None):
+                    raise
+        raise refusal or AssertionError("unreachable")
+
     async def _fetch(self, claim: Claim, work: Work, place: Place) -> Fetched:
         first = True
 
@@ -203,6 +228,7 @@ class Visitor:
             Request(claim.url, headers=conditional),
             work.http,
             admit=admit,
+            visitor=work.session,
             may_take=lambda status, headers: self._screen(claim, status, headers, asked=bool(conditional) and first),
         )
         if not fetched.body and not fetched.not_modified:

@@ -153,7 +153,7 @@ urls = Table(
     UniqueConstraint("source", "fingerprint"),
     Index("urls_to_visit", "run_id", "state", "host", "rank", "depth", "id"),
 )
-Index("urls_claimed", urls.c.claimed_by, **_where(urls.c.claimed_by.is_not(None)))
+Index("urls_claimed", urls.c.claimed_by, urls.c.run_id, urls.c.kind, **_where(urls.c.claimed_by.is_not(None)))
 Index("urls_waiting", urls.c.not_before, **_where(urls.c.not_before.is_not(None)))
 
 pages = Table(
@@ -183,7 +183,7 @@ pages = Table(
     Column("changed_at", Instant, nullable=False),
     Column("gone_at", Instant),
     UniqueConstraint("source", "fingerprint"),
-    Index("pages_by_content", "content_hash"),
+    Index("pages_by_content", "source", "content_hash"),
 )
 
 items = Table(

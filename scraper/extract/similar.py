@@ -8,7 +8,7 @@ clock, a counter or a calendar makes no new page, and short words are in every o
 import hashlib
 from functools import lru_cache
 
-SAMPLED_LETTERS = (7, 8)
+SAMPLED_LETTERS = 7
 SAMPLED_LEAST = 48
 LEAST_WORDS = 16
 MOST_WORDS = 20_000
@@ -16,6 +16,8 @@ _LANE_BITS = 16
 _LANES = 64
 # Bit n of a byte, moved to the lowest bit of lane n: a word's 64 bits become 64 counters in one big number.
 _SPREAD = [sum(((byte >> bit) & 1) << (bit * _LANE_BITS) for bit in range(8)) for byte in range(256)]
+_ONES = sum(1 << (lane * _LANE_BITS) for lane in range(_LANES))
+_HIGH = bytes(ord("1") if byte >= 0x80 else ord("0") for byte in range(256))
 
 
 @lru_cache(maxsize=16_384)
@@ -31,15 +33,14 @@ def _lanes(word: str) -> int:
 
 def simhash(text: str) -> int | None:
     """Return the simhash of the different words of a text, or None if there are too few of them to tell."""
-    words = set(text.split())
-    sample = [word for word in words if len(word) in SAMPLED_LETTERS]
+    words = text.split()
+    sample = {word for word in words if len(word) == SAMPLED_LETTERS}
     if len(sample) < SAMPLED_LEAST:
-        sample = [word for word in words if len(word) > 2]
-    if len(sample) > MOST_WORDS:
-        sample = sorted(sample)[:MOST_WORDS]
-    chosen = [lanes for lanes in map(_lanes, sample) if lanes]
+        sample = {word for word in words if len(word) > 2}
+    chosen = [lanes for lanes in map(_lanes, sorted(sample)[:MOST_WORDS]) if lanes]
     if len(chosen) < LEAST_WORDS:
         return None
-    counted = sum(chosen).to_bytes(_LANES * _LANE_BITS // 8, "little")
-    half = len(chosen) // 2
-    return sum([1 << bit for bit, count in enumerate(memoryview(counted).cast("H")) if count > half])
+    # A bias lifts the counters above the half over their highest bit; the high bytes of all lanes are the answer.
+    bias = (1 << (_LANE_BITS - 1)) - 1 - len(chosen) // 2
+    lifted = (sum(chosen) + bias * _ONES).to_bytes(_LANES * _LANE_BITS // 8, "little")
+    return int(lifted[::-2].translate(_HIGH), 2)

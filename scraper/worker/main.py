@@ -16,6 +16,7 @@ from typing import Any
 
 from scraper import kernel, logs
 from scraper.channel import Channel, Message
+from scraper.config import secrets
 from scraper.config.settings import Http, Settings
 from scraper.config.shape import build
 from scraper.crawl.engine import Before, Engine
@@ -120,7 +121,10 @@ class Scraper:
             note(number, url)
             self._heart.keep_up(engine)  # pages that are read one after the other leave the loop no time to beat
 
-        engine = Engine(store, self._http(), self._boot.get("once"), share.pause, mark, self._settings.limits)
+        variables = secrets.environment(Path(str(self._boot["base"])))
+        engine = Engine(
+            store, self._http(), self._boot.get("once"), share.pause, mark, self._settings.limits, variables
+        )
         self._engine = engine
         if hasattr(signal, "SIGTERM") and kernel.POSIX:
             loop.add_signal_handler(signal.SIGTERM, self._terminate)

@@ -13,29 +13,24 @@ import psutil
 import pytest
 
 from tests.site import Site
-from tests.support import Project, Running, gone, until
+from tests.support import Project, Running, fault, gone, until
 
 Serve = Callable[..., Running]
 
-PARSER = """
-import os, subprocess, sys, time
-
-def parse(page):
-    subprocess.Popen(["sleep", "1001"])
-    subprocess.Popen(["sleep", "1002"], start_new_session=True)
-    if os.fork() == 0:
-        os.setsid()
-        time.sleep(1003)
-    yield {"url": page.url}
+STARTS = """
+subprocess.Popen(["sleep", "1001"])
+subprocess.Popen(["sleep", "1002"], start_new_session=True)
+if os.fork() == 0:
+    os.setsid()
+    time.sleep(1003)
 """
 
 
 @pytest.fixture
 def prolific(project: Project, site: Site) -> Project:
     """A scraper that leaves processes in its own group, in sessions of their own, and forked ones."""
-    (project.path / "prolific.py").write_text(PARSER)
     site.page("/", "x")
-    project.configure(f'[[source]]\nname = "s"\nstart = ["{site.url}/"]\nparser = "prolific:parse"\nevery = "1h"\n')
+    project.configure(f'[[source]]\nname = "s"\nstart = ["{site.url}/"]\nevery = "1h"\n')
     return project
 
 
@@ -46,9 +41,7 @@ def _offspring(service: Running) -> list[psutil.Process]:
 
 
 def test_a_death_takes_what_started_anew_with_an_empty_environment(serve: Serve, prolific: Project) -> None:
-    file = prolific.path / "prolific.py"
-    file.write_text(file.read_text().replace("start_new_session=True", "start_new_session=True, env={}"))
-    service = serve()
+    service = serve(**fault(STARTS.replace("start_new_session=True", "start_new_session=True, env={}")))
     offspring = _offspring(service)
     os.kill(service.status()["pid"], signal.SIGKILL)
     until(lambda: gone(offspring), "all gone", within_s=2.0)
@@ -79,9 +72,7 @@ def test_a_death_takes_nobody_else(serve: Serve, scraping: Project) -> None:
 
 
 def test_a_killed_service_takes_what_has_an_empty_environment(serve: Serve, prolific: Project) -> None:
-    file = prolific.path / "prolific.py"
-    file.write_text(file.read_text().replace('"1001"]', '"1001"], env={}'))
-    service = serve()
+    service = serve(**fault(STARTS.replace('"1001"]', '"1001"], env={}')))
     offspring = _offspring(service)
     until(lambda: service.status()["shared_state"]["alive"], "a Manager")
     os.kill(service.process.pid, signal.SIGKILL)
@@ -97,7 +88,7 @@ def _ended(service: Running) -> Any:
 def test_one_scrapers_death_is_not_its_neighbours(serve: Serve, prolific: Project, site: Site) -> None:
     text = (prolific.path / "bowerbird.toml").read_text().replace("[supervisor]", "[supervisor]\nprocesses = 2")
     (prolific.path / "bowerbird.toml").write_text(text)
-    service = serve()
+    service = serve(**fault(STARTS))
     until(lambda: "/" in site.paths(), "a page is read")
     until(lambda: [p["state"] for p in service.status()["processes"]] == ["idle", "idle"], "both are idle")
     parents = {p["name"]: psutil.Process(p["pid"]) for p in service.status()["processes"]}
@@ -123,7 +114,7 @@ def test_a_stopped_api_worker_goes_with_the_main_process(serve: Serve, scraping:
 
 
 def test_a_death_takes_its_descendants(serve: Serve, prolific: Project) -> None:
-    service = serve()
+    service = serve(**fault(STARTS))
     offspring = _offspring(service)
     pid = service.status()["pid"]
     os.kill(pid, signal.SIGKILL)
@@ -134,7 +125,7 @@ def test_a_death_takes_its_descendants(serve: Serve, prolific: Project) -> None:
 
 @pytest.mark.parametrize("first", ["service", "scraper", "manager"])
 def test_a_killed_service_takes_all_descendants(serve: Serve, prolific: Project, first: str) -> None:
-    service = serve()
+    service = serve(**fault(STARTS))
     offspring = _offspring(service)
     status = service.status()
     family = service.family()
@@ -149,7 +140,7 @@ def test_a_killed_service_takes_all_descendants(serve: Serve, prolific: Project,
 
 
 def test_what_a_killed_service_left_is_ended_by_the_next_one(serve: Serve, prolific: Project) -> None:
-    service = serve()
+    service = serve(**fault(STARTS))
     offspring = _offspring(service)
     os.kill(service.status()["shared_state"]["pid"], signal.SIGKILL)  # who would have seen to it
     os.kill(service.process.pid, signal.SIGKILL)

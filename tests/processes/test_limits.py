@@ -7,33 +7,28 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.site import Site
-from tests.support import Project, Running, until
+from tests.support import Project, Running, fault, until
 
 Serve = Callable[..., Running]
 
-GREEDY = """
-import pathlib
-
-def parse(page):
-    once = pathlib.Path("{folder}/once")
-    if page.url.endswith("/bad") and not once.exists():
-        once.touch()
-        held = [bytearray(b"x" * 2**20) for _ in range({mib})]
-    yield {{"url": page.url}}
-    yield from page.css("a::attr(href)").getall()
+ONCE = """
+if url.endswith("/bad") and not os.path.exists({once!r}):
+    open({once!r}, "w").close()
+    held = [bytearray(b"x" * 2**20) for _ in range(2048)]
 """
+LEAKS = "os.__dict__.setdefault('leaked', []).append(b'x' * 50 * 2**20)"
 
 
-def greedy(project: Project, site: Site, mib: int, limits: str = "") -> None:
-    """A parser that once takes more memory than it may."""
-    (project.path / "greedy.py").write_text(GREEDY.format(folder=project.path, mib=mib))
+def two_pages(project: Project, site: Site, limits: str = "") -> None:
+    """A source of two pages."""
     site.page("/", '<a href="/bad">x</a>')
     site.page("/bad", "x")
     project.configure(
-        f'[limits]\n{limits}\n[[source]]\nname = "s"\nstart = ["{site.url}/"]\nparser = "greedy:parse"\nevery = "1h"\n',
+        f'[limits]\n{limits}\n[[source]]\nname = "s"\nstart = ["{site.url}/"]\nfollow = true\nevery = "1h"\n',
         http="delay = 0\nconcurrency = 32",
     )
 
@@ -74,9 +69,10 @@ def _removed(group: Path) -> bool:
 def test_out_of_memory_is_told_from_a_kill_and_halves_the_concurrency(
     serve: Serve, project: Project, site: Site, small_group: Path
 ) -> None:
-    greedy(project, site, mib=2048)
+    two_pages(project, site)
     enter = f'echo $$ > "{small_group}/cgroup.procs"; exec "$0" -m scraper serve'
-    service = serve(command=["/bin/sh", "-c", enter, sys.executable])
+    once = ONCE.format(once=str(project.path / "once"))
+    service = serve(command=["/bin/sh", "-c", enter, sys.executable], **fault(once))
     last = until(lambda: service.status()["last_exit"], "the kernel ended it")
     assert (last["reason"], last["signal"]) == ("out of memory", "SIGKILL")
     assert last["url"] == site.url + "/bad"
@@ -96,11 +92,7 @@ def test_out_of_memory_is_told_from_a_kill_and_halves_the_concurrency(
 def test_above_its_limit_it_finishes_what_is_in_flight_and_makes_way(
     serve: Serve, project: Project, site: Site
 ) -> None:
-    greedy(project, site, mib=20)
-    (project.path / "greedy.py").write_text(
-        "held = []\ndef parse(page):\n    held.append(b'x' * 50 * 2**20)\n    yield {'url': page.url}\n"
-        "    yield from page.css('a::attr(href)').getall()\n"
-    )
+    two_pages(project, site)
     site.page("/", "".join(f'<a href="/{n}">x</a>' for n in range(8)))
     for n in range(8):
         site.page(f"/{n}", "x")
@@ -108,7 +100,7 @@ def test_above_its_limit_it_finishes_what_is_in_flight_and_makes_way(
     (project.path / "bowerbird.toml").write_text(
         text.replace("[limits]", '[limits]\nmemory = "300 MiB"').replace("delay = 0", "delay = 0.5")
     )
-    service = serve()
+    service = serve(**fault(LEAKS))
     last = until(lambda: service.status()["last_exit"], "it made way")
     assert (last["reason"], last["exit_code"]) == ("recycled", 75)
     until(lambda: service.http.get("/api/runs/1").json()["state"] == "done", "the run goes on to its end")
@@ -117,13 +109,42 @@ def test_above_its_limit_it_finishes_what_is_in_flight_and_makes_way(
 
 
 def test_far_above_its_limit_it_is_killed(serve: Serve, project: Project, site: Site) -> None:
+    two_pages(project, site, 'memory = "200 MiB"')
+    service = serve(**fault("held = b'x' * 400 * 2**20\ntime.sleep(30)"))
+    last = until(lambda: service.status()["last_exit"], "it was ended", within_s=20)
+    assert (last["reason"], last["signal"], last["url"]) == ("memory", "SIGKILL", site.url + "/")
+
+
+def test_a_parser_that_leaks_has_its_process_replaced(serve: Serve, project: Project, site: Site) -> None:
+    (project.path / "leaky.py").write_text(
+        "held = []\nimport os\ndef parse(page):\n    held.append(b'x' * 60 * 2**20)\n    yield {'pid': os.getpid()}\n"
+        "    yield from page.css('a::attr(href)').getall()\n"
+    )
+    site.page("/", "".join(f'<a href="/{n}">x</a>' for n in range(8)))
+    for n in range(8):
+        site.page(f"/{n}", "x")
+    project.configure(
+        f'[limits]\nmemory = "200 MiB"\n[[source]]\nname = "s"\nstart = ["{site.url}/"]\nparser = "leaky:parse"\nevery = "1h"\n'
+    )
+    service = serve()
+    until(lambda: service.http.get("/api/runs").json()["items"], "a run")
+    until(lambda: service.http.get("/api/runs/1").json()["state"] == "done", "the run ends")
+    pids = {item["data"]["pid"] for item in service.http.get("/api/items?source=s").json()["items"]}
+    assert service.http.get("/api/runs/1").json()["items"] == 9
+    assert len(pids) > 1
+    assert service.status()["restarts"] == 0
+    assert not any(psutil.pid_exists(pid) for pid in list(pids)[:1] if pid not in {p.pid for p in service.family()})
+
+
+def test_a_parser_that_takes_too_much_at_once_fails_alone(serve: Serve, project: Project, site: Site) -> None:
     (project.path / "greedy.py").write_text(
-        "import time\ndef parse(page):\n    held = b'x' * 400 * 2**20\n    time.sleep(30)\n    yield {'url': page.url}\n"
+        "def parse(page):\n    held = b'x' * 900 * 2**20\n    yield {'url': page.url}\n"
     )
     site.page("/", "x")
     project.configure(
         f'[limits]\nmemory = "200 MiB"\n[[source]]\nname = "s"\nstart = ["{site.url}/"]\nparser = "greedy:parse"\nevery = "1h"\n'
     )
     service = serve()
-    last = until(lambda: service.status()["last_exit"], "it was ended", within_s=20)
-    assert (last["reason"], last["signal"], last["url"]) == ("memory", "SIGKILL", site.url + "/")
+    failure = until(lambda: service.http.get("/api/failures").json()["items"], "a failure")[0]
+    assert (failure["reason"], "MemoryError" in failure["message"]) == ("extract", True)
+    assert service.status()["restarts"] == 0

@@ -248,7 +248,7 @@ def test_a_page_whose_parser_ends_the_process_is_set_aside(
     assert answer.status_code == 202
     run = answer.json()["run"]
     until(lambda: service.http.get(f"/api/runs/{run}").json()["state"] in ("done", "failed"), "it was tried again")
-    assert site.paths().count("/bad") == 4
+    assert site.paths().count("/bad") == 2
 
 
 def test_a_crash_loop_is_failed_and_told(serve: Serve, project: Project, endless_source: str) -> None:

@@ -18,7 +18,7 @@ from scraper.service import verified
 from scraper.states import State
 from scraper.supervisor.status import ProcessStatus, ScraperStatus
 from tests.site import Site
-from tests.support import Project, Running, free_port, rows, until
+from tests.support import Project, Running, fault, free_port, rows, until
 
 Serve = Callable[..., Running]
 
@@ -85,16 +85,15 @@ def test_silent_and_not_yet_hung(serve: Serve, project: Project, endless_source:
 
 
 def test_being_stopped(serve: Serve, project: Project, site: Site) -> None:
-    (project.path / "slow.py").write_text("import time\ndef parse(page):\n    time.sleep(60)\n    yield {}\n")
     site.page("/", "x")
     project.configure(
-        f'[[source]]\nname = "s"\nstart = ["{site.url}/"]\nparser = "slow:parse"\nevery = "1h"\n',
+        f'[[source]]\nname = "s"\nstart = ["{site.url}/"]\nevery = "1h"\n',
         supervisor="stop_timeout = 3.0",
     )
-    service = serve()
+    service = serve(**fault("time.sleep(60)"))
     pid = service.until_state("scraping")["pid"]
     until(lambda: "/" in site.paths(), "it is in the page")
-    until(lambda: service.status()["processes"][0]["stale"], "it is in the parser")
+    until(lambda: service.status()["processes"][0]["stale"], "it is in the fault")
     service.http.post("/api/scraper/stop")
     assert told(service.until_state("stopping")) == (False, "stopping", True, pid)
     stopped = service.until_state("stopped")

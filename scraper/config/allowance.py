@@ -1,7 +1,7 @@
 """How much of a source may be visited now: its page limit, its hours, its daily budgets. Pure: the clock is an argument."""
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from scraper.config.settings import Source
@@ -34,6 +34,11 @@ def opens_at(source: Source, at: datetime) -> datetime | None:
         day = local.date() if clock < begin else local.date() + timedelta(days=1)
         begins.append(datetime.combine(day, begin, local.tzinfo))
     return min(begins).astimezone(at.tzinfo)
+
+
+def midnight(at: datetime) -> datetime:
+    """Return when the day of an instant ends, in UTC."""
+    return datetime.combine(at.astimezone(UTC).date() + timedelta(days=1), time(0), UTC)
 
 
 def spent(source: Source, used: tuple[int, int]) -> str | None:

@@ -1,0 +1,29 @@
+"""Values that name a variable of the environment, "${NAME}": secrets are in no file of ours, and in no database."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+_NAMED = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def environment(base: Path) -> dict[str, str]:
+    """Return the variables in force for a configuration in a directory: those of its .env, those of the process on top."""
+    try:
+        kept = dotenv_values(base / ".env", interpolate=False) if (base / ".env").is_file() else {}
+    except (OSError, UnicodeDecodeError):
+        kept = {}
+    return {name: value for name, value in kept.items() if value is not None} | dict(os.environ)
+
+
+def filled(text: str, variables: Mapping[str, str]) -> str:
+    """Return a text with its variables filled in. Raises KeyError for one that is not set."""
+    return _NAMED.sub(lambda match: variables[match[1]], text)
+
+
+def missing(text: str, variables: Mapping[str, str]) -> Iterator[str]:
+    """Yield the variables that a text names and that are not set."""
+    yield from (name for name in _NAMED.findall(text) if not variables.get(name))

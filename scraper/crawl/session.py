@@ -1,0 +1,129 @@
+"""What a source brings along to its own origins, and to no other: headers, cookies, a login."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from email.message import Message
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from urllib.parse import urlencode
+from urllib.request import Request as Envelope
+
+from scraper.config.secrets import filled
+from scraper.config.settings import Http, Source
+from scraper.crawl.fetcher import Admit, Fetcher, Request
+from scraper.errors import Failure, VisitFailed
+from scraper.urls import canonical, host_of, parts
+
+COOKIES_A_HOST = 50
+COOKIE_BYTES = 4096
+HEADER_BYTES = 8192
+LOGIN_AGAIN_S = 60.0  # a site that refuses us is not tried in a tight circle
+
+
+class _Received:
+    """A response as the cookie jar wants to see it."""
+
+    def __init__(self, set_cookies: Sequence[str]) -> None:
+        self._headers = Message()
+        for value in set_cookies:
+            self._headers["Set-Cookie"] = value
+
+    def info(self) -> Message:
+        """Return the headers."""
+        return self._headers
+
+
+class Session:
+    """One source's standing with its sites. Cookies live as long as the process; a login is made anew after that."""
+
+    def __init__(self, source: Source, http: Http, variables: Mapping[str, str]) -> None:
+        """variables: where "${NAME}" is looked up. Raises KeyError for one that is not set."""
+        self._login = source.login
+        self._keeps = http.cookies or source.login is not None
+        asked = [*source.start, *source.sitemaps, *([source.login.url] if source.login else [])]
+        self._origins = {parts(url).origin for text in asked if (url := canonical(text))}
+        self._headers = {name: filled(value, variables) for name, value in source.headers.items()}
+        self._cookies = {name: filled(value, variables) for name, value in source.cookies.items()}
+        self._form = (
+            {name: filled(value, variables) for name, value in source.login.form.items()} if source.login else {}
+        )
+        self._jar = CookieJar(DefaultCookiePolicy(rfc2965=False))
+        self._lock = asyncio.Lock()
+        self._logged_in_at = float("-inf")
+        self.plain = not (self._keeps or self._headers or self._cookies)
+
+    # -- what the fetcher asks
+
+    def headers_for(self, url: str) -> Mapping[str, str]:
+        """Return the headers that are for this URL's origin and no other."""
+        if self.plain:
+            return {}
+        ours = parts(url).origin in self._origins
+        headers = dict(self._headers) if ours else {}
+        cookies = [f"{name}={value}" for name, value in self._cookies.items()] if ours else []
+        if self._keeps:
+            envelope = Envelope(url)
+            self._jar.add_cookie_header(envelope)
+            cookies += [kept] if (kept := envelope.get_header("Cookie")) else []
+        if cookies:
+            headers["Cookie"] = "; ".join(cookies)[:HEADER_BYTES]
+        return headers
+
+    def took(self, url: str, set_cookies: Sequence[str]) -> None:
+        """Note the cookies that a response set."""
+        if not self._keeps:
+            return
+        fit = [value for value in set_cookies if len(value) <= COOKIE_BYTES][:COOKIES_A_HOST]
+        self._jar.extract_cookies(_Received(fit), Envelope(url))  # type: ignore[arg-type]  # it asks for info() alone
+        kept = [cookie for cookie in self._jar if cookie.domain.endswith(host_of(url).partition(":")[0])]
+        for cookie in kept[: max(0, len(kept) - COOKIES_A_HOST)]:
+            self._jar.clear(cookie.domain, cookie.path, cookie.name)
+
+    # -- the login
+
+    def is_refusal(self, failure: VisitFailed | None, final_url: str | None) -> bool:
+        """Say whether an answer means that we are not logged in (any more)."""
+        if self._login is None:
+            return False
+        if failure is not None:
+            return failure.failure is Failure.HTTP_4XX and failure.message[:3] in ("401", "403")
+        return (
+            final_url is not None
+            and final_url.partition("?")[0] == (canonical(self._login.url) or "").partition("?")[0]
+        )
+
+    async def log_in(self, fetcher: Fetcher, http: Http, enter: Admit, *, again: bool = False) -> None:
+        """Log in if there is a login and that was not done yet. again: it was, and did not hold. Raises VisitFailed."""
+        if self._login is None:
+            return
+        asked_at = time.monotonic()
+        async with self._lock:
+            if self._logged_in_at > asked_at or (not again and self._logged_in_at > float("-inf")):
+                return
+            if asked_at - self._logged_in_at < LOGIN_AGAIN_S:
+                raise VisitFailed(Failure.HTTP_4XX, f"401 or 403 in spite of the login at {self._login.url}")
+            await self._log_in(fetcher, http, enter, canonical(self._login.url) or self._login.url)
+            self._logged_in_at = time.monotonic()
+
+    async def _log_in(self, fetcher: Fetcher, http: Http, enter: Admit, url: str) -> None:
+        from scraper.extract.forms import form_with  # noqa: PLC0415  lxml, only for those who log in
+        from scraper.extract.page import Page  # noqa: PLC0415
+
+        await enter(url)
+        page = Page.of(await fetcher.fetch(Request(url), http, admit=enter, visitor=self))
+        form = form_with(page, self._form)
+        if form is None:
+            named = ", ".join(self._form)
+            raise VisitFailed(Failure.EXTRACT, f"login: {url} has no form with the fields {named}")
+        if parts(form.action).origin not in self._origins:
+            raise VisitFailed(Failure.BAD_REDIRECT, f"login: the form of {url} goes to another origin, {form.action}")
+        fields = urlencode({**form.fields, **self._form})
+        if form.method == "GET":
+            request = Request(form.action.partition("?")[0] + "?" + fields)
+        else:
+            kind = {"Content-Type": "application/x-www-form-urlencoded", "Referer": url}
+            request = Request(form.action, "POST", kind, fields.encode())
+        await enter(request.url)
+        answer = Page.of(await fetcher.fetch(request, http, admit=enter, visitor=self))
+        if answer.status >= 400 or form_with(answer, self._form) is not None:
+            raise VisitFailed(Failure.HTTP_4XX, f"login: {url} did not take user and password (status {answer.status})")

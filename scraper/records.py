@@ -52,6 +52,7 @@ class Fetched:
     elapsed_s: float
     latency_s: float = 0.0  # until the answer began
     packed: bytes = b""  # the body as it came, if that was gzip: it is stored so
+    set_cookies: tuple[str, ...] = ()
 
     @property
     def not_modified(self) -> bool:

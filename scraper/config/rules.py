@@ -160,6 +160,13 @@ def http2(value: Any) -> bool:
     return value
 
 
+def render_fault() -> str | None:
+    """Say what pages cannot be rendered for want of, or None."""
+    if find_spec("playwright") is None:
+        return "needs the extra: pip install 'bowerbird[browser]'"
+    return None
+
+
 def proxy(value: Any) -> str:
     """The address of a proxy, or nothing."""
     if value and not re.match(r"(?i)(https?|socks5h?)://[^/\s]+", text(value)):

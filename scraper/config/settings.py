@@ -91,6 +91,7 @@ class Limits:
     cpu_percent: Annotated[float, rules.least(0)] = 0
     open_files: Count = 0
     parse_timeout: SomeSeconds = 10.0
+    render_timeout: SomeSeconds = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,8 +241,8 @@ class Source:
                 yield "headers", fault
         if self.parser and self.item:
             yield "parser", "and [[source.item]] exclude each other; keep one"
-        if self.render:
-            yield "render", "needs a browser, which this version cannot drive yet; leave it out"
+        if self.render and (fault := rules.render_fault()):
+            yield "render", fault
 
 
 def secrets_of(source: Source) -> Iterator[tuple[tuple[str, ...], str]]:

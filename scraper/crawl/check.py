@@ -11,7 +11,7 @@ from scraper.crawl.politeness import Place, Politeness
 from scraper.crawl.robots import Robots
 from scraper.crawl.visit import Visitor, Work, fetch_robots
 from scraper.database.connection import now
-from scraper.offload import Readers
+from scraper.offload import Browsers, Readers
 from scraper.records import Claim, HostTimes
 from scraper.urls import canonical, host_of
 
@@ -61,8 +61,10 @@ async def check(
         """Nothing is stored."""
 
     politeness = Politeness(Forgetful(), 1, ask_robots)
-    readers = Readers(limits or Limits())
-    visitor = Visitor(fetcher, politeness, {source.name: Work.of(source, base, variables or {})}, no_body, now, readers)
+    readers, browsers = Readers(limits or Limits()), Browsers(limits or Limits())
+    visitor = Visitor(
+        fetcher, politeness, {source.name: Work.of(source, base, variables or {})}, no_body, now, readers, browsers
+    )
     kind = "page" if url or source.start else "sitemap"
     claim = Claim(0, 0, source.name, target, host_of(target), 0, "sitemap" if kind == "sitemap" else "page", 0)
     try:
@@ -70,6 +72,7 @@ async def check(
     finally:
         await fetcher.close()
         await readers.close()
+        await browsers.close()
     fetched, reading = visit.fetched, visit.reading
     return {
         "url": target,

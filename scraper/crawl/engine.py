@@ -26,7 +26,7 @@ from scraper.database import frontier, hosts, pages, runs, sources, usage, visit
 from scraper.database.connection import now
 from scraper.database.hosts import LEASE_S
 from scraper.errors import BowerbirdError, Unavailable
-from scraper.offload import Readers
+from scraper.offload import Browsers, Readers
 from scraper.records import Claim, HostTimes, Link
 from scraper.states import RunKind, State, UrlState
 from scraper.urls import canonical
@@ -108,10 +108,18 @@ class Engine:
         self._works: dict[str, Work] = {}
         self._fetcher = Fetcher()
         self._readers = Readers(limits or Limits())
+        self._browsers = Browsers(limits or Limits())
         self._politeness = Politeness(store, http.concurrency, self._ask_robots)
         self._mark = mark
         self._visitor = Visitor(
-            self._fetcher, self._politeness, self._works, self._stored_body, now, self._readers, self._reads
+            self._fetcher,
+            self._politeness,
+            self._works,
+            self._stored_body,
+            now,
+            self._readers,
+            self._browsers,
+            self._reads,
         )
         self._wake = asyncio.Event()
         self._recorder = Recorder(store, self._works, self._times, self._give_out, self._wake)
@@ -259,6 +267,7 @@ class Engine:
             self._politeness.forget(gate.host)
         self._fetcher.prune()
         await self._readers.prune()
+        await self._browsers.prune()
 
     def _renew(self, connection: Connection, leaving: list[HostTimes], hopeless: list[str]) -> None:
         hosts.renew(connection, self._store.owner, now())
@@ -284,6 +293,7 @@ class Engine:
             log.warning("left without giving back what was claimed; the next start does")
         await self._fetcher.close()
         await self._readers.close()
+        await self._browsers.close()
 
     def _leave(self, connection: Connection, states: list[HostTimes]) -> None:
         frontier.release(connection, self._store.owner)

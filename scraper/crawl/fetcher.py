@@ -199,7 +199,18 @@ def _fetched(url: str, final: str, answer: Answer, max_body: int, wire_bytes: in
     raw = bytes(answer.body)
     body = decoded(raw, coding, max_body) if coding else raw
     packed = raw if coding == "gzip" and body and len(raw) < len(body) else b""
-    return Fetched(url, final, answer.status, answer.headers, body, wire_bytes, elapsed_s, answer.latency_s, packed)
+    return Fetched(
+        url,
+        final,
+        answer.status,
+        answer.headers,
+        body,
+        wire_bytes,
+        elapsed_s,
+        answer.latency_s,
+        packed,
+        tuple(answer.set_cookies),
+    )
 
 
 def _target(url: str, answer: Answer) -> str:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from scraper.config.mark import rules_of
 from scraper.config.settings import Http, Source, http_of
-from scraper.crawl.fetcher import Fetcher, Request, retry_after
+from scraper.crawl.fetcher import Fetcher, Request, retry_after, user_agent
 from scraper.crawl.outcome import OUTCOMES, RETRY_AFTER_MAX_S, Cure, verdict
 from scraper.crawl.politeness import Place, Politeness
 from scraper.crawl.robots import MAX_BYTES, Robots, agent_token, decoded
 from scraper.crawl.session import Session
 from scraper.errors import Failure, VisitFailed
-from scraper.offload import Readers
+from scraper.offload import Browsers, Readers, Wish
 from scraper.records import Claim, Fetched, Manners, Reading, Visit, unpacked
 from scraper.traps import Watch
 from scraper.urls import Scope
@@ -40,6 +40,9 @@ INLINE_S = 1.0
 SLOW_S = 0.1
 SLOW_PAGES = 200  # of a source are read elsewhere after one that was slow
 
+HTML = ("text/html", "application/xhtml+xml", "")
+# What of a page's own requests is sent: the rest is ours to say.
+PASSED_ON = ("accept", "content-type", "cookie", "origin", "x-requested-with", "x-csrf-token", "authorization", "range")
 StoredBody = Callable[[int], Awaitable[tuple[bytes, dict[str, str]] | None]]
 
 log = logging.getLogger(__name__)
@@ -135,6 +138,7 @@ class Visitor:
         stored_body: StoredBody,
         now: Callable[[], datetime],
         readers: Readers,
+        browsers: Browsers,
         mark: Callable[[int, str], None] = unmarked,
     ) -> None:
         """mark: told the number and the text of the URL whose page is being read, and 0 as its number when that is done."""
@@ -144,6 +148,7 @@ class Visitor:
         self._stored_body = stored_body
         self._now = now
         self._readers = readers
+        self._browsers = browsers
         self._mark = mark
         self._watches: dict[int, Watch] = {}
 
@@ -167,6 +172,8 @@ class Visitor:
                     links = Reading(links=unpacked(claim.known.links))
                     return Visit(claim, self._now(), fetched, links, unchanged=True, rules=work.rules)
                 fetched = await self._whole(claim, fetched)
+                if work.source.render and claim.kind == "page" and fetched.content_type in HTML:
+                    fetched = await self._rendered(claim, work, fetched)
                 reading = await self._read(claim, work, fetched)
             except VisitFailed as error:
                 return self._failed(claim, work, fetched, error, place)
@@ -223,7 +230,7 @@ class Visitor:
                 raise VisitFailed(Failure.BAD_REDIRECT, f"redirects to {target}, which the source does not include")
             await place.admit(target, work.http)
 
-        conditional = _conditional(claim) if claim.kind == "page" else {}
+        conditional = _conditional(claim) if claim.kind == "page" and not work.source.render else {}
         fetched = await self._fetcher.fetch(
             Request(claim.url, headers=conditional),
             work.http,
@@ -247,6 +254,30 @@ class Visitor:
             raise VisitFailed(Failure.NO_CONTENT, "304, and the page is not stored any more")
         body, headers = stored
         return replace(fetched, body=body, headers={**headers, **fetched.headers})
+
+    async def _rendered(self, claim: Claim, work: Work, fetched: Fetched) -> Fetched:
+        """The page as it is after its scripts; all that they ask for goes the same way as all else."""
+        wire_bytes = fetched.wire_bytes
+
+        async def ask(wish: Wish) -> Fetched:
+            nonlocal wire_bytes
+            if wish.main and not work.scope.admits(wish.url):
+                raise VisitFailed(Failure.BAD_REDIRECT, f"goes on to {wish.url}, which the source does not include")
+            async with Place(self._politeness) as place:
+
+                async def admit(target: str) -> None:
+                    await place.admit(target, work.http)
+
+                await admit(wish.url)
+                kept = {name: value for name, value in wish.headers.items() if name.lower() in PASSED_ON}
+                request = Request(wish.url, wish.method, kept, wish.body)
+                answer = await self._fetcher.fetch(request, work.http, admit=admit, visitor=work.session)
+            wire_bytes += answer.wire_bytes
+            return answer
+
+        agent = user_agent(work.http.user_agent)
+        done = await self._browsers.render(fetched, agent, work.http.max_body, ask)
+        return replace(done, wire_bytes=wire_bytes)
 
     async def _read(self, claim: Claim, work: Work, fetched: Fetched) -> Reading:
         if work.source.parser is not None or work.elsewhere or not is_short(fetched.body):

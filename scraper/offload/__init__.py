@@ -3,6 +3,8 @@
 A process that does not come back in time, takes too much or dies costs that page, and nobody else: it is replaced.
 """
 
+from scraper.offload.browser import Wish
+from scraper.offload.browsers import Browsers
 from scraper.offload.readers import Readers
 
-__all__ = ["Readers"]
+__all__ = ["Browsers", "Readers", "Wish"]

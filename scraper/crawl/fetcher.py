@@ -147,7 +147,11 @@ class Fetcher:
         *,
         fresh: bool = False,
     ) -> Answer:
+        answered = False
+
         def screen(status: int, received: Mapping[str, str]) -> None:
+            nonlocal answered
+            answered = True
             if status in REDIRECTS:
                 return
             length = received.get("content-length", "")
@@ -172,7 +176,8 @@ class Fetcher:
                     fresh=fresh,
                 )
         except TimeoutError:
-            raise VisitFailed(Failure.TIMEOUT, f"no complete answer within {http.timeout:g} s") from None
+            message = f"no complete answer within {http.timeout:g} s"
+            raise VisitFailed(Failure.TIMEOUT, message, answered=answered) from None
 
     async def _carried(self, request: Request, http: Http, headers: Mapping[str, str], screen: HeadersSeen) -> Answer:
         from scraper.crawl.carrier import Carrier  # noqa: PLC0415  0.1 s that only those pay who ask for it

@@ -23,6 +23,9 @@ MAX_HEADER_BYTES = 64 * 1024
 MAX_HEADERS = 200
 MAX_INTERIM = 10
 CONNECT_TIMEOUT_S = 10.0
+OVERHEAD_MOST = 256 * 1024
+OVERHEAD_TIMES = 8  # chunks of one byte each have some six bytes around it
+BODY_UNREAD = {301, 302, 303, 307, 308}
 RATE_LEAST = 1024  # bytes in a second
 RATE_OVER_S = 10.0
 IDLE_S = 15.0
@@ -90,8 +93,10 @@ class Connection(asyncio.Protocol):
             self.close()  # bytes that nobody asked for
             return
         self.answer.wire_bytes += len(data)
-        if not self._in_body and self.answer.wire_bytes > MAX_HEADER_BYTES + 256 * 1024:
-            self._fail(Failure.HEADER_TOO_LARGE, "the response header has no end")
+        body = len(self.answer.body)
+        if self.answer.wire_bytes - body > MAX_HEADER_BYTES + OVERHEAD_MOST + OVERHEAD_TIMES * body:
+            kind = Failure.PROTOCOL if self._in_body else Failure.HEADER_TOO_LARGE
+            self._fail(kind, "the header, the trailer or the sizes of chunks have no end")
             return
         try:
             self._parser.feed_data(data)
@@ -145,10 +150,15 @@ class Connection(asyncio.Protocol):
         self.answer.latency_s = time.monotonic() - self._asked_at
         self._in_body = True
         headers = self.answer.headers
-        self._until_close = (
-            "content-length" not in headers and "chunked" not in headers.get("transfer-encoding", "").lower()
-        )
+        coding = headers.get("transfer-encoding")
+        if coding is not None and coding.strip().lower() != "chunked":
+            raise VisitFailed(Failure.PROTOCOL, f"the transfer coding {coding[:40]!r} was not asked for")
+        self._until_close = "content-length" not in headers and coding is None
         self._headers_seen(status, headers)
+        if status in BODY_UNREAD and not 0 <= _length(headers) <= OVERHEAD_MOST:
+            self.reusable = False
+            if self._done is not None and not self._done.done():
+                self._done.set_result(self.answer)
 
     def on_body(self, data: bytes) -> None:
         if len(self.answer.body) + len(data) > self._max_body:
@@ -313,6 +323,11 @@ class Pool:
             for connection in idle:
                 connection.close()
         self._idle.clear()
+
+
+def _length(headers: Mapping[str, str]) -> int:
+    text = headers.get("content-length", "")
+    return int(text) if text.isascii() and text.isdigit() else -1
 
 
 def _request(method: str, where: Parts, headers: Mapping[str, str], body: bytes) -> bytes:

@@ -16,24 +16,14 @@ PENALTY_MAX_S = 60.0
 # A host is slow when it takes so much longer than it used to, and noticeably so.
 SLOWER_BY = 3.0
 SLOW_LEAST_S = 0.5
-STRIKES = 10  # failures in a row after which a host is left alone
-TRIP_FIRST_S = 60.0
+STRIKES = 20  # failures in a row after which a host is left alone
+TRIP_FIRST_S = 15.0
 TRIP_MAX_S = 3600.0
 LEASE_RETRY_S = 0.5
 LOOK_AGAIN_S = 5.0
 LEASE_PATIENCE_S = 20.0
-# What a failure of the host itself looks like, whichever URL was asked for.
-STRIKING = frozenset(
-    {
-        Failure.DNS,
-        Failure.CONNECT,
-        Failure.TLS,
-        Failure.TIMEOUT,
-        Failure.PROTOCOL,
-        Failure.INCOMPLETE_BODY,
-        Failure.HTTP_5XX,
-    }
-)
+# What a host does that is down or has too much to do, whichever URL is asked for; bad answers are no sign of that.
+STRIKING = frozenset({Failure.DNS, Failure.CONNECT, Failure.TLS, Failure.TIMEOUT, Failure.HTTP_5XX})
 
 
 class Memory(Protocol):
@@ -150,7 +140,7 @@ class Gate:
             self.penalty_s = self.penalty_s * 0.7 if self.penalty_s > 0.05 else 0.0
 
     def failed(self, failure: Failure, *, adapt: bool) -> None:
-        """Note a failure: slow down step by step, and leave a host alone that only fails."""
+        """Note that a host was down or asks for less: slow down step by step, and leave it alone if it only fails."""
         if adapt:
             self.penalty_s = min(max(PENALTY_FIRST_S, self.penalty_s * 2), PENALTY_MAX_S)
         if failure not in STRIKING:

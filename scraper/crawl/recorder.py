@@ -21,6 +21,7 @@ from scraper.records import Claim, HostTimes, Visit
 BATCH = 64
 BATCH_WAIT_S = 0.1
 BACKLOG = 256
+BACKLOG_BYTES = 32 * 2**20
 CLAIM_FIRST = 8
 CLAIM_MOST = 128
 CLAIM_LANES = 50
@@ -67,6 +68,7 @@ class Recorder:
         self._give_out = give_out
         self._wake = wake
         self._backlog: deque[tuple[Visit, Lane]] = deque()
+        self._backlog_bytes = 0
         self._asking: dict[str, Lane] = {}
         self._arrived = asyncio.Event()
         self._urgent = asyncio.Event()
@@ -80,6 +82,7 @@ class Recorder:
     def add(self, visit: Visit, lane: Lane) -> None:
         """Have a visit stored; its lane is told when it is."""
         self._backlog.append((visit, lane))
+        self._backlog_bytes += _size(visit)
         self._arrived.set()
         if len(self._backlog) >= BATCH:
             self._urgent.set()
@@ -109,7 +112,7 @@ class Recorder:
 
     async def room(self) -> None:
         """Wait while more is to be stored than should be kept in memory."""
-        while len(self._backlog) > BACKLOG:
+        while len(self._backlog) > BACKLOG or self._backlog_bytes > BACKLOG_BYTES:
             await self.next_commit.wait()
 
     def close(self) -> None:
@@ -160,6 +163,7 @@ class Recorder:
 
     def _settle(self, batch: list[tuple[Visit, Lane]], done: visits.Finished) -> None:
         for visit, lane in batch:
+            self._backlog_bytes -= _size(visit)
             lane.busy -= 1
             if lane.host in done.hosts or visit.retry_at is not None:
                 lane.dry = False
@@ -221,3 +225,7 @@ class Recorder:
         bounds = visits.Bounds(depths, self._known)
         done = visits.finish(self._store.db, connection, batch, self._store.owner, bounds, times)
         return done, self._give_out(connection, wanted) if wanted else {}
+
+
+def _size(visit: Visit) -> int:
+    return len(visit.fetched.body) + len(visit.fetched.packed) if visit.fetched is not None else 0

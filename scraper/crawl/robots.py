@@ -9,6 +9,8 @@ MAX_BYTES = 500 * 1024  # RFC 9309 section 2.5: at least 500 KiB must be read
 CACHE_S = 24 * 3600.0  # section 2.4
 RETRY_S = 300.0  # how soon an unreachable one is asked for again
 MAX_CRAWL_DELAY_S = 60.0
+MAX_RULES = 5000
+RULES = ("allow", "disallow", "crawl-delay", "request-rate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,27 +28,63 @@ class Rules:
         # Section 2.3.1.3 and 2.3.1.4: 4xx allows all, 5xx and unreachable deny all; 429 asks us to wait.
         status = robots.status
         self.unreachable = status == 0 or status >= 500 or status == 429
-        self._rules = Protego.parse(robots.text) if 200 <= status < 300 and robots.text.strip() else None
-        self._delays: dict[str, float] = {}
+        self._text = robots.text if 200 <= status < 300 else ""
+        self._parsed: dict[str, tuple[Protego | None, float]] = {}
+
+    def _for(self, agent: str) -> tuple[Protego | None, float]:
+        if agent not in self._parsed:
+            rules = group_for(self._text, agent)
+            parsed = Protego.parse("User-agent: *\n" + "\n".join(rules)) if rules else None
+            delay = parsed.crawl_delay("*") if parsed is not None else None
+            self._parsed[agent] = parsed, min(float(delay or 0.0), MAX_CRAWL_DELAY_S)
+        return self._parsed[agent]
 
     def allows(self, url: str, agent: str) -> bool:
         """Say whether the agent (a product token) may ask for a URL."""
         if self.unreachable:
             return False
-        return self._rules is None or bool(self._rules.can_fetch(url, agent))
+        parsed, _ = self._for(agent)
+        return parsed is None or bool(parsed.can_fetch(url, "*"))
 
     def crawl_delay(self, agent: str) -> float:
         """Return the seconds that the site wants between two requests, at most a minute."""
-        if self._rules is None:
-            return 0.0
-        if agent not in self._delays:
-            self._delays[agent] = min(float(self._rules.crawl_delay(agent) or 0.0), MAX_CRAWL_DELAY_S)
-        return self._delays[agent]
+        return 0.0 if self.unreachable else self._for(agent)[1]
+
+
+def group_for(text: str, agent: str) -> list[str]:
+    """Return the rules that are for an agent: those of all groups that name it, or else of those for everybody.
+
+    Section 2.2.1: the whole token, in any case. Only these are parsed: files of many groups and rules would otherwise
+    cost their product.
+    """
+    groups: dict[str, list[str]] = {agent.lower(): [], "*": []}
+    named: set[str] = set()
+    seen: set[str] = set()
+    in_rules = False
+    for line in text.splitlines():
+        name, colon, value = line.partition("#")[0].partition(":")
+        name, value = name.strip().lower(), value.strip()
+        if not colon:
+            continue
+        if name in ("user-agent", "useragent", "user agent"):
+            if in_rules:
+                named, in_rules = set(), False
+            named.add(value.partition("/")[0].strip().lower())
+            seen |= named
+        elif name in RULES:
+            in_rules = True
+            for group in named & groups.keys():
+                if len(groups[group]) < MAX_RULES:
+                    groups[group].append(f"{name}: {value}")
+    return groups[agent.lower() if agent.lower() in seen else "*"]
 
 
 def decoded(body: bytes) -> str:
     """Return the text of a robots.txt: UTF-8, without byte order mark, at most 500 KiB."""
-    return body[:MAX_BYTES].decode("utf-8-sig", "replace").replace("\x00", "")
+    if len(body) > MAX_BYTES:  # half a line would be another rule
+        body = body[:MAX_BYTES]
+        body = body[: max(body.rfind(b"\n"), body.rfind(b"\r")) + 1]
+    return body.decode("utf-8-sig", "replace").replace("\x00", "")
 
 
 @lru_cache(maxsize=64)

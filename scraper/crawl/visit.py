@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from scraper.config.mark import rules_of
 from scraper.config.settings import Http, Source, http_of
 from scraper.crawl.fetcher import Fetcher, Request, retry_after, user_agent
-from scraper.crawl.outcome import OUTCOMES, RETRY_AFTER_MAX_S, Cure, verdict
-from scraper.crawl.politeness import Place, Politeness
+from scraper.crawl.outcome import RETRY_AFTER_MAX_S, verdict
+from scraper.crawl.politeness import STRIKING, Place, Politeness
 from scraper.crawl.robots import MAX_BYTES, Robots, agent_token, decoded
 from scraper.crawl.session import Session
 from scraper.errors import Failure, VisitFailed
@@ -347,10 +347,11 @@ class Visitor:
         """Have the host's gate know how it went."""
         if place.gate is None:
             return
-        if OUTCOMES[error.failure] is Cure.GIVE_UP and error.failure is not Failure.TLS:
-            place.gate.answered(None, adapt=http.auto_throttle)
-        else:
+        down = error.failure in STRIKING and not error.answered
+        if down or error.failure is Failure.RATE_LIMITED:
             place.gate.failed(error.failure, adapt=http.auto_throttle)
+        else:
+            place.gate.answered(None, adapt=http.auto_throttle)
 
 
 def _why(error: VisitFailed) -> str:

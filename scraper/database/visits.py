@@ -23,6 +23,7 @@ from scraper.urls import fingerprint
 KNOWN_PER_PAGE = 3
 KNOWN_AT_LEAST = 1000
 GIVE_UP_AT_ONCE = 1000
+INDEX_DEPTH = 3  # sitemaps that lead to sitemaps
 
 Counts = defaultdict[int, defaultdict[str, int]]
 
@@ -214,17 +215,27 @@ def _spread(
         run_id = visit.claim.run_id
         for url, reason in visit.reading.refused:
             _refuse(db, connection, visit, url, reason, counts)
-        depth = visit.claim.depth + (visit.claim.kind == "page")
-        if depth > bounds.depths.get(visit.claim.source, 0):
-            continue
+        most = bounds.depths.get(visit.claim.source, 0)
         known = bounds.known.get(run_id, ())
         wanted = by_run.setdefault(run_id, {})
         for link in visit.reading.links:
-            if link.url not in known and link.url not in wanted:
+            depth = _depth(visit.claim, link)
+            if (
+                link.url not in known
+                and link.url not in wanted
+                and depth <= (INDEX_DEPTH if link.kind == "sitemap" else most)
+            ):
                 wanted[link.url] = link, depth
     for run_id, found in by_run.items():
         if found:
             _enter(db, connection, run_id, found, counts, done)
+
+
+def _depth(claim: Claim, link: Link) -> int:
+    """How far from where a run starts: pages that a sitemap names are starts themselves."""
+    if claim.kind == "sitemap":
+        return claim.depth + 1 if link.kind == "sitemap" else 0
+    return claim.depth + 1
 
 
 def _enter(

@@ -6,23 +6,24 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import webencodings
 from lxml import etree
 from parsel import Selector, SelectorList
 
 from scraper import clean
 from scraper.errors import Failure, VisitFailed
+from scraper.extract.charset import decode
 from scraper.records import Fetched
 from scraper.urls import canonical
 
 if TYPE_CHECKING:
     from bs4 import BeautifulSoup
 
-_META_CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([a-zA-Z0-9_:.-]{1,40})""", re.IGNORECASE)
-_CHARSET = re.compile(r"""charset\s*=\s*["']?([^\s"';]+)""", re.IGNORECASE)
 _REFRESH = re.compile(r"\s*([0-9]{0,6}(?:\.[0-9]*)?)\s*[;,\s]\s*(?:url\s*=)?\s*(\S.*)", re.IGNORECASE)
 _DIRECTIVE = re.compile(r"\s*([a-z0-9_-]+)\s*:\s*(.*)", re.IGNORECASE)
 HEAD_BYTES = 64 * 1024
+MAX_ATTRIBUTES = 2000
+_LONG_TAG = re.compile(rb"<[A-Za-z][^>]{8192,}")
+_QUOTED = re.compile(rb"\"[^\"]*\"|'[^']*'")
 REFRESH_MOST_S = 5.0
 _head_title = etree.XPath("string(/html/head/title)", smart_strings=False)
 _first_title = etree.XPath("string(//title)", smart_strings=False)
@@ -32,7 +33,6 @@ _refreshes: Any = etree.XPath(
 )
 # Directives of X-Robots-Tag that carry a value of their own; any other word before a colon is the name of a robot.
 _VALUED = {"max-snippet", "max-image-preview", "max-video-preview", "unavailable_after"}
-_BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xfe\xff", "utf-16-be"), (b"\xff\xfe", "utf-16-le"))
 
 
 class Page:
@@ -74,7 +74,7 @@ class Page:
         if (
             said.endswith("utf-8")
             and b"\x00" not in self.body
-            and not self.body.startswith((b"\xfe\xff", b"\xff\xfe", _BOMS[0][0]))
+            and not self.body.startswith((b"\xfe\xff", b"\xff\xfe", b"\xef\xbb\xbf"))
         ):
             try:
                 text = self.body.decode()
@@ -97,6 +97,9 @@ class Page:
     def root(self) -> "etree._Element":
         """The lxml tree of the page. Raises VisitFailed: parse_limit."""
         text = self.text
+        for tag in _LONG_TAG.finditer(self.body):  # their number, squared, is what libxml2 takes
+            if len(_QUOTED.sub(b"", tag[0]).split()) > MAX_ATTRIBUTES:
+                raise VisitFailed(Failure.PARSE_LIMIT, f"a tag has more than {MAX_ATTRIBUTES} attributes")
         source = (self.body if self._plain else text.encode("utf-8")).strip() or b"<html/>"
         parser = etree.HTMLParser(recover=True, encoding="utf-8", huge_tree=True, collect_ids=False)
         root = etree.fromstring(source, parser=parser)
@@ -210,31 +213,6 @@ class Page:
         return found
 
 
-def decode(body: bytes, content_type: str) -> str:
-    """Return the text of a body: byte order mark, then header, then meta, then UTF-8, else windows-1252.
-
-    The order and the labels are those of the WHATWG Encoding and HTML standards.
-    """
-    for bom, name in _BOMS:
-        if body.startswith(bom):
-            return _clean(body[len(bom) :].decode(name, "replace"))
-    labels = []
-    if match := _CHARSET.search(content_type):
-        labels.append(match[1])
-    if match_meta := _META_CHARSET.search(body[:1024]):
-        labels.append(match_meta[1].decode("ascii"))
-    for label in labels:
-        encoding = webencodings.lookup(label)
-        if encoding is not None:
-            if encoding.name.startswith("utf-16") and label is not labels[0]:
-                continue  # a meta element that could be read is not UTF-16
-            return _clean(encoding.codec_info.decode(body, "replace")[0])
-    try:
-        return _clean(body.decode("utf-8"))
-    except UnicodeDecodeError:
-        return _clean(body.decode("cp1252", "replace"))
-
-
 def _header_directives(value: str, agent: str) -> list[str]:
     """The directives of an X-Robots-Tag that are for all robots, or for us by name."""
     found = []
@@ -246,9 +224,3 @@ def _header_directives(value: str, agent: str) -> list[str]:
         if for_us:
             found.append(part.strip().lower())
     return found
-
-
-def _clean(text: str) -> str:
-    if "\x00" in text:
-        text = text.replace("\x00", "")
-    return text

@@ -12,7 +12,30 @@ from parsel.csstranslator import HTMLTranslator
 from scraper.config.settings import Expression
 from scraper.extract.page import Page
 
-_translator = HTMLTranslator()
+
+class Translator(HTMLTranslator):
+    """parsel's, with the same meaning in terms that do not take longer with the square of an element's children."""
+
+    def xpath_first_child_pseudo(self, xpath: Any) -> Any:
+        """Return :first-child."""
+        return xpath.add_condition("not(preceding-sibling::*[1])")
+
+    def xpath_last_child_pseudo(self, xpath: Any) -> Any:
+        """Return :last-child."""
+        return xpath.add_condition("not(following-sibling::*[1])")
+
+    def xpath_direct_adjacent_combinator(self, left: Any, right: Any) -> Any:
+        """Return a + b."""
+        return left.join("/following-sibling::*[1]/self::", right)
+
+    def xpath_indirect_adjacent_combinator(self, left: Any, right: Any) -> Any:
+        """Return a ~ b: b with an a before it, which is found once, not once for each a."""
+        if left.path:
+            return super().xpath_indirect_adjacent_combinator(left, right)
+        return right.add_condition(f"preceding-sibling::{left}[1]")
+
+
+_translator = Translator()
 _string = etree.XPath("string()", smart_strings=False)
 _NOTHING = etree.fromstring("<html/>")
 NAMESPACES = {"re": "http://exslt.org/regular-expressions", "set": "http://exslt.org/sets"}

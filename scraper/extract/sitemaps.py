@@ -1,5 +1,6 @@
 """Sitemaps (sitemaps.org: XML, index, text, gzip, news), feeds (RSS, Atom), robots.txt: the URLs that they name."""
 
+import re
 from datetime import date
 from itertools import islice
 from typing import Any
@@ -7,8 +8,9 @@ from typing import Any
 from lxml import etree
 
 from scraper.errors import Failure, VisitFailed
+from scraper.extract.charset import decode
 from scraper.extract.convert import convert
-from scraper.extract.page import Page, decode
+from scraper.extract.page import Page
 from scraper.inflate import Damaged, TooLarge, inflate
 from scraper.records import Kind, Link
 from scraper.urls import canonical, is_web
@@ -27,12 +29,11 @@ def links(page: Page, today: date) -> tuple[Link, ...]:
     What was modified lately has the higher priority.
     """
     body = _unzipped(page.body)
+    if body.startswith((b"\xfe\xff", b"\xff\xfe")):
+        body = re.sub(r"^\s*<\?xml[^>]*\?>", "", decode(body, "")).encode("utf-8", "replace")
     head = body[:2048].lstrip()
     if not head.startswith(b"<") and not head.startswith(b"\xef\xbb\xbf<"):
-        text = decode(body, page.headers.get("content-type", ""))
-        if page.url.endswith("/robots.txt"):
-            return tuple(Link(url, "sitemap") for url in _usable(_named_by_robots(text), page.url))
-        return tuple(Link(url) for url in _usable(text.split()[: MAX_URLS * 2], page.url))
+        return _of_text(decode(body, page.headers.get("content-type", "")), page.url)
     pages: dict[str, int] = {}
     sitemaps: list[str] = []
     parser = etree.XMLPullParser(events=("end",), resolve_entities=False, no_network=True, recover=True)
@@ -55,6 +56,13 @@ def links(page: Page, today: date) -> tuple[Link, ...]:
     for text, priority in pages.items():
         found += [Link(url, priority=priority) for url in _usable([text], page.url)]
     return tuple(dict.fromkeys(found))
+
+
+def _of_text(text: str, base: str) -> tuple[Link, ...]:
+    if base.endswith("/robots.txt"):
+        return tuple(Link(url, "sitemap") for url in _usable(_named_by_robots(text), base))
+    named = [word for word in text.split() if word.lower().startswith(("http://", "https://"))]
+    return tuple(Link(url) for url in _usable(named, base))
 
 
 def _named(element: Any) -> tuple[Kind | None, str]:

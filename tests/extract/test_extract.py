@@ -13,8 +13,8 @@ from scraper.config.settings import ItemRule, Source
 from scraper.config.shape import build
 from scraper.errors import VisitFailed
 from scraper.extract import Page, sitemaps
+from scraper.extract.charset import decode
 from scraper.extract.convert import convert, number
-from scraper.extract.page import decode
 from scraper.extract.reading import Reader
 from scraper.extract.select import compiled_css
 from scraper.records import Fetched, Manners, Reading
@@ -166,7 +166,7 @@ def test_dates_and_words() -> None:
         (b"a\xe4", "text/html; charset=latin1", "a\u00e4"),
         (b"\x80", "text/html; charset=iso-8859-1", "\u20ac"),
         (b'<meta charset="koi8-r">\xc1', "text/html", '<meta charset="koi8-r">\u0430'),
-        (b"<meta http-equiv=x content='text/html; charset=shift_jis'>\x82\xa0", "", None),
+        (b"<meta http-equiv=content-type content='text/html; charset=shift_jis'>\x82\xa0", "", None),
         ("\u00e4".encode("utf-16"), "text/html", "\u00e4"),
         (b"a\xe4", "text/html", "a\u00e4"),
         (b"\xc3\xa4", "text/html; charset=nonsense", "\u00e4"),

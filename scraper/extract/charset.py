@@ -1,0 +1,109 @@
+"""Bytes of a page to its text, by the rules of the WHATWG: the Encoding standard, and the HTML standard's prescan. Pure."""
+
+import codecs
+import re
+
+import webencodings
+
+PRESCANNED = 1024
+_BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xfe\xff", "utf-16-be"), (b"\xff\xfe", "utf-16-le"))
+_CHARSET = re.compile(r"""charset\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s;"']+))""", re.IGNORECASE)
+_XML = re.compile(rb"""<\?xml[^>]*?\sencoding\s*=\s*["']([A-Za-z0-9._:-]+)["']""")
+_TAG = re.compile(rb"</?[A-Za-z][^\s/>]*")
+_META = re.compile(rb"<meta[\s/]", re.IGNORECASE)
+_KOI8_U = {0x255D: 0x045E, 0x256C: 0x040E}  # two letters of Belarusian, where Python's has lines
+# One attribute: a name, and a value that may be quoted.
+_ATTRIBUTE = re.compile(
+    rb"""[\s/]*([^\s/>=][^\s/>=]*|=[^\s/>=]*)(?:\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s>"'][^\s>]*)?))?"""
+)
+
+
+def decode(body: bytes, content_type: str) -> str:
+    """Return the text of a body: by its byte order mark, else the header, else what it says itself, else UTF-8 or windows-1252."""
+    for bom, name in _BOMS:
+        if body.startswith(bom):
+            return _clean(body[len(bom) :].decode(name, "replace"))
+    said = _CHARSET.search(content_type)
+    encoding = webencodings.lookup(said[1] or said[2] or said[3] or "") if said else None
+    if encoding is None:
+        encoding = prescan(body[:PRESCANNED])
+    if encoding is not None:
+        return _clean(_decoded(body, encoding))
+    try:
+        return _clean(body.decode("utf-8"))
+    except UnicodeDecodeError:
+        return _clean(body.decode("cp1252", "c1"))
+
+
+def _decoded(body: bytes, encoding: webencodings.Encoding) -> str:
+    errors = "c1" if encoding.name.startswith(("windows-", "iso-8859-")) else "replace"
+    text = str(encoding.codec_info.decode(body, errors)[0])
+    return text.translate(_KOI8_U) if encoding.name == "koi8-u" else text
+
+
+def _c1(error: UnicodeError) -> tuple[str, int]:
+    """The standard's code pages have a control character where Python's have nothing."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    byte = error.object[error.start]
+    return chr(byte) if 0x80 <= byte <= 0x9F else "\ufffd", error.start + 1
+
+
+codecs.register_error("c1", _c1)
+
+
+def _clean(text: str) -> str:
+    return text.replace("\x00", "") if "\x00" in text else text
+
+
+def prescan(head: bytes) -> webencodings.Encoding | None:
+    """Return the encoding that a page says it is in, or None (HTML standard, section 13.2.3.2)."""
+    if declared := _XML.match(head):
+        return _meant(declared[1].decode("ascii"))
+    place = 0
+    while (place := head.find(b"<", place)) >= 0:
+        if head.startswith(b"<!--", place):
+            end = head.find(b"-->", place + 2)
+            place = len(head) if end < 0 else end + 3
+        elif _META.match(head, place):
+            found, place = _of_meta(head, place + len(b"<meta"))
+            if found is not None:
+                return found
+        elif tag := _TAG.match(head, place):
+            _, place = _attributes(head, tag.end())
+        elif head[place + 1 : place + 2] in (b"!", b"/", b"?"):
+            end = head.find(b">", place)
+            place = len(head) if end < 0 else end + 1
+        else:
+            place += 1
+    return None
+
+
+def _attributes(head: bytes, place: int) -> tuple[dict[bytes, bytes], int]:
+    """The attributes of a tag, each name once, in lower case, and where the tag ends."""
+    found: dict[bytes, bytes] = {}
+    while match := _ATTRIBUTE.match(head, place):
+        found.setdefault(match[1].lower(), match[2] or match[3] or match[4] or b"")
+        place = match.end()
+    return found, place
+
+
+def _of_meta(head: bytes, place: int) -> tuple[webencodings.Encoding | None, int]:
+    attributes, place = _attributes(head, place)
+    if b"charset" in attributes:
+        return _meant(attributes[b"charset"].decode("latin-1")), place
+    if attributes.get(b"http-equiv", b"").lower() == b"content-type":
+        said = _CHARSET.search(attributes.get(b"content", b"").decode("latin-1"))
+        if said:
+            return _meant(said[1] or said[2] or said[3] or ""), place
+    return None, place
+
+
+def _meant(label: str) -> webencodings.Encoding | None:
+    """What could be read so far is not UTF-16; x-user-defined is what browsers make of it."""
+    found = webencodings.lookup(label)
+    if found is None:
+        return None
+    if found.name.startswith("utf-16"):
+        return webencodings.lookup("utf-8")
+    return webencodings.lookup("windows-1252") if found.name == "x-user-defined" else found

@@ -26,7 +26,7 @@ from scraper.service import Service
 from scraper.startup import preflight, settings_of
 from scraper.states import RunState, State
 
-POLL_S = 0.25
+POLL_S = 0.1
 LINE_EACH_S = 5.0
 ENDED = (RunState.DONE, RunState.FAILED, RunState.STOPPED)
 

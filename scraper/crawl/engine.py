@@ -39,6 +39,7 @@ SPREAD_EACH_S = 0.1
 SPREAD_MOST_S = 60.0
 # After so many rests in a row the URLs of a host that only fails are given up, until the next run.
 GIVE_UP_TRIPS = 5
+LEFT_S = 2.0  # for so long a host is left to the worker whose share it is
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ class Seen:
 
     runs: tuple[int, ...]
     open: tuple[str, ...]
-    hosts: list[str]
+    hosts: dict[str, bool]
     next_at: datetime | None
 
 
@@ -87,7 +88,7 @@ class Engine:
 
     once: the runs to do, and then end; None: whatever is due, for ever. pace: awaited before each visit.
     mark: told which URL is visited last, with its number while its page is being read: whoever survives us can say what we
-    died of. variables: where the names of secrets are looked up.
+    died of. variables: where the names of secrets are looked up. share: which of how many workers this is.
     """
 
     def __init__(
@@ -99,11 +100,14 @@ class Engine:
         mark: Callable[[int, str], None] = unmarked,
         limits: Limits | None = None,
         variables: Mapping[str, str] | None = None,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         self._store = store
         self._db = store.db
         self._http = http
         self._variables = variables or {}
+        self._share = share
+        self._left: dict[str, float] = {}
         self._once = list(once) if once is not None else None
         self._works: dict[str, Work] = {}
         self._fetcher = Fetcher()
@@ -315,9 +319,23 @@ class Engine:
             return None
         if not self._lanes.going:
             return TICK_S
-        self._lanes.open(seen.hosts)
+        self._lanes.open(self._ours(seen.hosts))
         wait_s = (seen.next_at - now()).total_seconds() if seen.next_at is not None else TICK_S
         return min(max(wait_s, TICK_LEAST_S), TICK_S)
+
+    def _ours(self, due: Mapping[str, bool]) -> list[str]:
+        """Which of the hosts that are due are for this worker: its share of them, and what nobody else has taken up."""
+        place, workers = self._share
+        clock = time.monotonic()
+        ours = []
+        for rank, (host, free) in enumerate(due.items()):
+            if not free:
+                self._left.pop(host, None)
+            elif rank % workers == place or clock - self._left.setdefault(host, clock) > LEFT_S:
+                ours.append(host)
+        for host in self._left.keys() - due.keys():
+            del self._left[host]
+        return ours
 
     def _advance(self, connection: Connection, *, may_start: bool) -> Seen:
         at = now()
@@ -345,7 +363,7 @@ class Engine:
         return Seen(
             tuple(opened),
             tuple(opened.values()),
-            frontier.hosts_due(connection, at, able),
+            frontier.hosts_due(connection, at, able, self._store.owner),
             min((m for m in moments if m is not None and m > at - timedelta(seconds=TICK_S)), default=None),
         )
 

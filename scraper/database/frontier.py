@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import Connection, exists, func, or_, select, update
+from sqlalchemy import Connection, bindparam, exists, func, or_, select, update
 
 from scraper.database.connection import Db
 from scraper.database.models import hosts, pages, runs, urls
@@ -108,25 +108,38 @@ def _unseen(connection: Connection, rows: Sequence[dict[str, Any]]) -> list[dict
     return list({row["fingerprint"]: row for row in rows if row["fingerprint"] not in seen}.values())
 
 
-def hosts_due(connection: Connection, at: datetime, active: Sequence[int]) -> list[str]:
-    """Return the hosts at which these runs have URLs to visit now.
+def hosts_due(connection: Connection, at: datetime, active: Sequence[int], owner: str) -> dict[str, bool]:
+    """Return the hosts at which these runs have URLs to visit now, in order, and whether this owner may have each.
 
     By leaps over the index, from host to host: a long queue at one costs no more than a short one.
     """
-    found: dict[str, None] = {}
+    found: dict[str, bool] = {}
     for run_id in active:
-        queued = (urls.c.run_id == run_id) & (urls.c.state == UrlState.QUEUED)
-        leap = select(func.min(urls.c.host).label("host")).where(queued).cte("leap", recursive=True)
-        further = select(func.min(urls.c.host)).where(queued, urls.c.host > leap.c.host).scalar_subquery()
-        leap = leap.union_all(select(further).where(leap.c.host.is_not(None)))
-        ready = exists().where(queued, urls.c.host == leap.c.host, _ripe(at))
-        resting = exists().where(hosts.c.host == leap.c.host, hosts.c.next_at > at + REST)
-        found |= dict.fromkeys(connection.scalars(select(leap.c.host).where(leap.c.host.is_not(None), ready, ~resting)))
-    return list(found)
+        rows = connection.execute(_DUE, {"run": run_id, "at": at, "rest": at + REST, "owner": owner})
+        for host, free in rows.all():
+            found[host] = bool(free)
+    return dict(sorted(found.items()))
+
+
+def _due() -> Any:
+    at, run, rest, owner = (cast(Any, bindparam(name)) for name in ("at", "run", "rest", "owner"))
+    queued = (urls.c.run_id == run) & (urls.c.state == UrlState.QUEUED)
+    leap = select(func.min(urls.c.host).label("host")).where(queued).cte("leap", recursive=True)
+    further = select(func.min(urls.c.host)).where(queued, urls.c.host > leap.c.host).scalar_subquery()
+    leap = leap.union_all(select(further).where(leap.c.host.is_not(None)))
+    ripe = or_(urls.c.not_before.is_(None), urls.c.not_before <= at)
+    ready = exists().where(queued, urls.c.host == leap.c.host, ripe)
+    resting = exists().where(hosts.c.host == leap.c.host, hosts.c.next_at > rest)
+    others = (hosts.c.lease_owner != owner) & (hosts.c.lease_until >= at)
+    taken = exists().where(hosts.c.host == leap.c.host, others)
+    return select(leap.c.host, ~taken).where(leap.c.host.is_not(None), ready, ~resting)
 
 
 def _ripe(at: datetime) -> Any:
     return or_(urls.c.not_before.is_(None), urls.c.not_before <= at)
+
+
+_DUE = _due()
 
 
 def next_retry(connection: Connection) -> datetime | None:

@@ -6,6 +6,8 @@ import socket
 import struct
 from typing import Any
 
+from scraper.records import Fetched, Item, Link, Reading
+
 HEAD = struct.Struct("<I")
 
 
@@ -42,3 +44,24 @@ def _exactly(end: socket.socket, length: int) -> bytes:
             raise EOFError
         view = view[count:]
     return bytes(buffer)
+
+
+# Frozen dataclasses take long to pickle: what goes over on every page goes as tuples.
+
+
+def flat(fetched: Fetched) -> tuple[Any, ...]:
+    """Return a response as a tuple; Fetched(*it) is the response again."""
+    return tuple(getattr(fetched, name) for name in Fetched.__slots__)
+
+
+def flat_reading(reading: Reading) -> tuple[Any, ...]:
+    """Return a reading as a tuple, for reading_of()."""
+    items = [(item.kind, item.key, item.data) for item in reading.items]
+    links = [(link.url, link.kind, link.priority) for link in reading.links]
+    return reading.title, items, links, reading.simhash, reading.canonical, reading.noindex, reading.refused
+
+
+def reading_of(flattened: tuple[Any, ...]) -> Reading:
+    """Return what flat_reading() took apart."""
+    title, items, links, *rest = flattened
+    return Reading(title, tuple(Item(*item) for item in items), tuple(Link(*link) for link in links), *rest)

@@ -31,6 +31,7 @@ class Hand:
         self._process = SPAWN.Process(target=target, args=(theirs, written, *args), name=name, daemon=True)
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self.idle_since = time.monotonic()
+        self.knows: dict[str, Any] = {}  # what it was told once and for all
         try:
             self._process.start()
         except OSError:

@@ -26,7 +26,7 @@ def run(end: socket.socket, stacks: "Connection", parent: int, memory: int, time
     except ProcessLookupError:
         return
     kernel.limit_memory(memory)
-    readers: dict[str, tuple[Any, Reader]] = {}
+    readers: dict[str, Reader] = {}
     while True:
         try:
             task = frames.receive(end)
@@ -38,20 +38,20 @@ def run(end: socket.socket, stacks: "Connection", parent: int, memory: int, time
         end.sendall(frames.packed((answer, kernel.own_memory())))
 
 
-def _answer(task: Any, readers: "dict[str, tuple[Any, Reader]]") -> Any:
+def _answer(task: Any, readers: "dict[str, Reader]") -> Any:
     """What was read, or the failure as (name, message)."""
     from scraper.errors import Failure, VisitFailed  # noqa: PLC0415  the process tells its parent first that it is there
     from scraper.extract.reading import Reader  # noqa: PLC0415
+    from scraper.records import Fetched  # noqa: PLC0415
 
-    source, manners, fetched, kind = task
+    name, told, fetched, kind = task
     try:
-        held = readers.get(source.name)
-        if held is None or held[0] != (source, manners):
-            held = readers[source.name] = ((source, manners), Reader(source, manners))
-        return held[1].read(fetched, kind)
+        if told is not None:
+            readers[name] = Reader(*told)
+        return "read", frames.flat_reading(readers[name].read(Fetched(*fetched), kind))
     except VisitFailed as failed:
-        return failed.failure, failed.message
+        return "failed", (failed.failure, failed.message)
     except MemoryError:
-        return Failure.PARSE_LIMIT, "reading it took more memory than [limits] memory allows"
+        return "failed", (Failure.PARSE_LIMIT, "reading it took more memory than [limits] memory allows")
     except Exception as error:  # noqa: BLE001  a page that cannot be read is one page
-        return Failure.EXTRACT, f"{type(error).__name__}: {error}"
+        return "failed", (Failure.EXTRACT, f"{type(error).__name__}: {error}")

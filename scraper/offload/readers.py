@@ -7,7 +7,7 @@ import time
 
 from scraper.config.settings import Limits, Source
 from scraper.errors import Failure, VisitFailed
-from scraper.offload import reader
+from scraper.offload import frames, reader
 from scraper.offload.hand import Died, Hand
 from scraper.records import Fetched, Kind, Manners, Reading
 
@@ -47,7 +47,9 @@ class Readers:
         hand, fresh = self._idle.pop() if self._idle else (self._start(), True)
         try:
             async with asyncio.timeout(self._limits.parse_timeout + (START_S if fresh else 0)):
-                await hand.send((source, manners, fetched, kind))
+                told = None if hand.knows.get(source.name) == (source, manners) else (source, manners)
+                hand.knows[source.name] = (source, manners)
+                await hand.send((source.name, told, frames.flat(fetched), kind))
                 answer, memory = await hand.receive()
         except TimeoutError:
             message = f"reading it took longer than {self._limits.parse_timeout:g} s"
@@ -64,9 +66,9 @@ class Readers:
         else:
             hand.idle_since = time.monotonic()
             self._idle.append((hand, False))
-        if isinstance(answer, Reading):
-            return answer
-        raise VisitFailed(*answer)
+        if answer[0] == "read":
+            return frames.reading_of(answer[1])
+        raise VisitFailed(*answer[1])
 
     def _start(self) -> Hand:
         hard = int(self._limits.memory * 1.5)

@@ -1,6 +1,7 @@
 """The life of a scraper process: signals, lock, database, engine, exit code."""
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -133,6 +134,9 @@ class Scraper:
         with self._hearing:
             self._loop = loop
             self._obey(self._boot)
+        # What is there by now stays; and pages make much that goes again at once, which need not be looked at often.
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 50)
         heart = asyncio.create_task(self._heart.run(engine), name="heartbeat")
         try:
             await engine.run(self._settings.source, Before(self._died_at(), suspect))
@@ -141,6 +145,12 @@ class Scraper:
             heart.cancel()
             store.close()
         return self._exit_code()
+
+    def _share(self) -> tuple[int, int]:
+        """Which of how many scraper processes this is."""
+        number = str(self._boot["name"]).rpartition("-")[2]
+        workers = self._settings.supervisor.processes
+        return (int(number) % workers if number.isdigit() else 0), workers
 
     def _terminate(self) -> None:
         assert self._engine is not None

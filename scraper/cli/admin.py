@@ -130,7 +130,7 @@ def _checks(config: Path | None) -> Iterator[Check]:
     yield _tried("database", lambda: _opened(loaded))
     yield _tried("state directory", lambda: str(Service(loaded).state_dir))
     yield from _system(loaded)
-    for extra, module in (("postgres", "psycopg"), ("socks", "socksio")):
+    for extra, module in (("postgres", "psycopg"), ("socks", "socksio"), ("http2", "h2"), ("browser", "playwright")):
         there = importlib.util.find_spec(module) is not None
         missing = f'not installed; pip install "bowerbird[{extra}]" if you need it'
         yield f"extra {extra}", "installed" if there else missing, True if there else None

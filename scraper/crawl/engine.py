@@ -79,7 +79,7 @@ class Seen:
 
     runs: tuple[int, ...]
     open: tuple[str, ...]
-    hosts: dict[str, bool]
+    hosts: dict[str, frontier.Due]
     next_at: datetime | None
 
 
@@ -108,6 +108,7 @@ class Engine:
         self._variables = variables or {}
         self._share = share
         self._left: dict[str, float] = {}
+        self._runs_at: dict[str, set[int]] = {}
         self._once = list(once) if once is not None else None
         self._works: dict[str, Work] = {}
         self._fetcher = Fetcher()
@@ -126,7 +127,7 @@ class Engine:
             self._reads,
         )
         self._wake = asyncio.Event()
-        self._recorder = Recorder(store, self._works, self._times, self._give_out, self._wake)
+        self._recorder = Recorder(store, self._works, self._times, self._give_out, self._has_new)
         self._lanes = Lanes(
             http, self._works, self._politeness, self._visitor, self._recorder, pace, mark, self._ended, self._give_back
         )
@@ -309,9 +310,10 @@ class Engine:
 
     async def _tick(self) -> float | None:
         """Open, finish and feed runs. Returns the seconds until the next look, None if all that was asked for is done."""
+        began = time.monotonic()
         seen = await self._store.write(partial(self._advance, may_start=self._lanes.going))
-        self._recorder.forget(seen.runs)
-        self._visitor.forget(seen.runs)
+        least_s = max(TICK_LEAST_S, 2 * (time.monotonic() - began))  # a look that takes long is not had all the time
+        self._forget(seen.runs)
         if seen.open != self._open:
             self._open = seen.open
             self.changed.set()
@@ -321,21 +323,32 @@ class Engine:
             return TICK_S
         self._lanes.open(self._ours(seen.hosts))
         wait_s = (seen.next_at - now()).total_seconds() if seen.next_at is not None else TICK_S
-        return min(max(wait_s, TICK_LEAST_S), TICK_S)
+        await asyncio.sleep(min(least_s, TICK_S))
+        return min(max(wait_s, 0.0), TICK_S)
 
-    def _ours(self, due: Mapping[str, bool]) -> list[str]:
+    def _ours(self, due: Mapping[str, frontier.Due]) -> list[str]:
         """Which of the hosts that are due are for this worker: its share of them, and what nobody else has taken up."""
         place, workers = self._share
         clock = time.monotonic()
         ours = []
-        for rank, (host, free) in enumerate(due.items()):
-            if not free:
+        for rank, (host, found) in enumerate(due.items()):
+            self._runs_at.setdefault(host, set()).update(found.runs)
+            if not found.free:
                 self._left.pop(host, None)
             elif rank % workers == place or clock - self._left.setdefault(host, clock) > LEFT_S:
                 ours.append(host)
         for host in self._left.keys() - due.keys():
             del self._left[host]
         return ours
+
+    def _forget(self, open_runs: Collection[int]) -> None:
+        """Drop what is remembered of runs that are over."""
+        self._recorder.forget(open_runs)
+        self._visitor.forget(open_runs)
+        for host in list(self._runs_at):
+            self._runs_at[host].intersection_update(open_runs)
+            if not self._runs_at[host]:
+                del self._runs_at[host]
 
     def _advance(self, connection: Connection, *, may_start: bool) -> Seen:
         at = now()
@@ -383,6 +396,11 @@ class Engine:
 
     # -- URLs
 
+    def _has_new(self, found: Collection[str]) -> None:
+        """Hosts have new URLs: look again if one of them is not being asked."""
+        if not self._lanes.hosts() >= set(found):
+            self._wake.set()
+
     def _budgets(self, connection: Connection, at: datetime) -> dict[int, int]:
         """How many pages each open run of ours may visit now."""
         return allowance.budgets(
@@ -396,7 +414,11 @@ class Engine:
     def _give_out(self, connection: Connection, wanted: Sequence[tuple[str, int]]) -> dict[str, list[Claim]]:
         at = now()
         budgets = self._budgets(connection, at)
-        return {host: frontier.claim(connection, host, self._store.owner, most, at, budgets) for host, most in wanted}
+        owner, runs_at = self._store.owner, self._runs_at
+        return {
+            host: frontier.claim(connection, host, owner, most, at, set(runs_at.get(host, ())), budgets)
+            for host, most in wanted
+        }
 
     async def _give_back(self, host: str, claims: list[Claim]) -> None:
         """A lane has ended: its host's times are kept, and what it had not visited is queued again."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, KeysView, Mapping
 from functools import partial
 
 from scraper.config.settings import Http
@@ -62,7 +62,7 @@ class Lanes:
         """Start no more visits, or go on."""
         (self._go.clear if paused else self._go.set)()
 
-    def hosts(self) -> Collection[str]:
+    def hosts(self) -> KeysView[str]:
         """Return the hosts that have a lane."""
         return self._tasks.keys()
 

@@ -18,13 +18,13 @@ from scraper.database import visits
 from scraper.errors import Failure, Unavailable, Unusable
 from scraper.records import Claim, HostTimes, Visit
 
-BATCH = 64
+BATCH = 128
 BATCH_WAIT_S = 0.1
 BACKLOG = 256
 BACKLOG_BYTES = 32 * 2**20
 CLAIM_FIRST = 8
 CLAIM_MOST = 128
-CLAIM_LANES = 50
+CLAIM_LANES = 128
 HUNGRY_S = 1.0
 REMEMBERED = 30_000
 
@@ -51,7 +51,7 @@ class Recorder:
 
     times: gives the times of hosts, which are kept with the visits. give_out: claims URLs of hosts, of each
     at most so many.
-    wake: set when hosts have new URLs.
+    has_new: told which hosts have new URLs.
     """
 
     def __init__(
@@ -60,13 +60,13 @@ class Recorder:
         works: Mapping[str, Work],
         times: Callable[[Collection[str]], list[HostTimes]],
         give_out: GiveOut,
-        wake: asyncio.Event,
+        has_new: Callable[[Collection[str]], None],
     ) -> None:
         self._store = store
         self._works = works
         self._times = times
         self._give_out = give_out
-        self._wake = wake
+        self._has_new = has_new
         self._backlog: deque[tuple[Visit, Lane]] = deque()
         self._backlog_bytes = 0
         self._asking: dict[str, Lane] = {}
@@ -170,7 +170,7 @@ class Recorder:
             self._count(visit)
         self._remember(done)
         if done.hosts:
-            self._wake.set()
+            self._has_new(done.hosts)
 
     def _remember(self, done: visits.Finished) -> None:
         for run_id, urls in done.known.items():

@@ -1,6 +1,7 @@
 """urls: what is to become of every URL. add, claim, release."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -108,16 +109,24 @@ def _unseen(connection: Connection, rows: Sequence[dict[str, Any]]) -> list[dict
     return list({row["fingerprint"]: row for row in rows if row["fingerprint"] not in seen}.values())
 
 
-def hosts_due(connection: Connection, at: datetime, active: Sequence[int], owner: str) -> dict[str, bool]:
-    """Return the hosts at which these runs have URLs to visit now, in order, and whether this owner may have each.
+@dataclass(slots=True)
+class Due:
+    """A host with URLs to visit now: whether it may be leased, and the runs that they belong to."""
+
+    free: bool
+    runs: set[int]
+
+
+def hosts_due(connection: Connection, at: datetime, active: Sequence[int], owner: str) -> dict[str, Due]:
+    """Return the hosts at which these runs have URLs to visit now, in order. owner: for whom they are free or not.
 
     By leaps over the index, from host to host: a long queue at one costs no more than a short one.
     """
-    found: dict[str, bool] = {}
+    found: dict[str, Due] = {}
     for run_id in active:
         rows = connection.execute(_DUE, {"run": run_id, "at": at, "rest": at + REST, "owner": owner})
         for host, free in rows.all():
-            found[host] = bool(free)
+            found.setdefault(host, Due(bool(free), set())).runs.add(run_id)
     return dict(sorted(found.items()))
 
 
@@ -153,13 +162,19 @@ def next_retry(connection: Connection) -> datetime | None:
 
 
 def claim(
-    connection: Connection, host: str, owner: str, limit: int, at: datetime, budgets: dict[int, int]
+    connection: Connection,
+    host: str,
+    owner: str,
+    limit: int,
+    at: datetime,
+    runs_there: Collection[int],
+    budgets: dict[int, int],
 ) -> list[Claim]:
     """Take URLs of a host: those of a high priority first, then shallow ones, each run in its turn.
 
-    budgets: by run, how many pages it may still visit; what is taken is taken off. Runs that are not in it get nothing.
+    runs_there: those that have URLs at the host. budgets: by run, how many pages it may still visit; what is taken is taken off.
     """
-    able = [run_id for run_id in sorted(budgets) if budgets[run_id] > 0]
+    able = [run_id for run_id in sorted(runs_there) if budgets.get(run_id, 0) > 0]
     queues = [found for run_id in able if (found := _waiting(connection, host, run_id, limit, at))]
     taken: list[int] = []
     for place in range(max(map(len, queues), default=0)):

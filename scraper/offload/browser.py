@@ -19,7 +19,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 PREFIX = "bowerbird-browser-"
 START_S = 30.0
+SHORT = 40
 CLOSE_S = 3.0
 LOOK_EACH_S = 0.1
 SETTLE_SHARE = 0.6  # of the time, after which the document is taken as it is
@@ -117,12 +118,13 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """What the browser made of a page. fault: why it made nothing of it."""
+    """What the browser made of a page. fault: why it made nothing of it. spent: the browser is of no more use."""
 
     url: str = ""
     html: str = ""
     too_long: bool = False
     fault: str | None = None
+    spent: bool = False
 
 
 @dataclass(slots=True)
@@ -162,11 +164,17 @@ async def _serve(end: socket.socket, binary: str, user_agent: str) -> None:
     rendering: asyncio.Task[None] | None = None
 
     async def render(task: Task) -> None:
-        writer.write(frames.packed(await browser.render(task)))
+        rendered = await browser.render(task)
+        writer.write(frames.packed(replace(rendered, spent=not await browser.clean())))
 
     try:
-        await browser.start()
-        writer.write(frames.packed("ready"))
+        try:
+            await browser.start()
+        except Exception as error:  # noqa: BLE001  there are many reasons, and all are told
+            writer.write(frames.packed(_said(error)))
+            await writer.drain()
+            return
+        writer.write(frames.packed(None))
         while True:
             message = await frames.read(reader)
             if isinstance(message, Grant):
@@ -178,6 +186,12 @@ async def _serve(end: socket.socket, binary: str, user_agent: str) -> None:
             rendering.cancel()
     finally:
         await browser.close()
+
+
+def _said(error: Exception) -> str:
+    """What matters of a browser's long story."""
+    lines = [line.strip() for line in str(error).splitlines() if "FATAL" in line or "rror" in line]
+    return (lines[-1] if lines else str(error).partition("\n")[0])[:300] or type(error).__name__
 
 
 def alone() -> str:
@@ -198,7 +212,8 @@ class Browser:
         self._binary = binary
         self._user_agent = user_agent
         self._tell = tell
-        self._home = Path(tempfile.mkdtemp(prefix=PREFIX))
+        folder = tempfile.gettempdir()  # the browser keeps a socket in there, whose path may have some 100 characters
+        self._home = Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder if len(folder) < SHORT else "/tmp"))
         self._playwright: Playwright | None = None
         self._chromium: Chromium | None = None
         self._session: CDPSession | None = None
@@ -343,15 +358,16 @@ class Browser:
             self._visit = None
             for task_left in (work, over, watch):
                 task_left.cancel()
-            await self._clean()
 
-    async def _clean(self) -> None:
+    async def clean(self) -> bool:
+        """Close what the last page opened; say whether that could be done. If not, the browser is of no more use."""
         try:
             async with asyncio.timeout(CLOSE_S):
                 for context in self._chromium.contexts if self._chromium is not None else []:
                     await context.close()
-        except Exception:  # noqa: BLE001  a browser that cannot close a page is of no more use
-            os._exit(1)
+            return self._chromium is not None and self._chromium.is_connected()
+        except Exception:  # noqa: BLE001  whatever it is
+            return False
 
     async def _watch(self, visit: Visit) -> None:
         while True:

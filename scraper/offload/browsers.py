@@ -75,7 +75,7 @@ class Browsers:
             raise
         hand.idle_since = time.monotonic()
         self._visits += 1
-        if self._visits >= VISITS_MOST:
+        if self._visits >= VISITS_MOST or rendered.spent:
             await self._drop()
         if rendered.fault is not None:
             raise VisitFailed(Failure.PARSE_LIMIT, f"rendering: {rendered.fault}")
@@ -109,7 +109,8 @@ class Browsers:
                 raise VisitFailed(Failure.EXTRACT, "render = true needs Chromium: apt-get install chromium")
             self._agent, self._visits = user_agent, 0
             self._hand = Hand("browser", browser.run, os.getpid(), binary, user_agent)
-            await self._hand.receive()
+            if (fault := await self._hand.receive()) is not None:
+                raise VisitFailed(Failure.EXTRACT, f"the browser {binary} cannot be started: {fault}")
         return self._hand
 
     async def _converse(self, hand: Hand, fetched: Fetched, ask: Ask) -> Rendered:

@@ -4,14 +4,12 @@ import asyncio
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from scraper.config.settings import Database, FieldRule, Http, ItemRule, Source
+from scraper.config.settings import Database, FieldRule, Http, ItemRule, Limits, Source
 from scraper.crawl.engine import Before, Engine
 from scraper.crawl.store import Store
 from scraper.database import Db, frontier, listing, runs, sources, visits
@@ -32,26 +30,19 @@ class Crawler:
         self.db = Db(Database(url=f"sqlite:///{path / 'test.db'}"))
         self.db.upgrade()
 
-    async def run(self, source: Source, http: Http = HTTP) -> dict[str, Any]:
+    async def run(self, source: Source, http: Http = HTTP, limits: Limits | None = None) -> dict[str, Any]:
         """Run a source once. Returns the run's row."""
         self.db.write(lambda c: sources.sync(c, [source], lambda s, last: None))
         run = self.db.write(lambda c: runs.request(c, source.name, now()))
         store = Store(self.db, "test")
         async with asyncio.timeout(60):
-            await Engine(store, http, [run]).run([source], Before(now()))
+            await Engine(store, http, [run], limits=limits).run([source], Before(now()))
         store.close()
         return self.db.read(lambda c: runs.one(c, run, now()))
 
     def rows(self, name: str, **filters: Any) -> list[dict[str, Any]]:
         """Return rows of a list, the oldest first."""
         return self.db.read(lambda c: listing.rows(c, name, filters, None, 1000))[::-1]
-
-
-@pytest.fixture
-def crawler(tmp_path: Path) -> Iterator[Crawler]:
-    made = Crawler(tmp_path)
-    yield made
-    made.db.close()
 
 
 def source(site: Site, *paths: str, **more: Any) -> Source:

@@ -7,7 +7,6 @@ import ipaddress
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -252,13 +251,6 @@ async def test_a_trap_of_ever_new_pages_ends(crawler: Crawler, site: Site) -> No
     run = await crawler.run(watched(site.url + "/t", max_depth=3, max_pages=1000))
     assert run["state"] == "done"
     assert run["pages"] == 1 + 5 + 25 + 125
-
-
-@pytest.fixture
-def crawler(tmp_path: Path) -> Iterator[Crawler]:
-    made = Crawler(tmp_path)
-    yield made
-    made.db.close()
 
 
 def memory(name: str) -> int:

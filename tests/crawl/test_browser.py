@@ -1,0 +1,139 @@
+"""Pages by a real Chromium, in which nothing is asked but by our own way."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from scraper.config.settings import FieldRule, Http, ItemRule, Limits, Source
+from scraper.crawl.check import check
+from scraper.offload.browser import PREFIX
+from scraper.offload.browsers import find
+from tests.crawl.test_engine import Crawler
+from tests.site import Site, running
+from tests.support import until
+
+HERE = ("127.0.0.1/32",)
+HTTP = Http(delay=0, allow_networks=HERE)
+H1 = ItemRule(fields={"h": FieldRule(css="h1::text")})
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each test leaves no process and no directory of the browser's."""
+    assert find(), "Chromium is needed: apt-get install chromium"
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    yield
+    until(lambda: not _browsers(), "no browser is left")
+    assert list(tmp_path.glob(PREFIX + "*")) == []
+
+
+def _browsers() -> list[psutil.Process]:
+    children = psutil.Process().children(recursive=True)
+    return [child for child in children if child.status() != psutil.STATUS_ZOMBIE and "chrom" in child.name()]
+
+
+async def rendered(url: str, timeout_s: float = 20.0) -> dict[str, Any]:
+    source = Source(name="s", start=(url,), follow=True, render=True, item=(H1,))
+    async with asyncio.timeout(60):
+        return await check(source, HTTP, url, Limits(render_timeout=timeout_s))
+
+
+async def test_a_page_is_read_as_its_scripts_leave_it(site: Site) -> None:
+    site.page("/robots.txt", "User-agent: *\nDisallow: /secret", kind="text/plain")
+    site.page(
+        "/",
+        '<title>x</title><div id=r></div><script src="/app.js"></script><script src="/secret.js"></script>'
+        '<img src="/a.png"><link rel="stylesheet" href="/a.css">',
+    )
+    site.page(
+        "/app.js",
+        "fetch('/data.json', {method: 'POST', body: 'q=1'}).then(r => r.json()).then(d => {"
+        "document.title = navigator.userAgent; document.getElementById('r').innerHTML = `<h1>${d.name}</h1><a href=/next>n</a>` })",
+        kind="text/javascript",
+    )
+    site.page("/data.json", '{"name": "hello"}', kind="application/json")
+    found = await rendered(site.url + "/")
+    assert found["failure"] is None
+    assert found["title"].startswith("bowerbird/")
+    assert [item["data"] for item in found["items"]] == [{"h": "hello"}]
+    assert found["links"] == [site.url + "/next"]
+    assert sorted(site.paths()) == ["/", "/app.js", "/data.json"]
+
+
+async def test_nothing_leaves_the_browser_by_itself(site: Site) -> None:
+    """Every way out of a page leads to an address that may not be asked; its log stays empty."""
+    with running("127.0.0.9") as forbidden:
+        forbidden.page("/", "secret")
+        out, port = forbidden.url, forbidden.port
+        site.page(
+            "/",
+            f"""<link rel=preconnect href="{out}"><link rel=dns-prefetch href="{out}"><link rel=prefetch href="{out}/p">
+            <link rel=stylesheet href="{out}/c"><img src="{out}/i"><script src="{out}/s"></script><iframe src="{out}/f"></iframe>
+            <script type=speculationrules>{{"prefetch": [{{"source": "list", "urls": ["{out}/x"]}}]}}</script>
+            <iframe src="/hop"></iframe><a id=ping href="#" ping="{out}/ping">x</a><h1>here</h1><script>
+            const tries = [
+              () => fetch("{out}/a"), () => fetch("/hop"), () => navigator.sendBeacon("{out}/b", "x"),
+              () => new WebSocket("ws://127.0.0.9:{port}/"), () => new EventSource("{out}/e"), () => open("{out}/o"),
+              () => new Worker(URL.createObjectURL(new Blob(["fetch('{out}/w');new WebSocket('ws://127.0.0.9:{port}/')"]))),
+              () => {{ const r = new XMLHttpRequest(); r.open("GET", "{out}/r"); r.send() }}, () => ping.click(),
+              () => {{ const c = new RTCPeerConnection({{iceServers: [{{urls: "stun:127.0.0.9:{port}"}}]}});
+                       c.createDataChannel("x"); c.createOffer().then(o => c.setLocalDescription(o)) }},
+            ];
+            for (const t of tries) try {{ t() }} catch (e) {{}}
+            </script>""",
+        )
+        site.raw("/hop", f"HTTP/1.1 302 F\r\nLocation: {out}/hop\r\nContent-Length: 0\r\n\r\n".encode())
+        found = await rendered(site.url + "/")
+        assert [item["data"] for item in found["items"]] == [{"h": "here"}]
+        assert "/hop" in site.paths()
+        assert forbidden.log == []
+
+
+ENDLESS = {
+    "a script without end": ("<h1>kept</h1><script>setTimeout(() => { while (true) {} }, 100)</script>", "kept"),
+    "dialogs": ("<h1>kept</h1><script>for (let i = 0; i < 5; i++) alert(i)</script>", "kept"),
+    "a circle of reloads": ("<h1>kept</h1><script>location.reload()</script>", "kept"),
+    "timers": ("<h1>kept</h1><script>setInterval(() => document.title += 'x', 50)</script>", "kept"),
+}
+
+
+@pytest.mark.parametrize(("body", "expected"), ENDLESS.values(), ids=ENDLESS)
+async def test_a_page_that_never_ends_is_taken_as_it_is(site: Site, body: str, expected: str) -> None:
+    site.page("/", body)
+    found = await rendered(site.url + "/", 8.0)
+    assert [item["data"] for item in found["items"]] == [{"h": expected}], found["failure"]
+
+
+async def test_a_page_that_eats_the_memory_fails_alone(crawler: Crawler, site: Site) -> None:
+    site.page("/", '<h1>home</h1><a href="/bomb">x</a><a href="/good">x</a>')
+    site.page("/bomb", "<script>const a = []; while (true) a.push(new Array(1e6).fill('x' + a.length))</script>")
+    site.page("/good", "<h1>good</h1>")
+    source = Source(name="s", start=(site.url + "/",), follow=True, render=True, item=(H1,))
+    run = await crawler.run(source, HTTP, Limits(render_timeout=8, memory=600 * 2**20))
+    assert (run["state"], run["pages"], run["failures"]) == ("done", 2, 1)
+    assert [f["reason"] for f in crawler.rows("failures")] == ["parse_limit"]
+    assert sorted(item["data"]["h"] for item in crawler.rows("items")) == ["good", "home"]
+
+
+async def test_where_a_script_goes_on_to_is_the_page(site: Site) -> None:
+    site.page("/", "<script>location = '/there?x'</script>")
+    site.page("/there?x", "<h1>there</h1><a href='n'>n</a>")
+    found = await rendered(site.url + "/")
+    assert found["final_url"] == site.url + "/there?x"
+    assert [item["data"] for item in found["items"]] == [{"h": "there"}]
+
+
+async def test_the_delay_holds_for_what_a_page_asks_for(site: Site) -> None:
+    site.page("/", "".join(f'<script src="/{n}.js"></script>' for n in range(4)))
+    for n in range(4):
+        site.page(f"/{n}.js", "1", kind="text/javascript")
+    source = Source(name="s", start=(site.url + "/",), render=True, http={"delay": 0.3})
+    assert (await check(source, HTTP, None, Limits()))["failure"] is None
+    times = [request.at for request in site.log]
+    assert len(times) == 6
+    assert times[-1] - times[0] > 0.3 * 5 * 0.9

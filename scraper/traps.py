@@ -69,7 +69,7 @@ class Shape:
     visited: int = 0
     copies: deque[bool] = field(default_factory=lambda: deque(maxlen=LOOK_BACK))  # the same bytes as before
     stale: deque[bool] = field(default_factory=lambda: deque(maxlen=LOOK_BACK))  # nothing new, to speak of
-    digests: deque[str] = field(default_factory=lambda: deque(maxlen=RING))
+    digests: deque[int] = field(default_factory=lambda: deque(maxlen=RING))
     hashes: deque[int] = field(default_factory=lambda: deque(maxlen=RING))
 
 
@@ -80,14 +80,14 @@ def _mostly(seen: deque[bool]) -> bool:
 class Watch:
     """Watches one run for shapes that go on for ever."""
 
-    SHAPES_MOST = 5000
+    SHAPES_MOST = 300
 
     def __init__(self, max_pages: int) -> None:
         self._endless = max(ENDLESS_LEAST, max_pages // 2)
         self._shapes: dict[str, Shape] = {}
 
     def saw(self, url: str, digest: str, simhash: int | None, *, items: bool) -> None:
-        """Note a page: the digest of its bytes, the simhash of its words, whether it held items."""
+        """Note a page: the digest of its bytes, in hexadecimal, the simhash of its words, whether it held items."""
         name = shape(url)
         seen = self._shapes.get(name)
         if seen is None:
@@ -95,12 +95,13 @@ class Watch:
                 del self._shapes[next(iter(self._shapes))]
             seen = self._shapes[name] = Shape()
         seen.visited += 1
-        copy = digest in seen.digests
+        mark = int(digest[:15] or "0", 16)
+        copy = mark in seen.digests
         near = simhash is not None and any((simhash ^ other).bit_count() <= NEAR_BITS for other in seen.hashes)
         seen.copies.append(copy)
         seen.stale.append(copy or (near and not items))
         if not copy:
-            seen.digests.append(digest)
+            seen.digests.append(mark)
         if simhash is not None and not near:
             seen.hashes.append(simhash)
 

@@ -7,7 +7,8 @@ that changes its mind between check and use gains nothing.
 import asyncio
 import ipaddress
 import socket
-from functools import lru_cache
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, lru_cache, partial
 
 from scraper.errors import Failure, VisitFailed
 from scraper.urls import Parts, parts
@@ -15,6 +16,7 @@ from scraper.urls import Parts, parts
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+RESOLVERS = 16
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 # Registered as global, but not the public internet: shared address space, 6to4 relays, benchmarks, reserved.
 _NEVER = [
@@ -85,6 +87,12 @@ def _blocked(host: str, address: str) -> str:
     )
 
 
+@cache
+def _resolvers() -> ThreadPoolExecutor:
+    """Threads that wait for name servers, and for nothing else."""
+    return ThreadPoolExecutor(RESOLVERS, "dns")
+
+
 async def resolve(host: str, port: int, allowed: tuple[Network, ...]) -> list[str]:
     """Return the addresses of a host, each of them checked. Raises VisitFailed: dns, blocked_address."""
     try:
@@ -95,7 +103,8 @@ async def resolve(host: str, port: int, allowed: tuple[Network, ...]) -> list[st
         found = [str(literal)]
     else:
         try:
-            infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+            infos = await asyncio.get_running_loop().run_in_executor(_resolvers(), look_up)
         except (socket.gaierror, UnicodeError) as error:
             raise VisitFailed(Failure.DNS, f"{host} cannot be resolved: {error}") from None
         found = list(dict.fromkeys(str(info[4][0]) for info in infos))

@@ -264,24 +264,32 @@ class Engine:
         self._wake.set()
 
     async def _keep_house(self) -> None:
-        idle = [gate for gate in self._politeness.gates() if gate.host not in self._lanes.hosts() and gate.idle]
+        gates = self._politeness.gates()
+        idle = [gate for gate in gates if gate.host not in self._lanes.hosts() and gate.idle]
         states = self._times({gate.host for gate in idle})
-        hopeless = [gate.host for gate in self._politeness.gates() if gate.trips >= GIVE_UP_TRIPS]
-        await self._store.write(lambda c: self._renew(c, states, hopeless))
-        for gate in idle:
-            self._politeness.forget(gate.host)
+        for gate in idle:  # first: whoever comes to such a host from now on leases it anew, after it was given back
+            self._politeness.drop(gate.host)
+        hopeless = [gate.host for gate in gates if gate.trips >= GIVE_UP_TRIPS]
+        held = await self._store.write(lambda c: self._renew(c, states, hopeless))
+        for gate in gates:
+            if gate not in idle and gate.host not in held:
+                log.warning("a host was taken over by another worker", extra={"host": gate.host})
+                gate.lost = True
+                self._politeness.drop(gate.host)
+        self._politeness.prune()
         self._fetcher.prune()
         await self._readers.prune()
         await self._browsers.prune()
 
-    def _renew(self, connection: Connection, leaving: list[HostTimes], hopeless: list[str]) -> None:
-        hosts.renew(connection, self._store.owner, now())
-        frontier.release_lost(connection, now())
-        hosts.record(connection, leaving)
+    def _renew(self, connection: Connection, leaving: list[HostTimes], hopeless: list[str]) -> set[str]:
+        hosts.record(connection, self._store.owner, leaving)
         for state in leaving:
             hosts.release(connection, state.host, self._store.owner)
+        held = hosts.renew(connection, self._store.owner, now())
+        frontier.release_lost(connection, now())
         for host in hopeless:
             visits.give_up(self._db, connection, host, now())
+        return held
 
     async def _end(self, recorder: "asyncio.Task[None]") -> None:
         self._stopping = True
@@ -302,7 +310,7 @@ class Engine:
 
     def _leave(self, connection: Connection, states: list[HostTimes]) -> None:
         frontier.release(connection, self._store.owner)
-        hosts.record(connection, states)
+        hosts.record(connection, self._store.owner, states)
         for state in states:
             hosts.release(connection, state.host, self._store.owner)
 
@@ -369,7 +377,10 @@ class Engine:
             log.info(
                 "run finished", extra={"source": run.source, "run": run.id, "state": str(state), "pages": run.pages}
             )
-        moments = [frontier.next_retry(connection), None if self._once is not None else sources.next_due_at(connection)]
+        moments = [
+            frontier.next_retry(connection, at),
+            None if self._once is not None else sources.next_due_at(connection),
+        ]
         if len(waiting) == STARTS_AT_ONCE:
             moments.append(at)
         able = [run_id for run_id, left in self._budgets(connection, at).items() if left > 0]
@@ -427,7 +438,7 @@ class Engine:
         await self._store.write(lambda c: self._take_back(c, states, ids))
 
     def _take_back(self, connection: Connection, states: list[HostTimes], ids: list[int]) -> None:
-        hosts.record(connection, states)
+        hosts.record(connection, self._store.owner, states)
         frontier.unclaim(connection, self._store.owner, ids)
 
     async def _stored_body(self, page_id: int) -> tuple[bytes, dict[str, str]] | None:

@@ -104,7 +104,7 @@ class Connection(asyncio.Protocol):
             cause = error.__context__
             if not isinstance(cause, VisitFailed):
                 raise
-            self._fail(cause.failure, cause.message)
+            self._end(cause)  # as it is: it may say more than its name
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._fail(Failure.PROTOCOL, f"the response is not valid HTTP: {error}")
 
@@ -209,8 +209,11 @@ class Connection(asyncio.Protocol):
         self._watch = asyncio.get_running_loop().call_later(RATE_OVER_S, self._check_rate)
 
     def _fail(self, failure: Failure, message: str) -> None:
+        self._end(VisitFailed(failure, message))
+
+    def _end(self, failed: VisitFailed) -> None:
         if self._done is not None and not self._done.done():
-            self._done.set_exception(VisitFailed(failure, message))
+            self._done.set_exception(failed)
         self.close()
 
     def close(self) -> None:

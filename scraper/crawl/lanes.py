@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Collection, KeysView, Mapping
 from functools import partial
 
 from scraper.config.settings import Http
-from scraper.crawl.politeness import Politeness
+from scraper.crawl.politeness import Gate, Politeness
 from scraper.crawl.recorder import Lane, Recorder
 from scraper.crawl.visit import Visitor, Work
 from scraper.records import Claim, Visit
@@ -105,21 +105,20 @@ class Lanes:
             return
         lane = Lane(host)
         per_host = max((work.http.per_host for work in self._works.values()), default=1)
-        workers = [asyncio.create_task(self._work(lane)) for _ in range(min(per_host, self._http.concurrency))]
+        workers = [asyncio.create_task(self._work(lane, gate)) for _ in range(min(per_host, self._http.concurrency))]
         try:
             await asyncio.gather(*workers)
         finally:
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
-        await self._give_back(host, list(lane.queue))
+        await self._give_back(host, await self._recorder.leave(lane))
 
-    async def _work(self, lane: Lane) -> None:
+    async def _work(self, lane: Lane, gate: Gate) -> None:
         while not self._closing:
             await self._go.wait()
             await self._recorder.room()
-            gate = self._politeness.gate(lane.host)
-            if gate is not None and gate.resting_s > REST_S:
+            if gate.lost or gate.resting_s > REST_S:
                 return
             claim = await self._recorder.take(lane)
             if claim is None:

@@ -51,6 +51,7 @@ class Gate:
     def __init__(self, kept: HostTimes, places: asyncio.Semaphore) -> None:
         self.host = kept.host
         self.in_flight = 0
+        self.lost = False  # another worker has leased the host meanwhile
         self.kept_delay_s = 0.0  # what the database knows
         self.penalty_s = kept.penalty_s
         self.latency_s = kept.latency_s
@@ -78,7 +79,7 @@ class Gate:
         return max(0.0, self._not_before - self._clock())
 
     async def enter(self, delay_s: float, per_host: int) -> None:
-        """Wait for the turn, then count as in flight until leave().
+        """Wait for the turn, then count as in flight until leave(). Raises VisitFailed if the host is another worker's by then.
 
         Between two requests there is the longer of the delays that the two want. A host that failed often in a row gets
         one at a time.
@@ -88,6 +89,9 @@ class Gate:
             await self._wait(delay_s, most)
         else:
             await self._places.acquire()  # there is one: this does not wait
+        if self.lost:
+            self._places.release()
+            raise VisitFailed(Failure.CANCELLED, f"{self.host} is another worker's now")
         self._last = self._clock()
         self._delay_s = delay_s + self.penalty_s
         self.in_flight += 1
@@ -103,8 +107,10 @@ class Gate:
                     elif (wait := self._due(delay_s) - self._clock()) > 0:
                         await asyncio.sleep(min(wait, LOOK_AGAIN_S))
                     else:
-                        break
-                await self._places.acquire()
+                        await self._places.acquire()
+                        if self._due(delay_s) <= self._clock():
+                            return
+                        self._places.release()  # the host asked for a pause while we waited
         finally:
             self._waiting -= 1
 
@@ -204,15 +210,16 @@ class Politeness:
             gate.kept_delay_s = delay_s
             await self._memory.keep_times(gate.times(self._memory.now()))
 
-    def forget(self, host: str) -> None:
-        """Drop a gate that nobody uses, and what robots rules have run out."""
-        gate = self._gates.get(host)
-        if gate is not None and gate.idle:
-            del self._gates[host]
+    def drop(self, host: str) -> None:
+        """Drop the gate of a host that is not leased any more, or is about to be given back."""
+        self._gates.pop(host, None)
+
+    def prune(self) -> None:
+        """Drop what robots rules have run out."""
         clock = asyncio.get_running_loop().time()
         for origin in [origin for origin, (_, until) in self._rules.items() if until <= clock]:
             del self._rules[origin]
-            if not self._asking[origin].locked():
+            if origin in self._asking and not self._asking[origin].locked():
                 del self._asking[origin]
 
     def gates(self) -> list[Gate]:
@@ -237,9 +244,13 @@ class Politeness:
         """Return the robots rules for a URL; asks for them if need be. Raises VisitFailed."""
         origin = parts(url).origin
         async with self._asking.setdefault(origin, asyncio.Lock()):
-            if (rules := self.held(url)) is None:
-                self._rules[origin] = await self._learn(origin, http)
-                rules = self._rules[origin][0]
+            try:
+                if (rules := self.held(url)) is None:
+                    self._rules[origin] = await self._learn(origin, http)
+                    rules = self._rules[origin][0]
+            finally:
+                if origin not in self._rules:
+                    self._asking.pop(origin, None)
         return rules
 
     async def _learn(self, origin: str, http: Http) -> tuple[Rules, float]:

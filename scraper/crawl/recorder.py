@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 from sqlalchemy import Connection
@@ -26,7 +26,8 @@ CLAIM_FIRST = 8
 CLAIM_MOST = 128
 CLAIM_LANES = 128
 HUNGRY_S = 1.0
-REMEMBERED = 30_000
+REMEMBERED = 30_000  # links, of all runs together
+AGAIN_S = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -110,6 +111,14 @@ class Recorder:
             self._asking[lane.host] = lane
             self._arrived.set()
 
+    async def leave(self, lane: Lane) -> list[Claim]:
+        """Return what a lane that ends had not visited, what is being claimed for it at this moment included."""
+        if self._asking.pop(lane.host, None) is not None:
+            lane.asked = False
+        while lane.asked and not self._closed:
+            await self.next_commit.wait()
+        return list(lane.queue)
+
     async def room(self) -> None:
         """Wait while more is to be stored than should be kept in memory."""
         while len(self._backlog) > BACKLOG or self._backlog_bytes > BACKLOG_BYTES:
@@ -145,12 +154,12 @@ class Recorder:
             asking = [] if self._closed else list(self._asking.values())[:CLAIM_LANES]
             for lane in asking:
                 del self._asking[lane.host]
-                lane.asked = False
             wanted = [(lane.host, lane.portion) for lane in asking]
             times = self._times({lane.host for _, lane in batch})
             done, claims = await self._batch([visit for visit, _ in batch], times, wanted)
             self._settle(batch, done)
             for lane in asking:
+                lane.asked = False
                 self._feed(lane, claims.get(lane.host, []))
             self.pulse()
 
@@ -174,10 +183,9 @@ class Recorder:
 
     def _remember(self, done: visits.Finished) -> None:
         for run_id, urls in done.known.items():
-            known = self._known.setdefault(run_id, set())
-            if len(known) > REMEMBERED:
-                known.clear()
-            known.update(urls)
+            self._known.setdefault(run_id, set()).update(urls[:REMEMBERED])
+        while sum(map(len, self._known.values())) > REMEMBERED:
+            del self._known[max(self._known, key=lambda run_id: len(self._known[run_id]))]
 
     def _feed(self, lane: Lane, claims: list[Claim]) -> None:
         lane.queue.extend(claims)
@@ -213,10 +221,21 @@ class Recorder:
                 return done, (await self._batch([], times, wanted))[1]
             if not batch:
                 raise
-            log.exception("a visit cannot be stored", extra={"url": batch[0].claim.url})
-            said = f"{type(error).__name__}: {error}".partition("\n")[0][:500]
-            failed = Visit(batch[0].claim, batch[0].at, failure=Failure.STORE, message=said)
-            return await self._store.write(partial(self._unit, [failed], times, wanted))
+            return await self._alone(batch[0], times, wanted, error)
+
+    async def _alone(
+        self, visit: Visit, times: list[HostTimes], wanted: list[tuple[str, int]], error: Exception
+    ) -> tuple[visits.Finished, dict[str, list[Claim]]]:
+        """One visit that could not be stored: another worker may have stored the like meanwhile, so once more."""
+        with contextlib.suppress(Exception):
+            return await self._store.write(partial(self._unit, [visit], times, wanted))
+        log.error("a visit cannot be stored", extra={"url": visit.claim.url}, exc_info=error)
+        said = f"{type(error).__name__}: {error}".partition("\n")[0][:500]
+        work = self._works.get(visit.claim.source)
+        again = work is not None and visit.claim.attempts < work.http.retries
+        retry_at = visit.at + timedelta(seconds=AGAIN_S) if again else None
+        failed = Visit(visit.claim, visit.at, failure=Failure.STORE, message=said, retry_at=retry_at)
+        return await self._store.write(partial(self._unit, [failed], times, wanted))
 
     def _unit(
         self, batch: list[Visit], times: list[HostTimes], wanted: list[tuple[str, int]], connection: Connection

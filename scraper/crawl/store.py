@@ -120,7 +120,7 @@ class Store:
 
     async def keep_times(self, times: HostTimes) -> None:
         """Keep when a host may be asked next, and its delay."""
-        await self.write(lambda connection: hosts.record(connection, [times]))
+        await self.write(lambda connection: hosts.record(connection, self.owner, [times]))
 
     async def robots_of(self, origin: str) -> tuple[Robots, datetime] | None:
         """Return a kept robots.txt and when it was asked for."""

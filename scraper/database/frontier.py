@@ -151,11 +151,11 @@ def _ripe(at: datetime) -> Any:
 _DUE = _due()
 
 
-def next_retry(connection: Connection) -> datetime | None:
-    """Return when the next URL that waits may be tried again."""
+def next_retry(connection: Connection, at: datetime) -> datetime | None:
+    """Return when the next URL that waits at this moment may be tried again."""
     found: datetime | None = connection.scalar(
         select(func.min(urls.c.not_before))
-        .where(urls.c.not_before.is_not(None), urls.c.state == UrlState.QUEUED)
+        .where(urls.c.not_before > at, urls.c.state == UrlState.QUEUED)
         .where(urls.c.run_id.in_(select(runs.c.id).where(runs.c.state == RunState.RUNNING)))
     )
     return found
@@ -223,7 +223,7 @@ def _claim(row: Any) -> Claim:
     if row.page_id is not None:
         headers = row.headers or {}
         validators = headers.get("etag"), headers.get("last-modified")
-        known = Known(row.page_id, row.final_url, *validators, row.rules, row.links, row.item_count)
+        known = Known(row.page_id, row.final_url, *validators, row.rules, row.links or b"", row.item_count)
     return Claim(row.id, row.run_id, row.source, row.url, row.host, row.depth, row.kind, row.attempts, known)
 
 

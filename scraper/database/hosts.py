@@ -27,17 +27,18 @@ def lease(db: Db, connection: Connection, host: str, owner: str, at: datetime) -
     return HostTimes(*row) if row else None
 
 
-def renew(connection: Connection, owner: str, at: datetime) -> None:
-    """Keep what this worker has leased."""
+def renew(connection: Connection, owner: str, at: datetime) -> set[str]:
+    """Keep what this worker has leased; return which hosts these are: others were taken over meanwhile."""
     until = at + timedelta(seconds=LEASE_S)
-    connection.execute(update(hosts).where(hosts.c.lease_owner == owner).values(lease_until=until))
+    mine = update(hosts).where(hosts.c.lease_owner == owner).values(lease_until=until).returning(hosts.c.host)
+    return set(connection.scalars(mine))
 
 
-def record(connection: Connection, states: Iterable[HostTimes]) -> None:
-    """Store when hosts may be asked next, so that it holds over restarts."""
+def record(connection: Connection, owner: str, states: Iterable[HostTimes]) -> None:
+    """Store when hosts that are leased to this owner may be asked next, so that it holds over restarts."""
     for state in states:
         values = {name: getattr(state, name) for name in KEPT if name != "host"}
-        connection.execute(update(hosts).where(hosts.c.host == state.host).values(values))
+        connection.execute(update(hosts).where(hosts.c.host == state.host, hosts.c.lease_owner == owner).values(values))
 
 
 def release(connection: Connection, host: str, owner: str) -> None:

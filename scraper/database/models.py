@@ -20,7 +20,6 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
-    text,
 )
 from sqlalchemy.types import TypeEngine
 
@@ -174,7 +173,7 @@ pages = Table(
     Column("headers", Json, nullable=False),
     Column("body", LargeBinary, nullable=False),
     Column("rules", Text, nullable=False, default="", server_default=""),
-    Column("links", LargeBinary, nullable=False, default=b"", server_default=text("X''")),
+    Column("links", LargeBinary),
     Column("item_count", Integer, nullable=False, default=0, server_default="0"),
     Column("simhash", BigInteger),
     Column("canonical_url", Text),
@@ -185,6 +184,7 @@ pages = Table(
     UniqueConstraint("source", "fingerprint"),
     Index("pages_by_content", "source", "content_hash"),
 )
+Index("pages_redirected", pages.c.source, pages.c.url, **_where(pages.c.url != pages.c.final_url))
 
 items = Table(
     "items",

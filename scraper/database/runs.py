@@ -131,14 +131,14 @@ def finish(connection: Connection, run_id: int, at: datetime, dropped: int) -> R
 
 def _lost_sight(run_id: int) -> Select[Any]:
     """URLs that failed in a run, though they, or what they lead to by redirect, are stored and not gone; and sitemaps."""
-    known = exists().where(
-        pages.c.source == urls.c.source,
-        or_(pages.c.fingerprint == urls.c.fingerprint, pages.c.url == urls.c.url),
-        pages.c.gone_at.is_(None),
-    )
+    there = pages.c.gone_at.is_(None) & (pages.c.source == urls.c.source)
+    itself = exists().where(there, pages.c.fingerprint == urls.c.fingerprint)
+    elsewhere = exists().where(there, pages.c.url == urls.c.url, pages.c.url != pages.c.final_url)
     return (
         select(urls.c.id)
-        .where(urls.c.run_id == run_id, urls.c.state == UrlState.FAILED, or_(known, urls.c.kind == "sitemap"))
+        .where(
+            urls.c.run_id == run_id, urls.c.state == UrlState.FAILED, or_(itself, elsewhere, urls.c.kind == "sitemap")
+        )
         .limit(1)
     )
 

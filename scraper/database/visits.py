@@ -65,7 +65,7 @@ def finish(
     _spread(db, connection, kept, bounds, counts, done)
     _count(connection, counts)
     usage.add(db, connection, kept)
-    hosts.record(connection, states)
+    hosts.record(connection, owner, states)
     if kept:
         sources.checked(connection, {visit.claim.source for visit in kept}, max(visit.at for visit in kept))
     return done
@@ -196,14 +196,16 @@ def _settle_target(db: Db, connection: Connection, visit: Visit) -> None:
     row = frontier.row_of(claim.run_id, claim.source, Link(_final_url(visit), claim.kind), claim.depth, UrlState.DONE)
     if row is None:
         return
-    connection.execute(
+    url_id = connection.scalar(
         db.upsert(urls)
         .values(**row)
         .on_conflict_do_update(
             index_elements=["source", "fingerprint"],
             set_={"run_id": claim.run_id, "state": UrlState.DONE, "not_before": None, "claimed_by": None},
         )
+        .returning(urls.c.id)
     )
+    failures.resolve(connection, [int(url_id or 0)], visit.at)
 
 
 def _spread(

@@ -53,6 +53,18 @@ class Hand:
             self._streams = await asyncio.open_connection(sock=self._ours)
         return self._streams
 
+    @property
+    def alive(self) -> bool:
+        """Whether the process is there."""
+        return self._process.is_alive()
+
+    async def _ended(self) -> None:
+        """Wait for its end, not for long; in no thread, for those may all be waiting for something else."""
+        for _ in range(100):
+            if not self.alive:
+                return
+            await asyncio.sleep(0.01)
+
     async def send(self, value: Any) -> None:
         """Send a value. Raises Died."""
         _, writer = await self.streams()
@@ -71,7 +83,7 @@ class Hand:
             raise Died(await self._how()) from None
 
     async def _how(self) -> str:
-        await asyncio.to_thread(self._process.join, 1.0)
+        await self._ended()
         code = self._process.exitcode
         return f"it was ended by signal {-code}" if code is not None and code < 0 else f"it ended with exit code {code}"
 
@@ -92,6 +104,6 @@ class Hand:
             self._ours.close()
         if self._process.pid is not None:
             kernel.end_tree(self._process.pid)
-            await asyncio.to_thread(self._process.join, 1.0)
+            await self._ended()
             forget(self._process.pid)
         self._stacks.close()

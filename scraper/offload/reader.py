@@ -26,6 +26,9 @@ def run(end: socket.socket, stacks: "Connection", parent: int, memory: int, time
     except ProcessLookupError:
         return
     kernel.limit_memory(memory)
+    import scraper.extract.reading  # noqa: PLC0415, F401  most of the time that a start takes
+
+    end.sendall(frames.packed(None))
     readers: dict[str, Reader] = {}
     while True:
         try:

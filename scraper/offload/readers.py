@@ -13,7 +13,7 @@ from scraper.records import Fetched, Kind, Manners, Reading
 
 MOST = max(2, min(4, os.cpu_count() or 2))
 IDLE_S = 60.0
-START_S = 10.0  # what a process needs before its first page, on a busy machine
+START_S = 30.0  # what a process may need before its first page, on a busy machine
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ class Readers:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._places = asyncio.Semaphore(MOST)
-        self._idle: list[tuple[Hand, bool]] = []
+        self._idle: list[Hand] = []
         self._all: set[Hand] = set()
 
     async def read(self, source: Source, manners: Manners, fetched: Fetched, kind: Kind) -> Reading:
@@ -32,7 +32,7 @@ class Readers:
         async with self._places:
             for last in (False, True):
                 try:
-                    return await self._try(source, manners, fetched, kind)
+                    return await self._try(await self._hand(fresh=last), source, manners, fetched, kind)
                 except Died as died:
                     facts = {"url": fetched.final_url, "source": source.name, "how": str(died)}
                     log.warning("the process that read a page died", extra=facts)
@@ -43,10 +43,31 @@ class Readers:
                         raise VisitFailed(Failure.POISON, message) from None
         raise AssertionError("unreachable")
 
-    async def _try(self, source: Source, manners: Manners, fetched: Fetched, kind: Kind) -> Reading:
-        hand, fresh = self._idle.pop() if self._idle else (self._start(), True)
+    async def _hand(self, *, fresh: bool) -> Hand:
+        """A process that lives and waits. Raises VisitFailed: cancelled, if none can be started just now."""
+        while self._idle and not fresh:
+            hand = self._idle.pop()
+            if hand.alive:
+                return hand
+            await self._drop(hand)
         try:
-            async with asyncio.timeout(self._limits.parse_timeout + (START_S if fresh else 0)):
+            hand = self._start()
+        except OSError as error:
+            raise VisitFailed(Failure.CANCELLED, f"no process can be started to read it: {error}") from None
+        try:
+            async with asyncio.timeout(START_S):
+                await hand.receive()
+        except (TimeoutError, Died):
+            await self._drop(hand)
+            raise VisitFailed(Failure.CANCELLED, "the process that was to read it did not start") from None
+        except BaseException:
+            await self._drop(hand)
+            raise
+        return hand
+
+    async def _try(self, hand: Hand, source: Source, manners: Manners, fetched: Fetched, kind: Kind) -> Reading:
+        try:
+            async with asyncio.timeout(self._limits.parse_timeout):
                 told = None if hand.knows.get(source.name) == (source, manners) else (source, manners)
                 hand.knows[source.name] = (source, manners)
                 await hand.send((source.name, told, frames.flat(fetched), kind))
@@ -65,7 +86,7 @@ class Readers:
             await self._drop(hand)
         else:
             hand.idle_since = time.monotonic()
-            self._idle.append((hand, False))
+            self._idle.append(hand)
         if answer[0] == "read":
             return frames.reading_of(answer[1])
         raise VisitFailed(*answer[1])
@@ -83,9 +104,9 @@ class Readers:
     async def prune(self) -> None:
         """End the processes that have had nothing to do for a while."""
         before = time.monotonic() - IDLE_S
-        for entry in [entry for entry in self._idle if entry[0].idle_since < before]:
-            self._idle.remove(entry)
-            await self._drop(entry[0])
+        for hand in [hand for hand in self._idle if hand.idle_since < before]:
+            self._idle.remove(hand)
+            await self._drop(hand)
 
     async def close(self) -> None:
         """End all."""

@@ -124,7 +124,14 @@ class Scraper:
 
         variables = secrets.environment(Path(str(self._boot["base"])))
         engine = Engine(
-            store, self._http(), self._boot.get("once"), share.pause, mark, self._settings.limits, variables
+            store,
+            self._http(),
+            self._boot.get("once"),
+            share.pause,
+            mark,
+            self._settings.limits,
+            variables,
+            self._place(),
         )
         self._engine = engine
         if hasattr(signal, "SIGTERM") and kernel.POSIX:
@@ -146,7 +153,7 @@ class Scraper:
             store.close()
         return self._exit_code()
 
-    def _share(self) -> tuple[int, int]:
+    def _place(self) -> tuple[int, int]:
         """Which of how many scraper processes this is."""
         number = str(self._boot["name"]).rpartition("-")[2]
         workers = self._settings.supervisor.processes

@@ -93,7 +93,7 @@ def test_a_host_is_leased_by_one_worker_until_it_is_given_back_or_late(db: Db) -
 def test_after_a_death_the_delay_counts_from_the_death(db: Db) -> None:
     died = now()
     db.write(lambda c: hosts.lease(db, c, "a.org", "one", died))
-    db.write(lambda c: hosts.record(c, [HostTimes("a.org", None, 7.0)]))
+    db.write(lambda c: hosts.record(c, "one", [HostTimes("a.org", None, 7.0)]))
     db.write(lambda c: hosts.recover(c, "one", died))
     found = db.write(lambda c: hosts.lease(db, c, "a.org", "two", died))
     assert found is not None

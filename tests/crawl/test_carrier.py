@@ -102,13 +102,8 @@ class Proxy:
             end.sendall(b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00")
             join(end, site)
 
-    def _http(self, end: socket.socket, head: bytes) -> None:
-        while b"\r\n\r\n" not in head:
-            head += end.recv(65536)
-        lines = head.partition(b"\r\n\r\n")[0].decode("latin-1")
-        self.heads.append(lines)
-        method, target, _ = lines.split("\r\n")[0].split(" ")
-        self.asked.append(target)
+    def _http(self, end: socket.socket, unread: bytes) -> None:
+        method, target, head = self._head(end, unread)
         where = target if method == "CONNECT" else target.split("/")[2]
         host, _, port = where.rpartition(":") if ":" in where else (where, "", "80")
         with socket.create_connection(self.names.get(host, (host, int(port))), 5) as site:
@@ -116,10 +111,22 @@ class Proxy:
                 end.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
                 join(end, site)
                 return
-            path = "/" + target.split("/", 3)[3]
-            rest = [line for line in lines.split("\r\n")[1:] if not line.lower().startswith(("connection", "proxy-"))]
-            site.sendall("\r\n".join([f"{method} {path} HTTP/1.1", *rest, "Connection: close"]).encode() + b"\r\n\r\n")
-            pass_on(site, end)
+            threading.Thread(target=pass_on, args=(site, end), daemon=True).start()
+            while True:
+                kept = [line for line in head if not line.lower().startswith("proxy-")]
+                path = "/" + target.split("/", 3)[3]
+                site.sendall("\r\n".join([f"{method} {path} HTTP/1.1", *kept]).encode() + b"\r\n\r\n")
+                method, target, head = self._head(end, b"")
+
+    def _head(self, end: socket.socket, unread: bytes) -> tuple[str, str, list[str]]:
+        while b"\r\n\r\n" not in unread:
+            unread += received(end, 1)
+        head = unread.decode("latin-1").removesuffix("\r\n\r\n")
+        self.heads.append(head)
+        first, *lines = head.split("\r\n")
+        method, target, _ = first.split(" ")
+        self.asked.append(target)
+        return method, target, lines
 
     def close(self) -> None:
         """Listen no more."""

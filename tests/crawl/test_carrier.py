@@ -270,11 +270,10 @@ def test_a_proxy_that_speaks_something_else_has_a_name_and_is_left(kind: str) ->
             await fetch("http://93.184.216.34/", replace(HTTP, proxy=f"{kind}://127.0.0.1:{port}", timeout=1.0))
         return caught.value.failure, await asyncio.to_thread(closed.wait, 1.0)
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server(("127.0.0.1", 0)) as listener, warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # what was not closed is not to be blamed on another test
         threading.Thread(target=speak, args=(listener,), daemon=True).start()
         failure, left = asyncio.run(ask(listener.getsockname()[1]))
-    with warnings.catch_warnings():  # what was not closed is not to be blamed on another test
-        warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
     assert failure in ("protocol", "connect")
     assert left

@@ -22,8 +22,10 @@ COPIES_MOST = 200
 FACETS_MOST = 500
 ENDLESS_LEAST = 2000
 
+# A year of this or the next century with a month, or any later one with month and day: what else looks so is a number.
+_MONTH, _DAY = r"[-/](?:0?[1-9]|1[0-2])", r"[-/](?:0?[1-9]|[12][0-9]|3[01])"
 _DATE = re.compile(
-    r"(?<![0-9])((?:19|20|21|[3-9][0-9])[0-9]{2})(?:[-/](?:0?[1-9]|1[0-2]))(?:[-/][0-3]?[0-9])?(?![0-9])"
+    rf"(?<![0-9])(?:((?:19|20|21)[0-9]{{2}}){_MONTH}(?:{_DAY})?|([2-9][0-9]{{3}}){_MONTH}{_DAY})(?![0-9])"
 )
 _YEAR = re.compile(r"[?&](?:y|year|yr|jahr|annee|ano)=([0-9]{4})(?![0-9])", re.IGNORECASE)
 _VARIES = re.compile(r"[0-9a-f]{16,}|[0-9]+", re.IGNORECASE)
@@ -39,10 +41,10 @@ def fault(url: str, year: int) -> str | None:
         return repeated
     if query.count("&") >= MAX_PARAMETERS:
         return f"the query has more than {MAX_PARAMETERS} parameters"
-    if "2" in url or "3" in url:
-        for match in (*_DATE.finditer(path), *_YEAR.finditer(url)):
-            if int(match[1]) > year + YEARS_AHEAD:
-                return f"a calendar page of the year {match[1]}"
+    for match in (*_DATE.finditer(path), *_YEAR.finditer(url)):
+        shown = int(next(filter(None, match.groups())))
+        if shown > year + YEARS_AHEAD:
+            return f"a calendar page of the year {shown}"
     return None
 
 

@@ -9,9 +9,14 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from hypothesis import settings
 
 from tests.site import Site, running
 from tests.support import Project, Running, until
+
+# How long an example takes is the machine's affair.
+settings.register_profile("bowerbird", deadline=None)
+settings.load_profile("bowerbird")
 
 
 @pytest.fixture

@@ -27,13 +27,24 @@ def opens_at(source: Source, at: datetime) -> datetime | None:
         return None
     local = at.astimezone(ZoneInfo(source.zone) if source.zone else None)
     clock = local.time().replace(tzinfo=None)
-    begins = []
+    begins: list[datetime] = []
     for begin, end in map(hours, source.window):
         if begin == end or (begin <= clock < end if begin < end else clock >= begin or clock < end):
             return None
-        day = local.date() if clock < begin else local.date() + timedelta(days=1)
-        begins.append(datetime.combine(day, begin, local.tzinfo))
-    return min(begins).astimezone(at.tzinfo)
+        for day in (local.date(), local.date() + timedelta(days=1)):
+            begins += _instants(datetime.combine(day, begin, local.tzinfo))
+    return min((moment for moment in begins if moment > at), default=None)
+
+
+def _instants(local: datetime) -> list[datetime]:
+    """When a clock shows a time: once; twice when it is put back; when it is put forward over it, at the end of the gap."""
+    early, late = (local.replace(fold=fold).astimezone(UTC) for fold in (0, 1))
+    if early <= late:
+        return [early, late]
+    before = late.astimezone(local.tzinfo).utcoffset()
+    while late.astimezone(local.tzinfo).utcoffset() == before and late < early:
+        late += timedelta(minutes=1)
+    return [late]
 
 
 def midnight(at: datetime) -> datetime:

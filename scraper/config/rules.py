@@ -171,4 +171,6 @@ def proxy(value: Any) -> str:
     """The address of a proxy, or nothing."""
     if value and not re.match(r"(?i)(https?|socks5h?)://[^/\s]+", text(value)):
         raise Refused(f"{value!r} is no proxy; write for example http://10.0.0.1:3128 or socks5://...")
+    if str(value).lower().startswith("socks") and find_spec("socksio") is None:
+        raise Refused("needs the extra: pip install 'bowerbird[socks]'")
     return text(value)

@@ -6,6 +6,7 @@ Its connections, too, go to the addresses that were checked, and all that is rec
 import ssl
 import time
 from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -16,10 +17,38 @@ from scraper.crawl.addresses import Network, checked_literal, checked_parts, res
 from scraper.crawl.http1 import MAX_HEADER_BYTES, MAX_HEADERS, Answer, HeadersSeen
 from scraper.errors import Failure, VisitFailed
 
+try:
+    from socksio import ProtocolError as _SocksError
+
+    REFUSED: tuple[type[Exception], ...] = (httpcore.ProxyError, httpcore.ConnectError, _SocksError)
+except ImportError:  # the extra is not installed, and no such proxy can be set
+    REFUSED = (httpcore.ProxyError, httpcore.ConnectError)
+
 CONNECTIONS_MOST = 512
 IDLE_S = 15.0
 
 Way = tuple[str, bool, tuple[Network, ...]]  # proxy, HTTP/2, networks that may be asked
+
+
+# The connections that were made for the request under way: httpcore forgets those whose handshake fails.
+_opened: ContextVar[list[httpcore.AsyncNetworkStream]] = ContextVar("opened")
+
+
+class Straight(httpcore.AnyIOBackend):
+    """Connects, and notes what it opened."""
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109  the signature is httpcore's
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Connect. Raises httpcore.ConnectError."""
+        stream = await super().connect_tcp(host, port, timeout, local_address, socket_options)
+        _opened.get().append(stream)
+        return stream
 
 
 class Pinned(httpcore.AsyncNetworkBackend):
@@ -27,7 +56,7 @@ class Pinned(httpcore.AsyncNetworkBackend):
 
     def __init__(self, allowed: tuple[Network, ...]) -> None:
         self._allowed = allowed
-        self._inner = httpcore.AnyIOBackend()
+        self._inner = Straight()
 
     async def connect_tcp(
         self,
@@ -84,7 +113,7 @@ class Carrier:
                 max_connections=CONNECTIONS_MOST,
                 keepalive_expiry=IDLE_S,
                 http2=http2,
-                network_backend=None if proxy else Pinned(allowed),
+                network_backend=Straight() if proxy else Pinned(allowed),
             )
         return self._pools[way]
 
@@ -104,6 +133,8 @@ class Carrier:
             checked_literal(where.host, way[2])
         answer = Answer()
         began = time.monotonic()
+        opened: list[httpcore.AsyncNetworkStream] = []
+        _opened.set(opened)
         named = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
         if body:
             named.append((b"Content-Length", str(len(body)).encode()))
@@ -120,7 +151,9 @@ class Carrier:
                     answer.body += chunk
         except httpcore.TimeoutException:
             raise TimeoutError from None
-        except (httpcore.ProxyError, httpcore.ConnectError) as error:
+        except REFUSED as error:
+            for stream in opened:
+                await stream.aclose()
             kind = Failure.TLS if isinstance(error.__cause__, ssl.SSLError) or "SSL" in str(error) else Failure.CONNECT
             raise VisitFailed(kind, f"{'through the proxy: ' if way[0] else ''}{error}") from None
         except httpcore.NetworkError as error:
@@ -140,7 +173,8 @@ class Carrier:
 def _named(said: str, answer: Answer) -> Failure:
     if "buffer too long" in said or "header list" in said.lower():
         return Failure.HEADER_TOO_LARGE
-    return Failure.INCOMPLETE_BODY if answer.status else Failure.PROTOCOL
+    cut = "without sending complete" in said or "StreamReset" in said or "ConnectionTerminated" in said
+    return Failure.INCOMPLETE_BODY if answer.status and cut else Failure.PROTOCOL
 
 
 def _take_headers(answer: Answer, headers: Iterable[tuple[bytes, bytes]]) -> None:

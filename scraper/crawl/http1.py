@@ -54,7 +54,8 @@ class Answer:
             self.set_cookies.append(text)
             return
         held = self.headers.get(key)
-        self.headers[key] = f"{held}, {text}" if held is not None else text
+        between = "\n" if key == "x-robots-tag" else ", "  # whose names of robots hold to the end of their line
+        self.headers[key] = f"{held}{between}{text}" if held is not None else text
 
 
 @cache

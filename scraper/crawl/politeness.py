@@ -288,13 +288,14 @@ class Place:
             self.gate.leave()
             self.gate = None
 
-    async def enter(self, url: str, http: Http, crawl_delay_s: float = 0.0) -> None:
-        """Wait for a turn at the host of a URL. Raises VisitFailed."""
+    async def enter(self, url: str, http: Http, crawl_delay_s: float | None = None) -> None:
+        """Wait for a turn at the host of a URL. crawl_delay_s: what its robots.txt asks for, if that was read. Raises VisitFailed."""
         self.leave()
         host = host_of(url)
         gate = self._politeness.gate(host) or await self._politeness.patiently(host)
-        gate.crawl_delay_s = max(gate.crawl_delay_s if crawl_delay_s == 0.0 else 0.0, crawl_delay_s)
-        delay_s = max(http.delay, crawl_delay_s)
+        if crawl_delay_s is not None:
+            gate.crawl_delay_s = crawl_delay_s
+        delay_s = max(http.delay, crawl_delay_s or 0.0)
         if delay_s > gate.kept_delay_s:
             await self._politeness.keep_delay(gate, delay_s)
         await gate.enter(delay_s, http.per_host)
@@ -303,7 +304,7 @@ class Place:
     async def admit(self, url: str, http: Http) -> None:
         """Wait for a turn at the host of a URL that its robots.txt allows. Raises VisitFailed."""
         self.leave()
-        delay = 0.0
+        delay: float | None = None
         if http.obey_robots:
             rules = self._politeness.held(url) or await self._politeness.rules(url, http)
             agent = agent_token(http.user_agent)

@@ -12,7 +12,7 @@ from scraper.config.secrets import filled
 from scraper.config.settings import Http, Source
 from scraper.crawl.fetcher import Admit, Fetcher, Request
 from scraper.errors import Failure, VisitFailed
-from scraper.urls import canonical, host_of, parts
+from scraper.urls import canonical, parts
 
 COOKIES_A_HOST = 50
 COOKIE_BYTES = 4096
@@ -74,8 +74,12 @@ class Session:
         if not self._keeps:
             return
         fit = [value for value in set_cookies if len(value) <= COOKIE_BYTES][:COOKIES_A_HOST]
-        self._jar.extract_cookies(_Received(fit), Envelope(url))  # type: ignore[arg-type]  # it asks for info() alone
-        kept = [cookie for cookie in self._jar if cookie.domain.endswith(host_of(url).partition(":")[0])]
+        envelope = Envelope(url)
+        for value in fit:  # one by one, in order: a later one may take back an earlier one
+            self._jar.extract_cookies(_Received([value]), envelope)  # type: ignore[arg-type]  # it asks for info() alone
+        host = parts(url).host
+        host = host if "." in host or ":" in host else f"{host}.local"  # as the jar has it
+        kept = [cookie for cookie in self._jar if host.endswith(cookie.domain) or cookie.domain.endswith(host)]
         for cookie in kept[: max(0, len(kept) - COOKIES_A_HOST)]:
             self._jar.clear(cookie.domain, cookie.path, cookie.name)
 

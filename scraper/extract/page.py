@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bs4 import BeautifulSoup
 
 _REFRESH = re.compile(r"\s*([0-9]{0,6}(?:\.[0-9]*)?)\s*[;,\s]\s*(?:url\s*=)?\s*(\S.*)", re.IGNORECASE)
-_DIRECTIVE = re.compile(r"\s*([a-z0-9_-]+)\s*:\s*(.*)", re.IGNORECASE)
+_DIRECTIVE = re.compile(r"\s*(\*|[a-z0-9_-]+)\s*:\s*(.*)", re.IGNORECASE)
 HEAD_BYTES = 64 * 1024
 MAX_ATTRIBUTES = 2000
 _LONG_TAG = re.compile(rb"<[A-Za-z][^>]{8192,}")
@@ -216,11 +216,12 @@ class Page:
 def _header_directives(value: str, agent: str) -> list[str]:
     """The directives of an X-Robots-Tag that are for all robots, or for us by name."""
     found = []
-    for_us = True
-    for part in value.split(","):
-        named = _DIRECTIVE.match(part)
-        if named and named[1].lower() not in _VALUED:
-            for_us, part = named[1].lower() in ("robots", "*", agent), named[2]
-        if for_us:
-            found.append(part.strip().lower())
+    for line in value.split("\n"):  # each header is a list of its own
+        for_us = True
+        for part in line.split(","):
+            named = _DIRECTIVE.match(part)
+            if named and named[1].lower() not in _VALUED:
+                for_us, part = named[1].lower() in ("robots", "*", agent), named[2]
+            if for_us:
+                found.append(part.strip().lower())
     return found

@@ -7,7 +7,7 @@ from scraper.errors import Failure
 
 RETRY_BASE_S = 1.0
 RETRY_MAX_S = 300.0
-RETRY_AFTER_MAX_S = 24 * 3600.0
+RETRY_AFTER_MAX_S = 24 * 3600.0  # more is taken for a mistake: no host means to be left alone until the year 9999
 
 
 class Cure(StrEnum):
@@ -67,7 +67,7 @@ def verdict(failure: Failure, attempts: int, retries: int, retry_after_s: float 
     doubles with each attempt and is spread over its upper half.
     """
     cure = OUTCOMES[failure]
-    asked = min(retry_after_s, RETRY_AFTER_MAX_S) if retry_after_s is not None else None
+    asked = retry_after_s if retry_after_s is not None and retry_after_s <= RETRY_AFTER_MAX_S else None
     backoff = min(RETRY_BASE_S * 2 ** min(attempts, 20), RETRY_MAX_S) * (0.5 + 0.5 * jitter)
     wait = max(asked or 0.0, backoff if asked is None or cure is Cure.RETRY else 0.0)
     pause = wait if cure is Cure.WAIT else asked or 0.0

@@ -78,7 +78,8 @@ class Session:
         for value in fit:  # one by one, in order: a later one may take back an earlier one
             self._jar.extract_cookies(_Received([value]), envelope)  # type: ignore[arg-type]  # it asks for info() alone
         host = parts(url).host
-        host = host if "." in host or ":" in host else f"{host}.local"  # as the jar has it
+        host = f"[{host}]" if ":" in host else host
+        host = host if "." in host else f"{host}.local"  # as the jar has it
         kept = [cookie for cookie in self._jar if host.endswith(cookie.domain) or cookie.domain.endswith(host)]
         for cookie in kept[: max(0, len(kept) - COOKIES_A_HOST)]:
             self._jar.clear(cookie.domain, cookie.path, cookie.name)

@@ -117,8 +117,8 @@ async def fetch_robots(fetcher: Fetcher, origin: str, http: Http, place: Place) 
         lost_way = error.failure in (Failure.TOO_MANY_REDIRECTS, Failure.BAD_REDIRECT)
         return Robots(404 if lost_way else 0, "")
     pause = retry_after(fetched.headers, datetime.now(UTC)) if fetched.status >= 429 else None
-    if pause is not None and place.gate is not None:
-        place.gate.pause(min(pause, RETRY_AFTER_MAX_S), "Retry-After")
+    if pause is not None and pause <= RETRY_AFTER_MAX_S and place.gate is not None:
+        place.gate.pause(pause, "its robots.txt answered with Retry-After")
     return Robots(fetched.status, decoded(fetched.body))
 
 

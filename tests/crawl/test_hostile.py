@@ -8,6 +8,7 @@ import os
 import sqlite3
 import time
 from itertools import pairwise
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -277,6 +278,7 @@ async def test_a_site_with_every_misbehaviour_is_crawled_to_its_end(crawler: Cra
     site.page("/good/first", "<title>first</title>")
     site.page("/good/last", "<title>last</title>")
     hostile.make_all()
+    resource_tracker.ensure_running()  # it is there for as long as we are
     await crawler.run(watched(site.url + "/fine"))
     gc.collect()
     forget_peak()

@@ -1,6 +1,6 @@
 # make run: a newcomer's first command. make test: everything. make check: style, types, import rules.
 .POSIX:
-.PHONY: run test check corpora serve storm bench-supervision bench-crawl clean
+.PHONY: run test check corpora serve storm soak bench-supervision bench-crawl clean
 
 VENV = .venv
 BIN = $(VENV)/bin
@@ -16,7 +16,7 @@ serve: $(VENV)/.installed
 	@exec $(BIN)/bowerbird serve
 
 test: $(VENV)/.test $(VENV)/.corpora apt
-	@echo "Testing (some five minutes) ..."
+	@echo "Testing (some twelve minutes) ..."
 	@$(BIN)/python -m pytest -q $(ARGS)
 	@echo "All passed. Next: make check, or make run and open http://127.0.0.1:5000/"
 
@@ -71,6 +71,9 @@ apt:
 
 storm: $(VENV)/.test
 	@$(BIN)/python -m tests.storm $(ARGS)
+
+soak: $(VENV)/.test
+	@$(BIN)/python -m tests.soak $(ARGS)
 
 bench-supervision: $(VENV)/.bench apt
 	@$(BIN)/python -m bench.supervision $(ARGS)

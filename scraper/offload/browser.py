@@ -12,7 +12,6 @@ import base64
 import contextlib
 import os
 import shutil
-import signal
 import socket
 import stat
 import subprocess
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from scraper import kernel
 from scraper.offload import frames
+from scraper.offload.process import begin
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -148,11 +148,7 @@ class Visit:
 
 def run(end: socket.socket, stacks: "Connection", parent: int, binary: str, user_agent: str) -> None:
     """Render pages until the socket closes. binary: the browser. user_agent: what it calls itself."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    kernel.lead_group()
-    try:
-        kernel.die_with_parent(parent)
-    except ProcessLookupError:
+    if not begin(parent):
         return
     os.environ.pop("NODE_OPTIONS", None)
     asyncio.run(_serve(end, binary, user_agent))

@@ -2,12 +2,12 @@
 
 import faulthandler
 import os
-import signal
 import socket
 from typing import TYPE_CHECKING, Any
 
 from scraper import kernel
 from scraper.offload import frames
+from scraper.offload.process import begin
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -19,11 +19,7 @@ LATE_SHARE = 0.8  # of the time limit, after which the stacks are written down
 
 def run(end: socket.socket, stacks: "Connection", parent: int, memory: int, timeout_s: float) -> None:
     """Read pages until the socket closes. memory: bytes that it may take. timeout_s: what one page is given."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    kernel.lead_group()
-    try:
-        kernel.die_with_parent(parent)
-    except ProcessLookupError:
+    if not begin(parent):
         return
     kernel.limit_memory(memory)
     import scraper.extract.reading  # noqa: PLC0415, F401  most of the time that a start takes

@@ -51,6 +51,11 @@ def export(
             raise BowerbirdError(f"{output}: cannot be written: {error.strerror}") from None
 
 
+def _first_line(message: str) -> str:
+    """What a failure comes down to; a traceback follows it in the API and with --json."""
+    return message.partition("\n")[0]
+
+
 @failures.callback(invoke_without_command=True)
 def _list_by_default(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
@@ -72,7 +77,7 @@ def list_failures(
                 print(json.dumps(row, default=exports.text))
             else:
                 print(
-                    f"{row['id']}  {row['source']}  {row['reason']}  {row['url']}  ({row['message']}, {row['attempts']} attempts)"
+                    f"{row['id']}  {row['source']}  {row['reason']}  {row['url']}  ({_first_line(row['message'])}, {row['attempts']} attempts)"
                 )
     if none:
         print("No failures.", file=sys.stderr)

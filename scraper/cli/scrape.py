@@ -184,7 +184,8 @@ def _sum_up(db: Db, tallies: list[RunTally]) -> None:
         filters: dict[str, Any] = {"source": tally.source, "unresolved": True}
         failed = db.read(partial(listing.rows, name="failures", filters=filters, before=None, limit=5))
         for row in failed:
-            print(f"  {row['reason']}: {row['url']} ({row['message']})", file=sys.stderr)
+            said = row["message"].partition("\n")[0]
+            print(f"  {row['reason']}: {row['url']} ({said})", file=sys.stderr)
         if tally.failures > len(failed):
             print(f"  and more; `bowerbird failures list --source {tally.source}` has all", file=sys.stderr)
 

@@ -115,7 +115,8 @@ def finish(connection: Connection, run_id: int, at: datetime, dropped: int) -> R
             .order_by(failures.c.last_at.desc())
             .limit(1)
         ).first()
-        message = f"{reasons.reason}: {reasons.message}" if reasons else None
+        said = reasons.message.partition("\n")[0] if reasons else ""
+        message = f"{reasons.reason}: {said}" if reasons else None
     connection.execute(update(runs).where(runs.c.id == run_id).values(state=state, finished_at=at, message=message))
     if run.pages:
         complete = run.kind == RunKind.CRAWL and not dropped and connection.scalar(_lost_sight(run_id)) is None

@@ -6,6 +6,7 @@ import gzip
 import ipaddress
 import os
 import sqlite3
+import threading
 import time
 from itertools import pairwise
 from multiprocessing import resource_tracker
@@ -305,11 +306,13 @@ async def test_large_pages_do_not_pile_up_while_the_database_is_away(crawler: Cr
     large = html("<p>" + "x" * 8 * 2**20)
     locked = sqlite3.connect(crawler.db.engine.url.database or "", isolation_level=None, check_same_thread=False)
     asked: list[float] = []
+    one_by_one = threading.Lock()
 
     def answer(request: Any) -> bytes:
-        if len(asked) == 4:
-            locked.execute("BEGIN IMMEDIATE")
-        asked.append(time.monotonic())
+        with one_by_one:
+            if len(asked) == 4:
+                locked.execute("BEGIN IMMEDIATE")
+            asked.append(time.monotonic())
         return large
 
     def settled() -> bool:

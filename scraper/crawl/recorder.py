@@ -20,6 +20,7 @@ from scraper.records import Claim, HostTimes, Visit
 
 BATCH = 128
 BATCH_WAIT_S = 0.1
+URGENT_WAIT_S = 0.02
 BACKLOG = 256
 BACKLOG_BYTES = 32 * 2**20
 CLAIM_FIRST = 8
@@ -168,6 +169,8 @@ class Recorder:
         if len(self._backlog) < BATCH and not self._closed:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._urgent.wait(), BATCH_WAIT_S)
+            if len(self._backlog) < BATCH and not self._closed:  # where one waits, others soon do
+                await asyncio.sleep(URGENT_WAIT_S)
         self._urgent.clear()
 
     def _settle(self, batch: list[tuple[Visit, Lane]], done: visits.Finished) -> None:

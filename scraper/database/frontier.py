@@ -144,10 +144,6 @@ def _due() -> Any:
     return select(leap.c.host, ~taken).where(leap.c.host.is_not(None), ready, ~resting)
 
 
-def _ripe(at: datetime) -> Any:
-    return or_(urls.c.not_before.is_(None), urls.c.not_before <= at)
-
-
 _DUE = _due()
 
 
@@ -189,31 +185,35 @@ def claim(
     return _take(connection, taken, owner) if taken else []
 
 
+# Built once: they are run for every host, time and again.
+_WAITING = (
+    select(urls.c.id, urls.c.run_id, urls.c.kind)
+    .where(urls.c.run_id == bindparam("run"), urls.c.state == UrlState.QUEUED, urls.c.host == bindparam("at_host"))
+    .where(or_(urls.c.not_before.is_(None), urls.c.not_before <= bindparam("at")))
+    .order_by(urls.c.rank, urls.c.depth, urls.c.id)
+    .limit(bindparam("most"))
+)
+_TAKE = (
+    update(urls)
+    .where(urls.c.id.in_(bindparam("taken", expanding=True)))
+    .values(state=UrlState.CLAIMED, claimed_by=bindparam("owner"))
+)
+_TAKEN = (
+    select(urls, pages.c.id.label("page_id"), pages.c.final_url, pages.c.headers)
+    .add_columns(pages.c.rules, pages.c.links, pages.c.item_count)
+    .outerjoin(pages, (pages.c.source == urls.c.source) & (pages.c.fingerprint == urls.c.fingerprint))
+    .where(urls.c.id.in_(bindparam("taken", expanding=True)))
+)
+
+
 def _waiting(connection: Connection, host: str, run_id: int, limit: int, at: datetime) -> list[tuple[int, int, str]]:
-    rows = connection.execute(
-        select(urls.c.id, urls.c.run_id, urls.c.kind)
-        .where(urls.c.run_id == run_id, urls.c.state == UrlState.QUEUED, urls.c.host == host, _ripe(at))
-        .order_by(urls.c.rank, urls.c.depth, urls.c.id)
-        .limit(limit)
-    )
+    rows = connection.execute(_WAITING, {"run": run_id, "at_host": host, "at": at, "most": limit})
     return [(row.id, row.run_id, row.kind) for row in rows]
 
 
 def _take(connection: Connection, taken: Sequence[int], owner: str) -> list[Claim]:
-    connection.execute(update(urls).where(urls.c.id.in_(taken)).values(state=UrlState.CLAIMED, claimed_by=owner))
-    columns = (
-        pages.c.id.label("page_id"),
-        pages.c.final_url,
-        pages.c.headers,
-        pages.c.rules,
-        pages.c.links,
-        pages.c.item_count,
-    )
-    rows = connection.execute(
-        select(urls, *columns)
-        .outerjoin(pages, (pages.c.source == urls.c.source) & (pages.c.fingerprint == urls.c.fingerprint))
-        .where(urls.c.id.in_(taken))
-    ).all()
+    connection.execute(_TAKE, {"taken": list(taken), "owner": owner})
+    rows = connection.execute(_TAKEN, {"taken": list(taken)}).all()
     place = {url_id: number for number, url_id in enumerate(taken)}
     return [_claim(row) for row in sorted(rows, key=lambda row: place[row.id])]
 

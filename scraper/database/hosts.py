@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, or_, select, update
+from sqlalchemy import Connection, bindparam, or_, select, update
 
 from scraper.database.connection import Db
 from scraper.database.models import hosts, robots
@@ -36,9 +36,17 @@ def renew(connection: Connection, owner: str, at: datetime) -> set[str]:
 
 def record(connection: Connection, owner: str, states: Iterable[HostTimes]) -> None:
     """Store when hosts that are leased to this owner may be asked next, so that it holds over restarts."""
-    for state in states:
-        values = {name: getattr(state, name) for name in KEPT if name != "host"}
-        connection.execute(update(hosts).where(hosts.c.host == state.host, hosts.c.lease_owner == owner).values(values))
+    rows = [{f"new_{name}": getattr(state, name) for name in KEPT} | {"mine": owner} for state in states]
+    if rows:
+        connection.execute(_RECORD, rows)
+
+
+# Built once: it is run with every batch.
+_RECORD = (
+    update(hosts)
+    .where(hosts.c.host == bindparam("new_host"), hosts.c.lease_owner == bindparam("mine"))
+    .values({name: bindparam(f"new_{name}", type_=hosts.c[name].type) for name in KEPT if name != "host"})
+)
 
 
 def release(connection: Connection, host: str, owner: str) -> None:

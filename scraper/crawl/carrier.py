@@ -37,47 +37,28 @@ _opened: ContextVar[list[httpcore.AsyncNetworkStream]] = ContextVar("opened")
 class Straight(httpcore.AnyIOBackend):
     """Connects, and notes what it opened."""
 
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109  the signature is httpcore's
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        """Connect. Raises httpcore.ConnectError."""
-        stream = await super().connect_tcp(host, port, timeout, local_address, socket_options)
+    async def connect_tcp(self, host: str, port: int, *how: Any, **named: Any) -> httpcore.AsyncNetworkStream:
+        """Connect. how, named: as httpcore has them. Raises httpcore.ConnectError."""
+        stream = await super().connect_tcp(host, port, *how, **named)
         _opened.get().append(stream)
         return stream
 
 
-class Pinned(httpcore.AsyncNetworkBackend):
+class Pinned(Straight):
     """Connects to addresses that were checked, whatever the name leads to a moment later."""
 
     def __init__(self, allowed: tuple[Network, ...]) -> None:
         self._allowed = allowed
-        self._inner = Straight()
 
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109  the signature is httpcore's
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
+    async def connect_tcp(self, host: str, port: int, *how: Any, **named: Any) -> httpcore.AsyncNetworkStream:
         """Connect to the first address that answers. Raises VisitFailed, httpcore.ConnectError."""
         last: Exception = httpcore.ConnectError(f"{host} has no address")
         for address in await resolve(host, port, self._allowed):
             try:
-                return await self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
+                return await super().connect_tcp(address, port, *how, **named)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 last = error
         raise last
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait."""
-        await self._inner.sleep(seconds)
 
 
 def _tls() -> ssl.SSLContext:

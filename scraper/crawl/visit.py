@@ -63,6 +63,7 @@ class Work:
     session: Session
     elsewhere: int = 0
     _reader: "Reader | None" = field(default=None, repr=False)
+    _read_by: Manners | None = None
 
     @classmethod
     def of(cls, source: Source, base: Http, variables: Mapping[str, str]) -> "Work":
@@ -78,11 +79,12 @@ class Work:
         return Manners(agent, datetime.now(UTC).date())
 
     def reader(self) -> "Reader":
-        """Return what reads its pages in this process."""
-        if self._reader is None:
+        """Return what reads its pages in this process; another one each day, for it knows the date."""
+        manners = self.manners()
+        if self._reader is None or self._read_by != manners:
             from scraper.extract.reading import Reader  # noqa: PLC0415  as in load_parsers()
 
-            self._reader = Reader(self.source, self.manners())
+            self._reader, self._read_by = Reader(self.source, manners), manners
         return self._reader
 
 
@@ -287,7 +289,6 @@ class Visitor:
         from scraper.extract.guard import TookTooLong, within  # noqa: PLC0415  as in load_parsers()
 
         reader = work.reader()
-
         self._mark(claim.url_id, claim.url)
         began = time.thread_time()  # not what others made us wait
         try:

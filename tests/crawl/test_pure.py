@@ -1,18 +1,21 @@
 """URLs, outcomes, robots, schedules, addresses: decisions without a clock or a network."""
 
 import ipaddress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scraper.config.settings import Http, Source
 from scraper.crawl.addresses import may_ask, networks
 from scraper.crawl.outcome import OUTCOMES, Cure, verdict
 from scraper.crawl.robots import Robots, Rules, agent_token, decoded
 from scraper.crawl.schedule import cron_fault, next_due
+from scraper.crawl.visit import Work
 from scraper.errors import Failure
+from scraper.records import Manners
 from scraper.urls import Scope, canonical, fingerprint, host_of
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -158,3 +161,11 @@ def test_allowed_networks() -> None:
     assert may_ask(ipaddress.ip_address("192.168.1.7"), lan)
     assert may_ask(ipaddress.ip_address("::ffff:192.168.1.7"), lan)
     assert not may_ask(ipaddress.ip_address("192.168.2.7"), lan)
+
+
+def test_pages_are_read_by_the_date_of_the_day() -> None:
+    work = Work.of(Source(name="s", start=("http://a.org/",)), Http(), {})
+    reader = work.reader()
+    assert work.reader() is reader
+    work._read_by = Manners("bowerbird", date(2020, 1, 1))  # read last on another day
+    assert work.reader() is not reader

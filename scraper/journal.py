@@ -74,7 +74,7 @@ class Journal:
             [Event(datetime.now(UTC), "service", "journal", "lost events", "warning", {"count": lost})] if lost else []
         )
         try:
-            db.write(partial(events.add, db, [*batch, *told]))
+            db.write(lambda c: events.add(c, [*batch, *told]))
         except BowerbirdError:  # what the database lacks is said by those who cannot work without it
             return False
         except Exception as error:  # one that cannot be stored must not keep the others
@@ -91,7 +91,7 @@ class Journal:
         refused = 0
         for event in batch:
             try:
-                db.write(partial(events.add, db, [event]))
+                db.write(partial(events.add, batch=[event]))
             except Exception:  # noqa: BLE001  the log has the first of them, and an event has their number
                 refused += 1
         return refused

@@ -230,7 +230,7 @@ class Engine:
             local = now().astimezone()
             sources.sync(connection, wanted, lambda s, last: schedule.next_due(s.every, s.cron, last, local))
             sources.spread(connection, now(), SPREAD_EACH_S, SPREAD_MOST_S)
-        if before.suspect and visits.crashed_on(self._db, connection, before.suspect, now()):
+        if before.suspect and visits.crashed_on(connection, before.suspect, now()):
             log.error("a URL is set aside: the scraper died on its page", extra={"url_id": before.suspect})
         hosts.recover(connection, self._store.owner, before.died_at)
         frontier.release(connection, self._store.owner)
@@ -288,7 +288,7 @@ class Engine:
         held = hosts.renew(connection, self._store.owner, now())
         frontier.release_lost(connection, now())
         for host in hopeless:
-            visits.give_up(self._db, connection, host, now())
+            visits.give_up(connection, host, now())
         return held
 
     async def _end(self, recorder: "asyncio.Task[None]") -> None:
@@ -400,8 +400,8 @@ class Engine:
         seeds = [Link(url, "sitemap", priority=100) for text in source.sitemaps if (url := canonical(text))]
         seeds += [Link(url, priority=100) for text in source.start if (url := canonical(text))]
         rows = [frontier.row_of(run_id, source.name, link, 0) for link in seeds]
-        known, _ = frontier.add(self._db, connection, [row for row in rows if row], len(rows))
-        runs.start(connection, run_id, source.max_pages, known, at)
+        known = frontier.add(connection, [row for row in rows if row], {run_id: frontier.Room(len(rows))})
+        runs.start(connection, run_id, source.max_pages, len(known[run_id]), at)
         next_at = schedule.next_due(source.every, source.cron, at, at.astimezone())
         sources.started(connection, source.name, at, next_at)
 

@@ -245,7 +245,7 @@ class Recorder:
     ) -> tuple[visits.Finished, dict[str, list[Claim]]]:
         depths = {name: work.source.max_depth for name, work in self._works.items()}
         bounds = visits.Bounds(depths, self._known)
-        done = visits.finish(self._store.db, connection, batch, self._store.owner, bounds, times)
+        done = visits.finish(connection, batch, self._store.owner, bounds, times)
         return done, self._give_out(connection, wanted) if wanted else {}
 
 

@@ -116,7 +116,7 @@ class Store:
 
     async def lease(self, host: str) -> HostTimes | None:
         """Take a host for this worker."""
-        return await self.write(lambda connection: hosts.lease(self.db, connection, host, self.owner, now()))
+        return await self.write(lambda connection: hosts.lease(connection, host, self.owner, now()))
 
     async def keep_times(self, times: HostTimes) -> None:
         """Keep when a host may be asked next, and its delay."""
@@ -130,7 +130,7 @@ class Store:
     async def keep_robots(self, origin: str, robots: Robots) -> None:
         """Keep a robots.txt."""
         kept = hosts.StoredRobots(robots.status, robots.text, now())
-        await self.write(lambda connection: hosts.keep_robots(self.db, connection, origin, kept))
+        await self.write(lambda connection: hosts.keep_robots(connection, origin, kept))
 
     def close(self) -> None:
         """Let the thread end when its unit does."""

@@ -20,17 +20,14 @@ from sqlalchemy import (
     Connection,
     CursorResult,
     Dialect,
-    Table,
     create_engine,
     event,
-    func,
     insert,
     inspect,
     pool,
     select,
     update,
 )
-from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -255,25 +252,6 @@ class Db:
             return None
         found = connection.scalar(select(meta.c.value).where(meta.c.name == "schema_version"))
         return int(found) if found is not None else None
-
-    def reserve(self, connection: Connection, table: Table, count: int) -> list[int]:
-        """Return ids for so many new rows of a table: made in one go, they need not be asked back row by row.
-
-        In SQLite whoever writes is alone, so the next numbers are free.
-        """
-        if self.is_sqlite:
-            last = connection.scalar(select(func.max(table.c.id))) or 0
-            return list(range(last + 1, last + 1 + count))
-        sequence = func.nextval(func.pg_get_serial_sequence(table.name, "id"))
-        return list(connection.scalars(select(sequence).select_from(func.generate_series(1, count).alias())))
-
-    def upsert(self, table: Any) -> Any:
-        """Return an INSERT that knows ON CONFLICT, in the words of this database."""
-        if self.is_sqlite:
-            return sqlite.insert(table)
-        from sqlalchemy.dialects import postgresql  # noqa: PLC0415  0.02 s that SQLite need not pay
-
-        return postgresql.insert(table)
 
     def __enter__(self) -> Self:
         return self

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, insert, select
 
-from scraper.database.connection import Db
+from scraper.database.bulk import upsert
 from scraper.database.models import events, meta
 from scraper.records import Event, Level
 
@@ -16,9 +16,9 @@ ORDER_LOCK = 7215460140
 HORIZON = "events_pruned_to"
 
 
-def add(db: Db, batch: Sequence[Event], connection: Connection) -> None:
+def add(connection: Connection, batch: Sequence[Event]) -> None:
     """Keep events. Their ids grow in the order of their commits: who has seen one has seen all before it."""
-    if not db.is_sqlite:  # there a sequence gives ids before the commit
+    if connection.dialect.name != "sqlite":  # there a sequence gives ids before the commit
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({ORDER_LOCK})")
     rows = [
         {"at": e.at, "kind": e.kind, "name": e.name, "event": e.event, "level": e.level, "facts": _clean(e.facts)}
@@ -28,17 +28,17 @@ def add(db: Db, batch: Sequence[Event], connection: Connection) -> None:
     last = newest(connection)
     if last % PRUNED_EACH < len(batch):
         for level in LEVELS:
-            _prune(db, connection, level)
+            _prune(connection, level)
 
 
-def _prune(db: Db, connection: Connection, level: Level) -> None:
+def _prune(connection: Connection, level: Level) -> None:
     of_level = select(events.c.id).where(events.c.level == level)
     limit = connection.scalar(of_level.order_by(events.c.id.desc()).offset(KEPT).limit(1))
     if limit is None:
         return
     connection.execute(delete(events).where(events.c.level == level, events.c.id <= limit))
     value = str(max(limit, _horizon(connection)))
-    kept = db.upsert(meta).values(name=HORIZON, value=value)
+    kept = upsert(connection.dialect.name, meta).values(name=HORIZON, value=value)
     connection.execute(kept.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
 
 

@@ -6,13 +6,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select, update
 
-from scraper.database.connection import Db
+from scraper.database.bulk import upsert
 from scraper.database.models import failures
 from scraper.errors import NotFound
 from scraper.records import Visit
 
 
-def note(db: Db, connection: Connection, visit: Visit) -> None:
+def note(connection: Connection, visit: Visit) -> None:
     """Keep a failure with its reason; one row a URL."""
     claim = visit.claim
     values = {
@@ -23,7 +23,7 @@ def note(db: Db, connection: Connection, visit: Visit) -> None:
         "resolved_at": None,
     }
     connection.execute(
-        db.upsert(failures)
+        upsert(connection.dialect.name, failures)
         .values(url_id=claim.url_id, source=claim.source, url=claim.url, first_at=visit.at, **values)
         .on_conflict_do_update(index_elements=["url_id"], set_=values)
     )

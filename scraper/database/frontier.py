@@ -1,13 +1,13 @@
 """urls: what is to become of every URL. add, claim, release."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from sqlalchemy import Connection, bindparam, exists, func, or_, select, update
+from sqlalchemy import Connection, Row, bindparam, exists, func, or_, select, update
 
-from scraper.database.connection import Db
+from scraper.database.bulk import Bulk, upsert
 from scraper.database.models import hosts, pages, runs, urls
 from scraper.records import Claim, Known, Link
 from scraper.states import RunState, UrlState
@@ -39,44 +39,85 @@ def row_of(
         "run_id": run_id,
         "state": state,
         "attempts": 0,
+        "crashes": 0,
     }
 
 
-def add(
-    db: Db, connection: Connection, rows: Sequence[dict[str, Any]], room: int, *, unknown_only: bool = False
-) -> tuple[int, set[str]]:
-    """Enter rows of one run that it has not seen. room: how many at the most. unknown_only: only what no run has seen.
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many URLs a run may still get to know. unknown_only: only such that no run has seen."""
 
-    Returns how many were new, and their hosts.
+    left: int
+    unknown_only: bool = False
+
+
+def add(
+    connection: Connection, rows: Sequence[dict[str, Any]], rooms: Mapping[int, Room]
+) -> dict[int, list[dict[str, Any]]]:
+    """Enter rows of runs that these have not seen, each run as many as it has room for; return those, by run.
+
+    What earlier runs knew is theirs now, save what is set aside.
     """
-    if not rows or room <= 0:
-        return 0, set()
-    if len(rows) > room:
-        rows = _unseen(connection, rows)[:room]
-        if not rows:
-            return 0, set()
-    statement = db.upsert(urls)
-    if unknown_only:
-        statement = statement.on_conflict_do_nothing(index_elements=["source", "fingerprint"])
-    else:
-        statement = _taken_over(statement)
-    result = connection.execute(statement, list(rows), execution_options={"preserve_rowcount": True})
-    return max(result.rowcount, 0), {str(row["host"]) for row in rows}
+    named: dict[tuple[str, bytes], dict[str, Any]] = {}
+    for row in rows:
+        named.setdefault((row["source"], row["fingerprint"]), row)
+    known = _known(connection, list(named))
+    taken: dict[int, list[dict[str, Any]]] = {run_id: [] for run_id in rooms}
+    for name, row in named.items():
+        run_id, there = row["run_id"], known.get(name)
+        if len(taken[run_id]) < rooms[run_id].left and (there is None or _is_free(there, run_id, rooms[run_id])):
+            taken[run_id].append(row)
+    found = [row for wanted in taken.values() for row in wanted]
+    _ADD.run(connection, [row for row in found if (row["source"], row["fingerprint"]) not in known])
+    _TAKE_OVER.run(
+        connection,
+        [
+            {f"new_{name}": row[name] for name in TAKEN_OVER} | {"there": known[name].id}
+            for row in found
+            if (name := (row["source"], row["fingerprint"])) in known
+        ],
+    )
+    return taken
+
+
+def _is_free(there: Row[Any], run_id: int, room: Room) -> bool:
+    return not room.unknown_only and there.run_id < run_id and there.crashes < POISON
+
+
+def _known(connection: Connection, names: Sequence[tuple[str, bytes]]) -> dict[tuple[str, bytes], Row[Any]]:
+    known: dict[tuple[str, bytes], Row[Any]] = {}
+    for start in range(0, len(names), IN_MOST):
+        rows = connection.execute(_KNOWN, {"marks": [mark for _, mark in names[start : start + IN_MOST]]})
+        known |= {(row.source, row.fingerprint): row for row in rows}
+    return known
 
 
 def _taken_over(statement: Any) -> Any:
     """URLs of earlier runs belong to this one now, save those that are set aside."""
-    names = ("run_id", "rank", "depth", "kind", "state", "attempts")
     return statement.on_conflict_do_update(
         index_elements=["source", "fingerprint"],
-        set_={name: statement.excluded[name] for name in names} | {"not_before": None, "claimed_by": None},
+        set_={name: statement.excluded[name] for name in TAKEN_OVER} | {"not_before": None, "claimed_by": None},
         where=(urls.c.run_id < statement.excluded.run_id) & (urls.c.crashes < POISON),
     )
 
 
-def set_aside(db: Db, connection: Connection, row: dict[str, Any]) -> int | None:
+TAKEN_OVER = ("run_id", "rank", "depth", "kind", "state", "attempts")
+_KNOWN = select(urls.c.id, urls.c.source, urls.c.fingerprint, urls.c.run_id, urls.c.crashes).where(
+    urls.c.fingerprint.in_(bindparam("marks", expanding=True))
+)
+_ADD = Bulk(lambda dialect: _taken_over(upsert(dialect, urls)))  # another process may have entered it meanwhile
+_TAKE_OVER = Bulk(
+    lambda _: (
+        update(urls)
+        .where(urls.c.id == bindparam("there"))
+        .values({name: bindparam(f"new_{name}") for name in TAKEN_OVER} | {"not_before": None, "claimed_by": None})
+    )
+)
+
+
+def set_aside(connection: Connection, row: dict[str, Any]) -> int | None:
     """Enter a URL that is not visited; return its id, or None if this run has it already."""
-    statement = _taken_over(db.upsert(urls).values(**row)).returning(urls.c.id)
+    statement = _taken_over(upsert(connection.dialect.name, urls).values(**row)).returning(urls.c.id)
     found: int | None = connection.scalar(statement)
     return found
 
@@ -93,20 +134,6 @@ def again(connection: Connection, ids: Sequence[int], run_id: int) -> None:
     connection.execute(  # what waits for its next try need not wait any longer
         update(urls).where(urls.c.id.in_(ids), urls.c.state == UrlState.QUEUED).values(not_before=None)
     )
-
-
-def _unseen(connection: Connection, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    seen: set[bytes] = set()
-    for start in range(0, len(rows), IN_MOST):
-        found = connection.scalars(
-            select(urls.c.fingerprint).where(
-                urls.c.source == rows[0]["source"],
-                urls.c.run_id == rows[0]["run_id"],
-                urls.c.fingerprint.in_([row["fingerprint"] for row in rows[start : start + IN_MOST]]),
-            )
-        )
-        seen.update(found)
-    return list({row["fingerprint"]: row for row in rows if row["fingerprint"] not in seen}.values())
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, bindparam, or_, select, update
 
-from scraper.database.connection import Db
+from scraper.database.bulk import Bulk, upsert
 from scraper.database.models import hosts, robots
 from scraper.records import HostTimes
 
@@ -14,10 +14,12 @@ LEASE_S = 60.0
 KEPT = tuple(field.name for field in fields(HostTimes))
 
 
-def lease(db: Db, connection: Connection, host: str, owner: str, at: datetime) -> HostTimes | None:
+def lease(connection: Connection, host: str, owner: str, at: datetime) -> HostTimes | None:
     """Take a host for this worker alone, or return None if another one has it."""
     until = at + timedelta(seconds=LEASE_S)
-    statement = db.upsert(hosts).values(host=host, lease_owner=owner, lease_until=until, delay_s=0.0)
+    statement = upsert(connection.dialect.name, hosts).values(
+        host=host, lease_owner=owner, lease_until=until, delay_s=0.0
+    )
     statement = statement.on_conflict_do_update(
         index_elements=["host"],
         set_={"lease_owner": owner, "lease_until": until},
@@ -37,15 +39,15 @@ def renew(connection: Connection, owner: str, at: datetime) -> set[str]:
 def record(connection: Connection, owner: str, states: Iterable[HostTimes]) -> None:
     """Store when hosts that are leased to this owner may be asked next, so that it holds over restarts."""
     rows = [{f"new_{name}": getattr(state, name) for name in KEPT} | {"mine": owner} for state in states]
-    if rows:
-        connection.execute(_RECORD, rows)
+    _RECORD.run(connection, rows)
 
 
-# Built once: it is run with every batch.
-_RECORD = (
-    update(hosts)
-    .where(hosts.c.host == bindparam("new_host"), hosts.c.lease_owner == bindparam("mine"))
-    .values({name: bindparam(f"new_{name}", type_=hosts.c[name].type) for name in KEPT if name != "host"})
+_RECORD = Bulk(
+    lambda _: (
+        update(hosts)
+        .where(hosts.c.host == bindparam("new_host"), hosts.c.lease_owner == bindparam("mine"))
+        .values({name: bindparam(f"new_{name}", type_=hosts.c[name].type) for name in KEPT if name != "host"})
+    )
 )
 
 
@@ -89,9 +91,11 @@ def robots_of(connection: Connection, origin: str) -> StoredRobots | None:
     return StoredRobots(*row) if row else None
 
 
-def keep_robots(db: Db, connection: Connection, origin: str, found: StoredRobots) -> None:
+def keep_robots(connection: Connection, origin: str, found: StoredRobots) -> None:
     """Store a robots.txt."""
     values = {"status": found.status, "text": found.text, "fetched_at": found.fetched_at}
     connection.execute(
-        db.upsert(robots).values(origin=origin, **values).on_conflict_do_update(index_elements=["origin"], set_=values)
+        upsert(connection.dialect.name, robots)
+        .values(origin=origin, **values)
+        .on_conflict_do_update(index_elements=["origin"], set_=values)
     )

@@ -1,15 +1,39 @@
-"""items, item_versions, changes: what was extracted, every version of it, and what changed."""
+"""items, item_versions, changes: what was extracted, what it was before, and what changed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, tuple_, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
-from scraper.database.connection import Db
+from scraper.database.bulk import Bulk, reserve
 from scraper.database.models import changes, item_versions, items
 from scraper.errors import NotFound
 from scraper.records import Item, Visit
+
+IN_MOST = 500  # values in one IN: databases have a limit
+
+_SEEN: dict[Any, Any] = {
+    items.c.page_id: bindparam("page"),
+    items.c.run_id: bindparam("run"),
+    items.c.last_seen: bindparam("at"),
+    items.c.url: bindparam("where"),
+    items.c.removed_at: None,
+}
+_ALTERED = _SEEN | {items.c.data: bindparam("what"), items.c.changed_at: bindparam("at")}
+_CREATE = Bulk(lambda _: insert(items))
+_SEE = Bulk(lambda _: update(items).where(items.c.id == bindparam("item")).values(_SEEN))
+_ALTER = Bulk(lambda _: update(items).where(items.c.id == bindparam("item")).values(_ALTERED))
+_TOUCH = Bulk(
+    lambda _: (
+        update(items)
+        .where(items.c.page_id == bindparam("page"), items.c.removed_at.is_(None), items.c.run_id < bindparam("run"))
+        .values(run_id=bindparam("run"), last_seen=bindparam("at"))
+    )
+)
+_KEEP = Bulk(lambda _: insert(item_versions))
+_TELL = Bulk(lambda _: insert(changes))
+_KNOWN = select(items).where(items.c.key.in_(bindparam("keys", expanding=True)))
 
 
 @dataclass(slots=True)
@@ -33,70 +57,61 @@ class _Stored:
     row: Row[Any] | None
 
 
-def put(db: Db, connection: Connection, source: str, visits: Sequence[tuple[Visit, int]]) -> None:
-    """Store the items of visits of one source, each with the id of its page: new, changed, back, or as they were.
+def put(connection: Connection, visits: Sequence[tuple[Visit, int]]) -> None:
+    """Store the items of visits, each visit with the id of its page: new, changed, back, or as they were.
 
     An item that this run has seen on another page already stays as it was seen first.
     """
-    keys = list({(item.kind, item.key) for visit, _ in visits for item in visit.reading.items})
-    if not keys:
-        return
-    known: dict[tuple[str, str], _Stored] = {}
-    for start in range(0, len(keys), 200):
-        rows = connection.execute(
-            select(items).where(
-                items.c.source == source, tuple_(items.c.kind, items.c.key).in_(keys[start : start + 200])
-            )
-        )
-        known |= {(row.kind, row.key): _Stored(row.run_id, row.page_id, row) for row in rows}
+    found = [
+        (visit, page_id, {(visit.claim.source, item.kind, item.key): item for item in visit.reading.items})
+        for visit, page_id in visits
+    ]
+    known = _known(connection, list({key for _, _, named in found for _, _, key in named}))
     batch = _Batch()
-    for visit, page_id in visits:
-        for key, item in {(item.kind, item.key): item for item in visit.reading.items}.items():
-            before = known.get(key)
+    for visit, page_id, named in found:
+        for name, item in named.items():
+            before = known.get(name)
             if before is None:
                 _create(batch, visit, page_id, item)
             elif before.row is not None and (before.run_id < visit.claim.run_id or before.page_id == page_id):
                 _see(batch, visit, page_id, item, before.row)
             else:
                 continue
-            known[key] = _Stored(visit.claim.run_id, page_id, None)
-    _write(db, connection, batch)
+            known[name] = _Stored(visit.claim.run_id, page_id, None)
+    _write(connection, batch)
+
+
+def _known(connection: Connection, keys: Sequence[str]) -> dict[tuple[str, str, str], _Stored]:
+    known: dict[tuple[str, str, str], _Stored] = {}
+    for start in range(0, len(keys), IN_MOST):
+        rows = connection.execute(_KNOWN, {"keys": keys[start : start + IN_MOST]})
+        known |= {(row.source, row.kind, row.key): _Stored(row.run_id, row.page_id, row) for row in rows}
+    return known
 
 
 def touch(connection: Connection, visits: Sequence[Visit]) -> None:
     """Note that the items of pages that are as they were are still there."""
-    rows = [
-        {"page": v.claim.known.page_id, "run": v.claim.run_id, "at": v.at} for v in visits if v.claim.known is not None
-    ]
-    if rows:
-        connection.execute(
-            update(items)
-            .where(
-                items.c.page_id == bindparam("page"), items.c.removed_at.is_(None), items.c.run_id < bindparam("run")
-            )
-            .values(run_id=bindparam("run"), last_seen=bindparam("at")),
-            rows,
-        )
+    _TOUCH.run(
+        connection,
+        [
+            {"page": v.claim.known.page_id, "run": v.claim.run_id, "at": v.at}
+            for v in visits
+            if v.claim.known is not None
+        ],
+    )
 
 
-def _write(db: Db, connection: Connection, batch: _Batch) -> None:
+def _write(connection: Connection, batch: _Batch) -> None:
     if batch.made:
-        ids = db.reserve(connection, items, len(batch.made))
-        connection.execute(insert(items), [{"id": n} | row for n, row in zip(ids, batch.made, strict=True)])
+        ids = reserve(connection, items, len(batch.made))
+        _CREATE.run(connection, [{"id": n} | row for n, row in zip(ids, batch.made, strict=True)])
         for item_id, (visit, page_id, item) in zip(ids, batch.made_of, strict=True):
             fields = {name: [None, value] for name, value in item.data.items()}
-            _note(batch, visit, page_id, item_id, item, "created", fields)
-    named = {"page": items.c.page_id, "run": items.c.run_id, "at": items.c.last_seen, "where": items.c.url}
-    values: dict[Any, Any] = {column: bindparam(name) for name, column in named.items()} | {items.c.removed_at: None}
-    if batch.seen:
-        connection.execute(update(items).where(items.c.id == bindparam("item")).values(values), batch.seen)
-    if batch.altered:
-        values |= {items.c.data: bindparam("what"), items.c.changed_at: bindparam("at")}
-        connection.execute(update(items).where(items.c.id == bindparam("item")).values(values), batch.altered)
-    if batch.versions:
-        connection.execute(insert(item_versions), batch.versions)
-    if batch.told:
-        connection.execute(insert(changes), batch.told)
+            _tell(batch, visit, page_id, item_id, item, "created", fields)
+    _SEE.run(connection, batch.seen)
+    _ALTER.run(connection, batch.altered)
+    _KEEP.run(connection, batch.versions)
+    _TELL.run(connection, batch.told)
 
 
 def _create(batch: _Batch, visit: Visit, page_id: int, item: Item) -> None:
@@ -121,19 +136,18 @@ def _see(batch: _Batch, visit: Visit, page_id: int, item: Item, row: Row[Any]) -
     values = {"item": row.id, "run": visit.claim.run_id, "page": page_id, "where": _url(visit), "at": visit.at}
     if fields:
         batch.altered.append(values | {"what": item.data})
+        batch.versions.append({"item_id": row.id, "at": row.changed_at, "until": visit.at, "data": row.data})
     else:
         batch.seen.append(values)
     if row.removed_at is not None:
-        _note(batch, visit, page_id, row.id, item, "returned", fields)
+        _tell(batch, visit, page_id, row.id, item, "returned", fields)
     elif fields:
-        _note(batch, visit, page_id, row.id, item, "changed", fields)
+        _tell(batch, visit, page_id, row.id, item, "changed", fields)
 
 
-def _note(
+def _tell(
     batch: _Batch, visit: Visit, page_id: int, item_id: int, item: Item, change: str, fields: dict[str, Any]
 ) -> None:
-    if fields:
-        batch.versions.append({"item_id": item_id, "run_id": visit.claim.run_id, "at": visit.at, "data": item.data})
     told = {"at": visit.at, "source": visit.claim.source, "of": "item", "kind": item.kind, "change": change}
     batch.told.append(told | {"item_id": item_id, "page_id": page_id, "fields": fields})
 
@@ -179,12 +193,13 @@ def one(connection: Connection, item_id: int) -> dict[str, Any]:
 
 
 def history(connection: Connection, item_id: int) -> list[dict[str, Any]]:
-    """Return the versions of an item, the newest first. Raises NotFound."""
-    one(connection, item_id)
+    """Return the versions of an item, the newest first: what it is now, and what it was before. Raises NotFound."""
+    item = one(connection, item_id)
     rows = connection.execute(
         select(item_versions).where(item_versions.c.item_id == item_id).order_by(item_versions.c.id.desc())
     )
-    return [{"id": row.id, "at": row.at, "run_id": row.run_id, "data": row.data} for row in rows]
+    present = {"id": None, "at": item["changed_at"], "until": item["removed_at"], "data": item["data"]}
+    return [present, *({"id": row.id, "at": row.at, "until": row.until, "data": row.data} for row in rows)]
 
 
 def change(row: Row[Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 metadata = MetaData()
 
@@ -149,7 +149,7 @@ urls = Table(
     Column("crashes", Integer, nullable=False, default=0),
     Column("not_before", Instant),
     Column("claimed_by", Text),
-    UniqueConstraint("source", "fingerprint"),
+    UniqueConstraint("fingerprint", "source"),  # in this order: many are looked up at once, of several sources
     Index("urls_to_visit", "run_id", "state", "host", "rank", "depth", "id"),
 )
 Index("urls_claimed", urls.c.claimed_by, urls.c.run_id, urls.c.kind, **_where(urls.c.claimed_by.is_not(None)))
@@ -181,8 +181,8 @@ pages = Table(
     Column("fetched_at", Instant, nullable=False),
     Column("changed_at", Instant, nullable=False),
     Column("gone_at", Instant),
-    UniqueConstraint("source", "fingerprint"),
-    Index("pages_by_content", "source", "content_hash"),
+    UniqueConstraint("fingerprint", "source"),
+    Index("pages_by_content", "content_hash", "source"),
 )
 Index("pages_redirected", pages.c.source, pages.c.url, **_where(pages.c.url != pages.c.final_url))
 
@@ -190,7 +190,7 @@ items = Table(
     "items",
     metadata,
     Column("id", Id, primary_key=True),
-    Column("source", Text, nullable=False),
+    Column("source", Text, nullable=False, index=True),
     Column("kind", Text, nullable=False),
     Column("key", Text, nullable=False),
     Column("url", Text, nullable=False),
@@ -201,16 +201,17 @@ items = Table(
     Column("last_seen", Instant, nullable=False),
     Column("changed_at", Instant, nullable=False),
     Column("removed_at", Instant),
-    UniqueConstraint("source", "kind", "key"),
+    UniqueConstraint("key", "source", "kind"),
 )
 
+# What items were before they changed; what they are is in items.
 item_versions = Table(
     "item_versions",
     metadata,
     Column("id", Id, primary_key=True),
     Column("item_id", Id, ForeignKey("items.id"), nullable=False, index=True),
-    Column("run_id", Id, nullable=False),
     Column("at", Instant, nullable=False),
+    Column("until", Instant, nullable=False),
     Column("data", Json, nullable=False),
 )
 

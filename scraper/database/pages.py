@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
-from scraper.database.connection import Db
+from scraper.database.bulk import Bulk, reserve
 from scraper.database.models import changes, pages
 from scraper.errors import NotFound
 from scraper.inflate import inflate
@@ -19,6 +19,34 @@ _SECRET_HEADERS = {"set-cookie", "set-cookie2"}
 BRIEF = [column for column in pages.c if column.name not in ("body", "fingerprint", "links", "rules")]
 STORED_MOST = 2**31
 IN_MOST = 500  # values in one IN: databases have a limit
+
+_SEEN = ("run_id", "final_url", "depth", "fetched_at", "gone_at", "rules", "links", "item_count")
+
+
+def _update(names: Sequence[str]) -> Bulk:
+    values = {name: bindparam(name, type_=pages.c[name].type) for name in names}
+    return Bulk(lambda _: update(pages).where(pages.c.id == bindparam("page")).values(values))
+
+
+_CREATE = Bulk(lambda _: insert(pages))
+_SEE = _update(_SEEN)  # a 304 has not all the headers
+_SEE_ANEW = _update((*_SEEN, "status", "headers"))
+_TOUCH = Bulk(
+    lambda _: (
+        update(pages)
+        .where(pages.c.id == bindparam("page"))
+        .values(run_id=bindparam("run"), depth=bindparam("level"), fetched_at=bindparam("at"), gone_at=None)
+    )
+)
+_TELL = Bulk(lambda _: insert(changes))
+_KNOWN = select(pages.c.id, pages.c.source, pages.c.fingerprint, pages.c.content_hash, pages.c.gone_at).where(
+    pages.c.fingerprint.in_(bindparam("marks", expanding=True))
+)
+_COPIES = (
+    select(pages.c.source, pages.c.content_hash, func.min(pages.c.id))
+    .where(pages.c.content_hash.in_(bindparam("digests", expanding=True)))
+    .group_by(pages.c.source, pages.c.content_hash)
+)
 
 
 def body_of(connection: Connection, page_id: int) -> tuple[bytes, dict[str, str]] | None:
@@ -50,66 +78,66 @@ def seen_in(connection: Connection, source: str, url: str, run_id: int) -> bool:
 
 def touch(connection: Connection, visits: Sequence[Visit]) -> None:
     """Note that pages were seen again and are as they are stored."""
-    rows = [
-        {"page": v.claim.known.page_id, "run": v.claim.run_id, "level": v.claim.depth, "at": v.at}
-        for v in visits
-        if v.claim.known is not None
-    ]
-    if not rows:
-        return
-    connection.execute(
-        update(pages)
-        .where(pages.c.id == bindparam("page"))
-        .values(run_id=bindparam("run"), depth=bindparam("level"), fetched_at=bindparam("at"), gone_at=None),
-        rows,
+    _TOUCH.run(
+        connection,
+        [
+            {"page": v.claim.known.page_id, "run": v.claim.run_id, "level": v.claim.depth, "at": v.at}
+            for v in visits
+            if v.claim.known is not None
+        ],
     )
 
 
-def put(db: Db, connection: Connection, source: str, visits: Sequence[Visit]) -> list[int]:
-    """Store the pages of visits of one source: new, changed, or as they were. Returns the id of each, in order.
+def put(connection: Connection, visits: Sequence[Visit]) -> list[int]:
+    """Store the pages of visits: new, changed, or as they were. Returns the id of each, in order.
 
-    No two of them may be of the same page.
+    No two of them may be of the same page of one source.
     """
-    marks = [fingerprint(_final(visit)) for visit in visits]
-    known: dict[bytes, Row[Any]] = {}
-    columns = (pages.c.id, pages.c.fingerprint, pages.c.content_hash, pages.c.gone_at)
-    for start in range(0, len(marks), IN_MOST):
-        rows = connection.execute(
-            select(*columns).where(pages.c.source == source, pages.c.fingerprint.in_(marks[start : start + IN_MOST]))
-        )
-        known |= {row.fingerprint: row for row in rows}
+    named = [(visit.claim.source, fingerprint(_final(visit))) for visit in visits]
     digests = [visit.digest or hashlib.sha256(_fetched(visit).body).hexdigest() for visit in visits]
-    copies = _copies(connection, source, digests)
+    known = _known(connection, named)
+    copies = _copies(connection, digests)
     told: list[dict[str, Any]] = []
+    seen: list[dict[str, Any]] = []
     ids: list[int] = []
     fresh: list[int] = []
-    for number, (visit, mark, digest) in enumerate(zip(visits, marks, digests, strict=True)):
-        row = known.get(mark)
+    for number, (visit, name, digest) in enumerate(zip(visits, named, digests, strict=True)):
+        row = known.get(name)
         ids.append(row.id if row is not None else 0)
         if row is None:
             fresh.append(number)
+            continue
+        if row.content_hash != digest:
+            _alter(connection, visit, row, digest, copies)
         else:
-            told += _see(connection, visit, row, digest, copies)
-    if fresh:
-        made = _create(db, connection, source, [(visits[n], marks[n], digests[n]) for n in fresh], copies)
-        for number, page_id in zip(fresh, made, strict=True):
-            ids[number] = page_id
-            told.append(_change(visits[number], page_id, "created", {}))
-    if told:
-        connection.execute(insert(changes), told)
+            seen.append({"page": row.id} | _seen(visit))
+        told += _told(visit, row, digest)
+    _SEE.run(connection, [values for values in seen if "status" not in values])
+    _SEE_ANEW.run(connection, [values for values in seen if "status" in values])
+    made = _create(connection, [(visits[n], named[n][1], digests[n]) for n in fresh], copies)
+    for number, page_id in zip(fresh, made, strict=True):
+        ids[number] = page_id
+        told.append(_change(visits[number], page_id, "created", {}))
+    _TELL.run(connection, told)
     return ids
 
 
-def _copies(connection: Connection, source: str, digests: Sequence[str]) -> dict[str, int]:
-    """The first page of this source with each of these contents."""
-    found: dict[str, int] = {}
+def _known(connection: Connection, named: Sequence[tuple[str, bytes]]) -> dict[tuple[str, bytes], Row[Any]]:
+    """What is stored of pages, by their source and fingerprint."""
+    found: dict[tuple[str, bytes], Row[Any]] = {}
+    for start in range(0, len(named), IN_MOST):
+        marks = [mark for _, mark in named[start : start + IN_MOST]]
+        rows = connection.execute(_KNOWN, {"marks": marks})
+        found |= {(row.source, row.fingerprint): row for row in rows}
+    return found
+
+
+def _copies(connection: Connection, digests: Sequence[str]) -> dict[tuple[str, str], int]:
+    """The first page of each source with each of these contents."""
+    found: dict[tuple[str, str], int] = {}
     for start in range(0, len(digests), IN_MOST):
-        rows = connection.execute(
-            select(pages.c.content_hash, func.min(pages.c.id))
-            .where(pages.c.content_hash.in_(digests[start : start + IN_MOST]), pages.c.source == source)
-            .group_by(pages.c.content_hash)
-        )
-        found |= {digest: page_id for digest, page_id in rows.all()}
+        rows = connection.execute(_COPIES, {"digests": digests[start : start + IN_MOST]})
+        found |= {(source, digest): page_id for source, digest, page_id in rows}
     return found
 
 
@@ -159,26 +187,34 @@ def _content(visit: Visit, digest: str) -> dict[str, Any]:
 
 
 def _create(
-    db: Db, connection: Connection, source: str, new: Sequence[tuple[Visit, bytes, str]], copies: dict[str, int]
+    connection: Connection,
+    new: Sequence[tuple[Visit, bytes, str]],
+    copies: dict[tuple[str, str], int],
 ) -> list[int]:
-    ids = db.reserve(connection, pages, len(new))
+    if not new:
+        return []
+    ids = reserve(connection, pages, len(new))
     rows = []
     for page_id, (visit, mark, digest) in zip(ids, new, strict=True):
+        source = visit.claim.source
         named = {"id": page_id, "source": source, "fingerprint": mark, "url": visit.claim.url}
-        rows.append(named | _seen(visit) | _content(visit, digest) | {"duplicate_of": copies.get(digest)})
-        copies.setdefault(digest, page_id)
-    connection.execute(insert(pages), rows)
+        first = copies.setdefault((source, digest), page_id)
+        rows.append(
+            named | _seen(visit) | _content(visit, digest) | {"duplicate_of": first if first != page_id else None}
+        )
+    _CREATE.run(connection, rows)
     return ids
 
 
-def _see(
-    connection: Connection, visit: Visit, row: Row[Any], digest: str, copies: dict[str, int]
-) -> list[dict[str, Any]]:
-    values = _seen(visit)
-    changed = row.content_hash != digest
-    if changed:
-        values |= _content(visit, digest) | {"duplicate_of": copies.get(digest)}
+def _alter(
+    connection: Connection, visit: Visit, row: Row[Any], digest: str, copies: dict[tuple[str, str], int]
+) -> None:
+    values = _seen(visit) | _content(visit, digest) | {"duplicate_of": copies.get((visit.claim.source, digest))}
     connection.execute(update(pages).where(pages.c.id == row.id).values(**values))
+
+
+def _told(visit: Visit, row: Row[Any], digest: str) -> list[dict[str, Any]]:
+    changed = row.content_hash != digest
     if not changed and row.gone_at is None:
         return []
     fields = {"content_hash": [row.content_hash, digest]} if changed else {}
@@ -196,7 +232,7 @@ def mark_gone(connection: Connection, visit: Visit) -> None:
     ).first()
     if row is not None:
         connection.execute(update(pages).where(pages.c.id == row.id).values(gone_at=visit.at))
-        connection.execute(insert(changes), [_change(visit, row.id, "removed", {})])
+        _TELL.run(connection, [_change(visit, row.id, "removed", {})])
 
 
 def _change(visit: Visit, page_id: int, change: str, fields: dict[str, Any]) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, select
 
-from scraper.database.connection import Db
+from scraper.database.bulk import Bulk, upsert
 from scraper.database.models import usage
 from scraper.records import Visit
 
@@ -15,20 +16,24 @@ def day_of(at: datetime) -> str:
     return at.date().isoformat()
 
 
-def add(db: Db, connection: Connection, visits: Sequence[Visit]) -> None:
+def add(connection: Connection, visits: Sequence[Visit]) -> None:
     """Count visits to what their sources took on their days."""
     taken: dict[tuple[str, str], list[int]] = {}
     for visit in visits:
         if visit.fetched is not None and visit.fetched.wire_bytes:
             pages, size = taken.setdefault((visit.claim.source, day_of(visit.at)), [0, 0])
             taken[visit.claim.source, day_of(visit.at)] = [pages + 1, size + visit.fetched.wire_bytes]
-    for (source, day), (pages, size) in taken.items():
-        statement = db.upsert(usage).values(source=source, day=day, pages=pages, bytes=size)
-        connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["source", "day"], set_={"pages": usage.c.pages + pages, "bytes": usage.c.bytes + size}
-            )
-        )
+    rows = [{"source": s, "day": day, "pages": pages, "bytes": size} for (s, day), (pages, size) in taken.items()]
+    _ADD.run(connection, rows)
+
+
+def _added(dialect: str) -> Any:
+    more = upsert(dialect, usage)
+    set_ = {"pages": usage.c.pages + more.excluded.pages, "bytes": usage.c.bytes + more.excluded.bytes}
+    return more.on_conflict_do_update(index_elements=["source", "day"], set_=set_)
+
+
+_ADD = Bulk(_added)
 
 
 def of(connection: Connection, at: datetime) -> dict[str, tuple[int, int]]:

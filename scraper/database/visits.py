@@ -4,13 +4,12 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection, bindparam, select, update
 
 from scraper.database import failures, frontier, hosts, items, pages, sources, usage
 from scraper.database import runs as runs_of
-from scraper.database.connection import Db
+from scraper.database.bulk import Bulk, upsert
 from scraper.database.models import hosts as hosts_of
 from scraper.database.models import runs, urls
 from scraper.errors import Failure
@@ -45,7 +44,7 @@ class Bounds:
 
 
 def finish(
-    db: Db, connection: Connection, visits: Sequence[Visit], owner: str, bounds: Bounds, states: Sequence[HostTimes]
+    connection: Connection, visits: Sequence[Visit], owner: str, bounds: Bounds, states: Sequence[HostTimes]
 ) -> Finished:
     """Store visits, each whole or not at all.
 
@@ -58,13 +57,13 @@ def finish(
     well = [visit for visit in kept if visit.failure is None]
     if well:
         failures.resolve(connection, [visit.claim.url_id for visit in well], max(visit.at for visit in well))
-        _keep(db, connection, well, counts)
+        _keep(connection, well, counts)
     for visit in kept:
         if visit.failure is not None:
-            _fail(db, connection, visit, counts)
-    _spread(db, connection, kept, bounds, counts, done)
+            _fail(connection, visit, counts)
+    _spread(connection, kept, bounds, counts, done)
     _count(connection, counts)
-    usage.add(db, connection, kept)
+    usage.add(connection, kept)
     hosts.record(connection, owner, states)
     if kept:
         sources.checked(connection, {visit.claim.source for visit in kept}, max(visit.at for visit in kept))
@@ -83,7 +82,7 @@ def retry(connection: Connection, failure_ids: Sequence[int], at: datetime) -> d
     return asked
 
 
-def crashed_on(db: Db, connection: Connection, url_id: int, at: datetime) -> bool:
+def crashed_on(connection: Connection, url_id: int, at: datetime) -> bool:
     """Note that a worker died while it read a URL's page. Returns whether that makes it poison, and sets it aside."""
     row = connection.execute(
         update(urls).where(urls.c.id == url_id).values(crashes=urls.c.crashes + 1).returning(*urls.c)
@@ -94,12 +93,12 @@ def crashed_on(db: Db, connection: Connection, url_id: int, at: datetime) -> boo
     connection.execute(update(urls).where(urls.c.id == url_id).values(state=UrlState.FAILED, claimed_by=None))
     message = f"the scraper died {row.crashes} times while it read this page; it is not tried again"
     counts: Counts = defaultdict(lambda: defaultdict(int))
-    _fail(db, connection, Visit(claim, at, failure=Failure.POISON, message=message), counts)
+    _fail(connection, Visit(claim, at, failure=Failure.POISON, message=message), counts)
     _count(connection, counts)
     return True
 
 
-def give_up(db: Db, connection: Connection, host: str, at: datetime) -> None:
+def give_up(connection: Connection, host: str, at: datetime) -> None:
     """End what open runs still want of a host that has only failed for long, each URL with the failure that it had last."""
     open_runs = select(runs.c.id).where(runs.c.state == RunState.RUNNING)
     waiting = connection.execute(
@@ -113,7 +112,7 @@ def give_up(db: Db, connection: Connection, host: str, at: datetime) -> None:
         claim = Claim(row.id, row.run_id, row.source, row.url, row.host, row.depth, row.kind, row.attempts)
         connection.execute(update(urls).where(urls.c.id == row.id).values(state=UrlState.FAILED, not_before=None))
         message = f"not asked: {host} is left alone, {why}"
-        _fail(db, connection, Visit(claim, at, failure=Failure.CONNECT, message=message), counts)
+        _fail(connection, Visit(claim, at, failure=Failure.CONNECT, message=message), counts)
     _count(connection, counts)
 
 
@@ -122,29 +121,36 @@ def _settle(connection: Connection, visits: Sequence[Visit], owner: str) -> list
     ids = [visit.claim.url_id for visit in visits]
     held: set[int] = set()
     for start in range(0, len(ids), frontier.IN_MOST):
-        mine = urls.c.id.in_(ids[start : start + frontier.IN_MOST])
-        held |= set(connection.scalars(select(urls.c.id).where(mine, urls.c.claimed_by == owner)))
+        held.update(connection.scalars(_HELD, {"ids": ids[start : start + frontier.IN_MOST], "owner": owner}))
     kept = [visit for visit in visits if visit.claim.url_id in held]
-    rows = [
-        {
-            "url_id": visit.claim.url_id,
-            "to": UrlState.QUEUED if visit.retry_at else UrlState.FAILED if visit.failure else UrlState.DONE,
-            "tried": visit.claim.attempts + 1,
-            "later": visit.retry_at,
-        }
-        for visit in kept
-    ]
-    if rows:
-        values: dict[str, Any] = {
-            "state": bindparam("to"),
-            "attempts": bindparam("tried"),
-            "not_before": bindparam("later"),
-        }
-        connection.execute(update(urls).where(urls.c.id == bindparam("url_id")).values(**values, claimed_by=None), rows)
+    _SETTLE.run(
+        connection,
+        [
+            {
+                "url_id": visit.claim.url_id,
+                "to": UrlState.QUEUED if visit.retry_at else UrlState.FAILED if visit.failure else UrlState.DONE,
+                "tried": visit.claim.attempts + 1,
+                "later": visit.retry_at,
+            }
+            for visit in kept
+        ],
+    )
     return kept
 
 
-def _keep(db: Db, connection: Connection, well: Sequence[Visit], counts: Counts) -> None:
+_HELD = select(urls.c.id).where(
+    urls.c.id.in_(bindparam("ids", expanding=True)), urls.c.claimed_by == bindparam("owner")
+)
+_SETTLE = Bulk(
+    lambda _: (
+        update(urls)
+        .where(urls.c.id == bindparam("url_id"))
+        .values(state=bindparam("to"), attempts=bindparam("tried"), not_before=bindparam("later"), claimed_by=None)
+    )
+)
+
+
+def _keep(connection: Connection, well: Sequence[Visit], counts: Counts) -> None:
     for visit in well:
         counts[visit.claim.run_id]["bytes"] += _wire_bytes(visit)
     stored = [visit for visit in well if visit.claim.kind == "page"]
@@ -156,18 +162,19 @@ def _keep(db: Db, connection: Connection, well: Sequence[Visit], counts: Counts)
         counts[visit.claim.run_id]["items"] += visit.claim.known.items if visit.claim.known else 0
     fresh = [visit for visit in stored if not visit.unchanged]
     direct = [visit for visit in fresh if not _redirected(visit)]
-    for source in {visit.claim.source for visit in direct}:
-        _put(db, connection, source, [visit for visit in direct if visit.claim.source == source], counts)
+    _put(connection, direct, counts)
     for visit in fresh:  # one by one: some may lead to the same page
         claim = visit.claim
         if _redirected(visit) and not pages.seen_in(connection, claim.source, _final_url(visit), claim.run_id):
-            _settle_target(db, connection, visit)
-            _put(db, connection, claim.source, [visit], counts)
+            _settle_target(connection, visit)
+            _put(connection, [visit], counts)
 
 
-def _put(db: Db, connection: Connection, source: str, visits: Sequence[Visit], counts: Counts) -> None:
-    ids = pages.put(db, connection, source, visits)
-    items.put(db, connection, source, list(zip(visits, ids, strict=True)))
+def _put(connection: Connection, visits: Sequence[Visit], counts: Counts) -> None:
+    if not visits:
+        return
+    ids = pages.put(connection, visits)
+    items.put(connection, list(zip(visits, ids, strict=True)))
     for visit in visits:
         counts[visit.claim.run_id]["pages"] += 1
         counts[visit.claim.run_id]["items"] += len({(item.kind, item.key) for item in visit.reading.items})
@@ -190,14 +197,14 @@ def _wire_bytes(visit: Visit) -> int:
     return visit.fetched.wire_bytes if visit.fetched is not None else 0
 
 
-def _settle_target(db: Db, connection: Connection, visit: Visit) -> None:
+def _settle_target(connection: Connection, visit: Visit) -> None:
     """The target of a redirect was visited with its source: it is not to be visited again in this run."""
     claim = visit.claim
     row = frontier.row_of(claim.run_id, claim.source, Link(_final_url(visit), claim.kind), claim.depth, UrlState.DONE)
     if row is None:
         return
     url_id = connection.scalar(
-        db.upsert(urls)
+        upsert(connection.dialect.name, urls)
         .values(**row)
         .on_conflict_do_update(
             index_elements=["source", "fingerprint"],
@@ -208,29 +215,21 @@ def _settle_target(db: Db, connection: Connection, visit: Visit) -> None:
     failures.resolve(connection, [int(url_id or 0)], visit.at)
 
 
-def _spread(
-    db: Db, connection: Connection, kept: Sequence[Visit], bounds: Bounds, counts: Counts, done: Finished
-) -> None:
+def _spread(connection: Connection, kept: Sequence[Visit], bounds: Bounds, counts: Counts, done: Finished) -> None:
     """Enter what the pages link to, the shallow ones first."""
-    by_run: dict[int, dict[str, tuple[Link, int]]] = {}
+    by_run: dict[int, dict[str, tuple[Link, int, str]]] = {}
     for visit in sorted(kept, key=lambda visit: visit.claim.depth):
-        run_id = visit.claim.run_id
-        for url, reason in visit.reading.refused:
-            _refuse(db, connection, visit, url, reason, counts)
-        most = bounds.depths.get(visit.claim.source, 0)
-        known = bounds.known.get(run_id, ())
-        wanted = by_run.setdefault(run_id, {})
-        for link in visit.reading.links:
-            depth = _depth(visit.claim, link)
-            if (
-                link.url not in known
-                and link.url not in wanted
-                and depth <= (INDEX_DEPTH if link.kind == "sitemap" else most)
-            ):
-                wanted[link.url] = link, depth
-    for run_id, found in by_run.items():
-        if found:
-            _enter(db, connection, run_id, found, counts, done)
+        claim, reading = visit.claim, visit.reading
+        for url, reason in reading.refused:
+            _refuse(connection, visit, url, reason, counts)
+        known = bounds.known.get(claim.run_id, ())
+        wanted = by_run.setdefault(claim.run_id, {})
+        most = bounds.depths.get(claim.source, 0)
+        for link in [link for link in reading.links if link.url not in known and link.url not in wanted]:
+            depth = _depth(claim, link)
+            if depth <= (INDEX_DEPTH if link.kind == "sitemap" else most):
+                wanted[link.url] = link, depth, claim.source
+    _enter(connection, {run_id: found for run_id, found in by_run.items() if found}, counts, done)
 
 
 def _depth(claim: Claim, link: Link) -> int:
@@ -241,42 +240,68 @@ def _depth(claim: Claim, link: Link) -> int:
 
 
 def _enter(
-    db: Db, connection: Connection, run_id: int, found: Mapping[str, tuple[Link, int]], counts: Counts, done: Finished
+    connection: Connection, found: Mapping[int, Mapping[str, tuple[Link, int, str]]], counts: Counts, done: Finished
 ) -> None:
-    run = connection.execute(
-        select(runs.c.source, runs.c.known, runs.c.max_pages, runs.c.kind).where(runs.c.id == run_id)
-    ).one()
-    rows = [frontier.row_of(run_id, run.source, link, depth) for link, depth in found.values()]
-    room = max(KNOWN_AT_LEAST, run.max_pages * KNOWN_PER_PAGE) - run.known
-    added, touched = frontier.add(
-        db, connection, [row for row in rows if row], room, unknown_only=run.kind == RunKind.RETRY
-    )
-    done.hosts |= touched
-    counts[run_id]["known"] += added
-    if len(rows) <= room:
-        done.known[run_id] = list(found)
+    if not found:
+        return
+    rows = [
+        row
+        for run_id, links in found.items()
+        for link, depth, source in links.values()
+        if (row := frontier.row_of(run_id, source, link, depth)) is not None
+    ]
+    rooms = {
+        run.id: frontier.Room(
+            max(KNOWN_AT_LEAST, run.max_pages * KNOWN_PER_PAGE) - run.known, unknown_only=run.kind == RunKind.RETRY
+        )
+        for run in connection.execute(_OPEN, {"ids": list(found)})
+    }
+    for run_id, entered in frontier.add(connection, rows, rooms).items():
+        done.hosts |= {row["host"] for row in entered}
+        counts[run_id]["known"] += len(entered)
+        if len(entered) < rooms[run_id].left:
+            done.known[run_id] = list(found[run_id])
 
 
-def _refuse(db: Db, connection: Connection, visit: Visit, url: str, reason: str, counts: Counts) -> None:
+_OPEN = select(runs.c.id, runs.c.known, runs.c.max_pages, runs.c.kind).where(
+    runs.c.id.in_(bindparam("ids", expanding=True))
+)
+
+
+def _refuse(connection: Connection, visit: Visit, url: str, reason: str, counts: Counts) -> None:
     """Name a link that is taken for a trap; its like are not named again."""
     claim = visit.claim
     row = frontier.row_of(claim.run_id, claim.source, Link(url), claim.depth + 1, UrlState.FAILED)
-    url_id = frontier.set_aside(db, connection, row) if row is not None else None
+    url_id = frontier.set_aside(connection, row) if row is not None else None
     if url_id is None:
         return
     refused = Claim(url_id, claim.run_id, claim.source, url, claim.host, claim.depth + 1, "page", 0)
-    _fail(db, connection, Visit(refused, visit.at, failure=Failure.CRAWL_LIMIT, message=reason), counts)
+    _fail(connection, Visit(refused, visit.at, failure=Failure.CRAWL_LIMIT, message=reason), counts)
 
 
 def _count(connection: Connection, counts: Counts) -> None:
-    for run_id, found in counts.items():
-        values: dict[Any, Any] = {runs.c[name]: runs.c[name] + more for name, more in found.items() if more}
-        if values:
-            connection.execute(update(runs).where(runs.c.id == run_id).values(values))
+    _COUNT.run(
+        connection,
+        [
+            {"run": run_id} | {f"more_{name}": found[name] for name in COUNTED}
+            for run_id, found in counts.items()
+            if any(found.values())
+        ],
+    )
 
 
-def _fail(db: Db, connection: Connection, visit: Visit, counts: Counts) -> None:
-    failures.note(db, connection, visit)
+COUNTED = ("known", "pages", "items", "bytes", "failures")
+_COUNT = Bulk(
+    lambda _: (
+        update(runs)
+        .where(runs.c.id == bindparam("run"))
+        .values({runs.c[name]: runs.c[name] + bindparam(f"more_{name}", type_=runs.c[name].type) for name in COUNTED})
+    )
+)
+
+
+def _fail(connection: Connection, visit: Visit, counts: Counts) -> None:
+    failures.note(connection, visit)
     if visit.retry_at is None:
         counts[visit.claim.run_id]["failures"] += 1
     if visit.failure is Failure.POISON:

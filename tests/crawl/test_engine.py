@@ -606,10 +606,10 @@ async def test_what_was_set_aside_is_tried_again_when_asked_and_nothing_else_wit
     run = crawler.db.write(lambda c: runs.request(c, "s", now()))
     bad_row = frontier.row_of(run, "s", Link(site.url + "/bad"), 1)
     assert bad_row is not None
-    crawler.db.write(lambda c: frontier.add(crawler.db, c, [bad_row], 9))
+    crawler.db.write(lambda c: frontier.add(c, [bad_row], {run: frontier.Room(9)}))
     bad = crawler.db.read(lambda c: c.exec_driver_sql("SELECT id FROM urls WHERE url LIKE '%/bad'").scalar())
     for _ in range(2):
-        crawler.db.write(lambda c: visits.crashed_on(crawler.db, c, int(bad or 0), now()))
+        crawler.db.write(lambda c: visits.crashed_on(c, int(bad or 0), now()))
     await crawler.run(watched)
     assert "/bad" not in site.paths()
     failure = crawler.rows("failures", unresolved=True)[0]

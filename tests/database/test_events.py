@@ -31,7 +31,7 @@ def told(event: str, level: Any = "info", **facts: Any) -> Event:
 
 
 def put(db: Db, *batch: Event) -> None:
-    db.write(partial(events.add, db, batch))
+    db.write(partial(events.add, batch=batch))
 
 
 def kept(db: Db, last: int = 0) -> list[dict[str, Any]]:

@@ -1,0 +1,103 @@
+"""Statements that run for many rows at once."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from operator import itemgetter
+from typing import Any
+
+from sqlalchemy import Connection, Dialect, Insert, Table, func, select
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.sql.compiler import SQLCompiler
+
+from scraper.database.models import Instant
+
+Processor = Callable[[Any], Any]
+
+
+def upsert(dialect: str, table: Any) -> Any:
+    """Return an INSERT that knows ON CONFLICT, in the words of a database."""
+    if dialect == "sqlite":
+        return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql  # noqa: PLC0415  0.02 s that SQLite need not pay
+
+    return postgresql.insert(table)
+
+
+def reserve(connection: Connection, table: Table, count: int) -> list[int]:
+    """Return ids for so many new rows of a table: made in one go, they need not be asked back row by row.
+
+    In SQLite whoever writes is alone, so the next numbers are free.
+    """
+    if connection.dialect.name == "sqlite":
+        last = connection.scalar(select(func.max(table.c.id))) or 0
+        return list(range(last + 1, last + 1 + count))
+    sequence = func.nextval(func.pg_get_serial_sequence(table.name, "id"))
+    return list(connection.scalars(select(sequence).select_from(func.generate_series(1, count).alias())))
+
+
+class Bulk:
+    """A statement for many rows, compiled once; its values go to the driver without a detour.
+
+    SQLAlchemy's executemany builds each row's parameters anew, which takes longer than the database takes to store them.
+    """
+
+    def __init__(self, build: Callable[[str], Any]) -> None:
+        """build: returns the statement for a dialect, by its name."""
+        self._build = build
+        self._ready: dict[str, _Ready] = {}
+
+    def run(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Run it for rows that have the same keys. Returns how many rows of the table it touched."""
+        if not rows:
+            return 0
+        dialect = connection.dialect
+        ready = self._ready.get(dialect.name)
+        if ready is None:
+            ready = self._ready[dialect.name] = _Ready(self._build(dialect.name), dialect, list(rows[0]))
+        result = connection.exec_driver_sql(ready.sql, ready.values(rows), execution_options=_COUNTED)
+        return max(result.rowcount, 0)
+
+
+_COUNTED = {"preserve_rowcount": True}
+
+
+class _Ready:
+    """A compiled statement: its text, and how a row becomes the driver's parameters."""
+
+    def __init__(self, statement: Any, dialect: Dialect, keys: list[str]) -> None:
+        columns = keys if isinstance(statement, Insert) else None
+        compiled: SQLCompiler = statement.compile(dialect=dialect, column_keys=columns)
+        names = compiled.positiontup or []
+        binds = [compiled.binds[name] for name in names]
+        self.sql = str(compiled)
+        self._row = [None if bind.required else bind.effective_value for bind in binds]
+        self._given = [place for place, bind in enumerate(binds) if bind.required]
+        self._pick = itemgetter(*(names[place] for place in self._given))
+        self._converted = [
+            (place, convert)
+            for place, bind in enumerate(binds)
+            if (convert := _processor(bind.type, dialect)) is not None
+        ]
+
+    def values(self, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+        """Return the rows as the driver takes them. Raises KeyError for one that lacks a value."""
+        done = []
+        whole = len(self._given) == len(self._row)
+        for row in rows:
+            if whole:
+                values = list(self._pick(row))
+            else:
+                values = self._row.copy()
+                for place, value in zip(self._given, self._pick(row), strict=True):
+                    values[place] = value
+            for place, convert in self._converted:
+                values[place] = convert(values[place])
+            done.append(tuple(values))
+        return done
+
+
+def _processor(of: Any, dialect: Dialect) -> Processor | None:
+    convert: Processor | None = of.dialect_impl(dialect).bind_processor(dialect)
+    if convert is not None and isinstance(of, Instant):  # one instant is in many columns of many rows
+        return lru_cache(maxsize=1024)(convert)
+    return convert

@@ -21,6 +21,8 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
 )
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.schema import CreateIndex
 from sqlalchemy.types import TypeEngine
 
 SCHEMA_VERSION = 4
@@ -59,9 +61,21 @@ class Json(TypeDecorator[Any]):
         return dialect.type_descriptor(JSON())
 
 
-def _where(condition: Any) -> dict[str, Any]:
-    """A partial index: small, for it holds only the rows that are looked for."""
-    return {"sqlite_where": condition, "postgresql_where": condition}
+def _partial(name: str, *columns: Any, where: Any) -> Index:
+    """A partial index: small, for it holds only the rows that are looked for.
+
+    Not by the dialects' own options: to say `postgresql_where` loads that dialect, 0.06 s of each start.
+    """
+    return Index(name, *columns, info={"where": where})
+
+
+@compiles(CreateIndex)
+def _create_index(element: CreateIndex, compiler: Any, **options: Any) -> str:
+    text: str = compiler.visit_create_index(element, **options)
+    where = element.element.info.get("where")
+    if where is None:
+        return text
+    return f"{text} WHERE {compiler.sql_compiler.process(where, include_table=False, literal_binds=True)}"
 
 
 meta = Table("meta", metadata, Column("name", Text, primary_key=True), Column("value", Text, nullable=False))
@@ -152,8 +166,8 @@ urls = Table(
     UniqueConstraint("fingerprint", "source"),  # in this order: many are looked up at once, of several sources
     Index("urls_to_visit", "run_id", "state", "host", "rank", "depth", "id"),
 )
-Index("urls_claimed", urls.c.claimed_by, urls.c.run_id, urls.c.kind, **_where(urls.c.claimed_by.is_not(None)))
-Index("urls_waiting", urls.c.not_before, **_where(urls.c.not_before.is_not(None)))
+_partial("urls_claimed", urls.c.claimed_by, urls.c.run_id, urls.c.kind, where=urls.c.claimed_by.is_not(None))
+_partial("urls_waiting", urls.c.not_before, where=urls.c.not_before.is_not(None))
 
 pages = Table(
     "pages",
@@ -184,7 +198,7 @@ pages = Table(
     UniqueConstraint("fingerprint", "source"),
     Index("pages_by_content", "content_hash", "source"),
 )
-Index("pages_redirected", pages.c.source, pages.c.url, **_where(pages.c.url != pages.c.final_url))
+_partial("pages_redirected", pages.c.source, pages.c.url, where=pages.c.url != pages.c.final_url)
 
 items = Table(
     "items",

@@ -11,7 +11,7 @@ from pathlib import Path
 from scraper.config.load import Loaded, load
 from scraper.config.settings import Source
 from scraper.crawl.schedule import cron_fault, next_due
-from scraper.database import Db, sources
+from scraper.database import Db, schema, sources
 from scraper.database.connection import now, resolved_url
 from scraper.errors import BadConfig, Problem, Unavailable
 from scraper.extract.items import faults
@@ -77,7 +77,7 @@ def preflight(loaded: Loaded) -> Db:
         raise BadConfig([Problem(str(loaded.path or "settings"), f"[http] proxy: {NEEDS_SOCKS}")])
     db = Db(loaded.settings.database, role="api")
     try:
-        db.upgrade()
+        schema.upgrade(db)
         local = now().astimezone()
         db.write(
             lambda c: sources.sync(c, loaded.settings.source, lambda s, last: next_due(s.every, s.cron, last, local))

@@ -4,7 +4,6 @@ import importlib.util
 import os
 import platform
 import shutil
-import sqlite3
 import sys
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -15,13 +14,10 @@ import typer
 
 from scraper.cli.serve import ConfigFile, bound
 from scraper.config.load import FILE_NAME, Loaded
-from scraper.database import Db, maintenance
-from scraper.database.models import SCHEMA_VERSION
+from scraper.database import sqlite
 from scraper.errors import BowerbirdError, Conflict, Unusable
 from scraper.service import Service
 from scraper.startup import preflight, settings_of
-
-db = typer.Typer(help="The database.", no_args_is_help=True, rich_markup_mode=None)
 
 # What was looked at, what was found, and whether it is good; None: neither.
 Check = tuple[str, str, bool | None]
@@ -78,34 +74,6 @@ def init(folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to 
     print(f"Wrote {file}. Next: bowerbird sources check books")
 
 
-@db.command()
-def upgrade(config: ConfigFile = None) -> None:
-    """Bring the tables to this version."""
-    with Db(settings_of(config).settings.database) as made:
-        made.upgrade()
-        print(f"{made.shown}: schema {SCHEMA_VERSION}")
-
-
-@db.command()
-def current(config: ConfigFile = None) -> None:
-    """Show the version of the tables."""
-    with Db(settings_of(config).settings.database) as made:
-        found = made.read(made.version)
-        print(f"{made.shown}: " + (f"schema {found}" if found is not None else "no tables yet"))
-
-
-@db.command()
-def check(config: ConfigFile = None) -> None:
-    """Check the integrity of the database, and that its rows fit together."""
-    with Db(settings_of(config).settings.database) as made:
-        faults = maintenance.check(made)
-    for fault in faults:
-        print(fault)
-    if faults:
-        raise Unusable(f"{made.shown}: {len(faults)} faults; restore a backup")
-    print(f"{made.shown}: ok")
-
-
 def doctor(config: ConfigFile = None) -> None:
     """Check everything that Bowerbird needs, and say what to do about what is missing."""
     bad = 0
@@ -152,7 +120,8 @@ def _tried(name: str, attempt: object) -> Check:
 def _system(loaded: Loaded) -> Iterator[Check]:
     free = shutil.disk_usage(loaded.base).free
     yield "disk", f"{free / 2**30:.1f} GiB free at {loaded.base}", free > 2**28
-    yield "sqlite", sqlite3.sqlite_version, sqlite3.sqlite_version_info >= (3, 35)
+    library = sqlite.driver()
+    yield "sqlite", sqlite.said_of(library), None if not sqlite.is_sound(library.sqlite_version_info) else True
     server = loaded.settings.server
     try:
         bound(server).close()

@@ -4,7 +4,7 @@ from importlib.metadata import version
 
 import typer
 
-from scraper.cli import admin, control, data, scrape, serve
+from scraper.cli import admin, control, data, database, scrape, serve
 
 app = typer.Typer(
     name="bowerbird",
@@ -32,7 +32,7 @@ for name, command in (
     app.command(name)(command)
 app.add_typer(scrape.sources, name="sources")
 app.add_typer(data.failures, name="failures")
-app.add_typer(admin.db, name="db")
+app.add_typer(database.db, name="db")
 
 
 @app.callback(invoke_without_command=True)

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from scraper import kernel
 from scraper.crawl.robots import Robots
-from scraper.database import Db, hosts
+from scraper.database import Db, hosts, schema
 from scraper.database.connection import now
 from scraper.errors import Unavailable
 from scraper.records import HostTimes
@@ -76,7 +76,7 @@ class Store:
 
     async def upgrade(self) -> None:
         """Bring the tables to this version, as soon as there is a database. Raises Unusable."""
-        await self._patiently(lambda _: self.db.upgrade(), lambda _: None)
+        await self._patiently(lambda _: schema.upgrade(self.db), lambda _: None)
 
     async def _patiently(self, run: Callable[[Callable[[Connection], T]], T], unit: Callable[[Connection], T]) -> T:
         loop = asyncio.get_running_loop()

@@ -9,32 +9,21 @@ import json
 import logging
 import os
 import random
-import sqlite3
+import threading
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
-from sqlalchemy import (
-    Connection,
-    CursorResult,
-    Dialect,
-    create_engine,
-    event,
-    insert,
-    inspect,
-    pool,
-    select,
-    update,
-)
+from sqlalchemy import Connection, CursorResult, Dialect, create_engine, pool
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.schema import CreateColumn
 
 from scraper.config.settings import Database
-from scraper.database.models import SCHEMA_VERSION, meta, metadata
+from scraper.database import postgres
+from scraper.database.sqlite import File, driver
 from scraper.errors import Unavailable, Unusable
 
 log = logging.getLogger(__name__)
@@ -43,19 +32,29 @@ T = TypeVar("T")
 Unit = Callable[[Connection], T]
 
 RETRIES = 5
-LOCK_SLICE_S = 0.25
-DROPPED = {"urls_by_host", "urls_by_run"}  # indexes of earlier versions
 LOCK_TOLD_S = 2.0
 SIGN_OF_LIFE_OPCODES = 200_000  # of SQLite's virtual machine: some ten milliseconds
-# SQLSTATE of PostgreSQL: serialisation failure, deadlock, lock timeout: this transaction lost, the next one may win.
-LOST = {"40001", "40P01", "55P03"}
+# Of SQLite's result codes: another connection writes.
+SQLITE_BUSY, SQLITE_LOCKED = 5, 6
+# SQLSTATE of PostgreSQL: serialisation failure, deadlock, and a server that ended the connection: this transaction is
+# lost, the next one may win.
+LOST = {"40001", "40P01", "57P01", "57P02", "25P03"}
+# Waited in vain for a lock, too slow, too many connections, shutting down, disk full, read-only: it may pass.
+PASSES = {"55P03", "57014", "53000", "53100", "53200", "53300", "57P03", "25006"}
 MENDS_ITSELF = ("locked", "busy", "full", "i/o error", "unable to open", "readonly", "read-only")
 CORRUPT = ("malformed", "not a database", "corrupt")
+
+_thread = threading.local()
 
 
 def now() -> datetime:
     """Return this instant, in UTC."""
     return datetime.now(UTC)
+
+
+def in_unit() -> bool:
+    """Say whether this thread is inside a transaction: then nobody else may be waited for, the network least of all."""
+    return getattr(_thread, "in_unit", False)
 
 
 def made_id(result: CursorResult[Any]) -> int:
@@ -82,23 +81,28 @@ def sqlite_file(url: str) -> Path | None:
 class Db:
     """The database, for one process. Thread-safe: each thread gets a connection of its own."""
 
-    def __init__(self, settings: Database, role: str = "bowerbird") -> None:
-        """Raises Unusable if the URL or its driver cannot be used. Connects only when it is first asked."""
+    def __init__(self, settings: Database, role: str = "bowerbird", *, checkpoints: bool = False) -> None:
+        """Connects only when it is first asked. Raises Unusable if the URL or its driver cannot be used.
+
+        checkpoints: this process brings SQLite's WAL into the database; one of all should.
+        """
         self._pid = os.getpid()
         self.touched = time.monotonic()
         self.waiting: str | None = None  # for whom, when it takes long
         self.hurried = False  # whoever uses us is about to leave
         self.settings = settings
+        self._ahead = timedelta()  # how far the database's clock is ahead of ours
+        self.file: File | None = None
         try:
             self.url = make_url(settings.url)
-            self.engine = create_engine(self.url, **_options(settings, self.url, role))
+            if self.is_sqlite:
+                self.file = _file(self.url, settings, checkpoints=checkpoints)
+            application = f"bowerbird/{role}/{os.getpid()}"
+            self.engine = create_engine(self.url, **_options(settings, self.url, self._connect_file, application))
         except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
             raise Unusable(f"[database] url: {error}; for PostgreSQL install bowerbird[postgres]") from None
         self.dialect: Dialect = self.engine.dialect
         self.shown = self.url.render_as_string(hide_password=True)
-        if self.is_sqlite:
-            event.listen(self.engine, "connect", self._prepare_sqlite)
-            event.listen(self.engine, "begin", _begin_sqlite)
 
     @property
     def is_sqlite(self) -> bool:
@@ -110,65 +114,95 @@ class Db:
         """Whether a unit under way gives signs of life: SQLite does, a server elsewhere leaves us waiting."""
         return self.is_sqlite
 
+    def now(self) -> datetime:
+        """Return this instant by the database's clock, which is the same for all who share it; in UTC."""
+        return now() + self._ahead
+
     def touch(self) -> None:
         """Note a sign of life: when the last one was is told by `touched`, in monotonic seconds."""
         self.touched = time.monotonic()
 
-    def _prepare_sqlite(self, connection: sqlite3.Connection, record: object) -> None:
-        connection.isolation_level = None
-        connection.set_progress_handler(self.touch, SIGN_OF_LIFE_OPCODES)
-        for pragma in (
-            f"busy_timeout={int(min(self.settings.timeout, LOCK_SLICE_S) * 1000)}",
-            "journal_mode=wal",
-            "synchronous=normal",
-            "foreign_keys=on",
-            "temp_store=memory",
-            "cache_size=-16384",
-            "journal_size_limit=67108864",
-            "wal_autocheckpoint=4000",
-        ):
-            connection.execute(f"PRAGMA {pragma}")
+    def _connect_file(self) -> Any:
+        assert self.file is not None
+        made = self.file.connect()
+        made.set_progress_handler(self.touch, SIGN_OF_LIFE_OPCODES)
+        return made
 
-    def write(self, unit: Unit[T]) -> T:
-        """Run a unit in a transaction that may write. Raises Unavailable, Unusable, or what the unit raises."""
-        return self._run(unit, writes=True)
+    def write(self, unit: Unit[T], *, deadline: bool = True) -> T:
+        """Run a unit in a transaction that may write. deadline: a statement that takes very long is cut off.
 
-    def read(self, unit: Unit[T]) -> T:
-        """Run a unit that only reads. Raises Unavailable, Unusable, or what the unit raises."""
-        return self._run(unit, writes=False)
+        Raises Unavailable, Unusable, or what the unit raises.
+        """
+        return self._run(unit, writes=True, deadline=deadline)
 
-    def _run(self, unit: Unit[T], *, writes: bool) -> T:
+    def read(self, unit: Unit[T], *, deadline: bool = True) -> T:
+        """Run a unit that only reads, and sees one state of the database throughout.
+
+        Raises Unavailable, Unusable, or what the unit raises.
+        """
+        return self._run(unit, writes=False, deadline=deadline)
+
+    def _run(self, unit: Unit[T], *, writes: bool, deadline: bool) -> T:
         if os.getpid() != self._pid:
             raise RuntimeError(f"this database belongs to process {self._pid}; make one in the process that uses it")
+        if in_unit():
+            raise RuntimeError("this thread is inside a unit already; use its connection")
         try:
-            return self._persist(unit, writes=writes)
+            return self._persist(unit, writes=writes, deadline=deadline)
         except PoolTimeout:
             raise Unavailable(f"{self.shown}: all connections are in use; raise [database] max_overflow") from None
         finally:
             self.waiting = None
 
-    def _persist(self, unit: Unit[T], *, writes: bool) -> T:
+    def _persist(self, unit: Unit[T], *, writes: bool, deadline: bool) -> T:
         """Run a unit, again if the database could not keep it. A lock is waited for in slices: a long wait is no silence."""
         began = time.monotonic()
         attempt = 0
         while True:
             self.touch()
+            self._follow_file()
+            once = _Once[T]()
             try:
-                with self.engine.connect() as connection:
-                    connection = connection.execution_options(writes=writes)
-                    with connection.begin():
-                        return unit(connection)
+                self._once(unit, once, writes=writes, deadline=deadline)
+                return once.result[0]
             except DBAPIError as error:
                 waited_s = time.monotonic() - began
                 if self._is_locked(error) and not self.hurried and waited_s < self.settings.timeout:
                     self._wait_for_lock(waited_s)
                     continue
                 attempt += 1
-                state = getattr(error.orig, "sqlstate", None)
-                if attempt < RETRIES and (error.connection_invalidated or state in LOST):
+                if attempt < RETRIES and self._is_lost(error):
                     time.sleep(random.random() * 0.05 * 2**attempt)
+                    if once.number is not None and once.result and self._has_committed(once.number):
+                        return once.result[0]
                     continue
                 raise self._translated(error) from error
+
+    def _once(self, unit: Unit[T], once: "_Once[T]", *, writes: bool, deadline: bool) -> None:
+        with self.engine.connect() as connection:
+            if not self.is_sqlite and not writes:
+                connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            with connection.begin(), _inside_unit():
+                if self.is_sqlite:
+                    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+                else:
+                    asked = now()
+                    begun = postgres.begin(connection, self.settings, writes=writes, deadline=deadline)
+                    once.number = begun.number
+                    self._ahead = begun.at - (asked + (now() - asked) / 2)
+                once.result.append(unit(connection))
+
+    def _has_committed(self, number: int) -> bool:
+        """Say whether a transaction whose connection broke while it was committed is in the database all the same."""
+        with contextlib.suppress(DBAPIError), self.engine.connect() as connection:
+            return postgres.has_committed(connection, number)
+        return False
+
+    def _follow_file(self) -> None:
+        """Leave a file that was deleted or replaced: what is written to it is seen by nobody."""
+        if self.file is not None and self.file.moved():
+            log.warning("the database file was replaced or deleted", extra={"file": str(self.file.path)})
+            self.engine.dispose()
 
     def _wait_for_lock(self, waited_s: float) -> None:
         if waited_s > LOCK_TOLD_S and not self.waiting:
@@ -179,7 +213,12 @@ class Db:
     def _is_locked(error: DBAPIError) -> bool:
         """SQLite: another process writes."""
         code = getattr(error.orig, "sqlite_errorcode", None)
-        return code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+        return code is not None and code & 0xFF in (SQLITE_BUSY, SQLITE_LOCKED)
+
+    @staticmethod
+    def _is_lost(error: DBAPIError) -> bool:
+        state = getattr(error.orig, "sqlstate", None) or ""
+        return bool(error.connection_invalidated) or state in LOST or state.startswith("08")
 
     def _translated(self, error: DBAPIError) -> Exception:
         text = " ".join(str(error.orig).split())
@@ -192,66 +231,60 @@ class Db:
                 )
             if any(word in low for word in MENDS_ITSELF):
                 return Unavailable(f"{self.url.database}: {text}{_remedy(low)}")
-        elif error.connection_invalidated or type(error).__name__ in ("OperationalError", "InterfaceError"):
+        elif (
+            error.connection_invalidated
+            or type(error).__name__ in ("OperationalError", "InterfaceError")
+            or getattr(error.orig, "sqlstate", None) in PASSES
+        ):
             return Unavailable(f"{self.shown}: {text}")
         return error
 
-    def upgrade(self) -> None:
-        """Bring the tables to this version; safe when several processes do so at once.
+    def outside(self, unit: Unit[T]) -> T:
+        """Run what may not be inside a transaction, such as VACUUM. Raises Unavailable, Unusable."""
+        try:
+            with self.engine.connect() as connection:
+                if not self.is_sqlite:
+                    connection.execution_options(isolation_level="AUTOCOMMIT")
+                return unit(connection)
+        except DBAPIError as error:
+            raise self._translated(error) from error
 
-        Raises Unusable for a database of a newer version, Unavailable while there is none.
+    def copy_file(self, to: Path, progress: Callable[[int, int], None] = lambda left, of: None) -> None:
+        """Copy a SQLite database to another file while it is in use. progress: told the pages left, and all of them.
+
+        Raises Unavailable, Unusable; Conflict if the file is there.
         """
-        if self.is_sqlite and self.url.database:
-            folder = Path(self.url.database).parent
-            if not folder.is_dir():
-                raise Unusable(
-                    f"{folder}: there is no such directory for the database; make it or change [database] url"
-                )
-        self.write(self._upgrade)
+        if self.file is None:
+            raise Unusable(f"{self.shown}: is copied by its own tools: pg_dump, pg_basebackup")
+        source = self.file.connect()
+        try:
+            self.file.copy(source, to, progress)
+        finally:
+            source.close()
 
-    def _upgrade(self, connection: Connection) -> None:
-        if not self.is_sqlite:
-            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7215460139)")
-        found = self.version(connection)
-        if found is not None and found > SCHEMA_VERSION:
-            raise Unusable(
-                f"{self.shown}: was made by a newer version (schema {found}, this one knows {SCHEMA_VERSION}); "
-                "install that version again"
-            )
-        if found == SCHEMA_VERSION:
+    @contextlib.contextmanager
+    def without_foreign_keys(self) -> Iterator[None]:
+        """Have SQLite not look after foreign keys: to drop a table, as a step of a migration may, would delete its children."""
+        if self.file is None:
+            yield
             return
-        metadata.create_all(connection)
-        if found is not None:
-            self._complete(connection)
-        if found is None:
-            connection.execute(insert(meta).values(name="schema_version", value=str(SCHEMA_VERSION)))
-        else:
-            connection.execute(update(meta).where(meta.c.name == "schema_version").values(value=str(SCHEMA_VERSION)))
+        self.file.foreign_keys = False
+        self.engine.dispose()
+        try:
+            yield
+        finally:
+            self.file.foreign_keys = True
+            self.engine.dispose()
 
-    def _complete(self, connection: Connection) -> None:
-        """Give tables of an earlier version what they lack; what was stored stays."""
-        seen = inspect(connection)
-        quote = self.dialect.identifier_preparer.quote
-        for table in metadata.sorted_tables:
-            there = {column["name"] for column in seen.get_columns(table.name)}
-            for column in table.columns:
-                if column.name not in there:
-                    made = CreateColumn(column).compile(dialect=self.dialect)
-                    connection.exec_driver_sql(f"ALTER TABLE {quote(table.name)} ADD COLUMN {made}")
-            known = {index["name"] for index in seen.get_indexes(table.name)}
-            for name in DROPPED & known:
-                connection.exec_driver_sql(f"DROP INDEX {quote(name)}")
-            for index in table.indexes:
-                if index.name not in known:
-                    index.create(connection)
-
-    @staticmethod
-    def version(connection: Connection) -> int | None:
-        """Return the version of the tables, or None if there are none yet."""
-        if not inspect(connection).has_table("meta"):
-            return None
-        found = connection.scalar(select(meta.c.value).where(meta.c.name == "schema_version"))
-        return int(found) if found is not None else None
+    def gauges(self) -> dict[str, float]:
+        """Return how many connections of this process are open and in use, and the bytes of SQLite's WAL."""
+        made = self.engine.pool
+        found = {"connections_in_use": float(made.checkedout())} if isinstance(made, pool.QueuePool) else {}
+        if isinstance(made, pool.QueuePool):
+            found["connections_open"] = float(made.checkedin() + made.checkedout())
+        if self.file is not None:
+            found["wal_bytes"] = float(self.file.wal_bytes())
+        return found
 
     def __enter__(self) -> Self:
         return self
@@ -273,34 +306,42 @@ def _remedy(low: str) -> str:
     return ""
 
 
-def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get("writes", True)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+class _Once(Generic[T]):
+    """One try at a unit: what it returned, and the number of its transaction, as far as it came."""
+
+    def __init__(self) -> None:
+        self.result: list[T] = []
+        self.number: int | None = None
 
 
-def _options(settings: Database, url: URL, role: str) -> dict[str, Any]:
+@contextlib.contextmanager
+def _inside_unit() -> Iterator[None]:
+    _thread.in_unit = True
+    try:
+        yield
+    finally:
+        _thread.in_unit = False
+
+
+def _file(url: URL, settings: Database, *, checkpoints: bool) -> File:
+    """The file of a SQLite URL. Raises ValueError for one that names none."""
+    if not url.database or url.database == ":memory:":
+        raise ValueError("a database in memory ends with each process; name a file: sqlite:///bowerbird.db")
+    if url.query:
+        raise ValueError(f"SQLite takes no {', '.join(sorted(url.query))} after the file's name")
+    return File(Path(url.database), settings, checkpoints=checkpoints)
+
+
+def _options(settings: Database, url: URL, connect_file: Callable[[], Any], application: str) -> dict[str, Any]:
     options: dict[str, Any] = {"hide_parameters": True, "json_serializer": json.JSONEncoder(ensure_ascii=False).encode}
-    if url.get_backend_name() == "sqlite":
-        return {
-            **options,
-            "poolclass": pool.QueuePool,
-            "pool_size": settings.pool_size,
-            "max_overflow": settings.max_overflow,
-            "pool_timeout": settings.timeout,
-            "connect_args": {"timeout": min(settings.timeout, LOCK_SLICE_S), "check_same_thread": False},
-        }
-    options["connect_args"] = {
-        "connect_timeout": max(2, int(min(settings.timeout, 30))),
-        "application_name": f"bowerbird/{role}/{os.getpid()}"[:60],
-        "prepare_threshold": None,  # safe behind a transaction pooler, and costs nothing measurable
-    }
-    if settings.transaction_pooler:
-        return {**options, "poolclass": pool.NullPool}
+    if url.get_backend_name() != "sqlite":
+        return options | postgres.options(settings, url, application)
     return {
         **options,
+        "module": driver(),
+        "creator": connect_file,
+        "poolclass": pool.QueuePool,
         "pool_size": settings.pool_size,
         "max_overflow": settings.max_overflow,
         "pool_timeout": settings.timeout,
-        "pool_recycle": int(settings.pool_recycle),
-        "pool_pre_ping": True,
     }

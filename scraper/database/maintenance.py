@@ -1,8 +1,10 @@
-"""check: whether the database is sound."""
+"""check, checkpoint, vacuum: look after the database."""
 
 from sqlalchemy import Connection, text
 
+from scraper.database import schema
 from scraper.database.connection import Db
+from scraper.errors import Unavailable, Unusable
 
 _ORPHANS = {
     "items without a page": "SELECT count(*) FROM items LEFT JOIN pages ON pages.id = items.page_id WHERE pages.id IS NULL",
@@ -17,9 +19,42 @@ def check(db: Db) -> list[str]:
     return db.read(lambda connection: _check(db, connection))
 
 
+def checkpoint(db: Db) -> tuple[int, int]:
+    """Bring SQLite's WAL into the database; return its bytes before and after. Raises Unusable, Unavailable."""
+    if db.file is None:
+        raise Unusable(f"{db.shown}: has no write-ahead log of ours; PostgreSQL does its own checkpoints")
+    before = db.file.wal_bytes()
+    busy = db.outside(lambda c: c.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one())[0]
+    if busy:
+        seen = "; ".join(
+            f"process {pid} ({command.strip()})" for (pid, _), command in sorted(db.file.readers().items())
+        )
+        raise Unavailable(
+            f"{db.shown}: somebody still looks at an earlier state{': ' + seen if seen else ''}; end that first"
+        )
+    return before, db.file.wal_bytes()
+
+
+def vacuum(db: Db) -> tuple[int, int]:
+    """Write the database anew without its gaps; return its bytes before and after. Raises Unusable, Unavailable."""
+    before = db.read(_bytes)
+    db.outside(lambda c: c.exec_driver_sql("VACUUM"))
+    if db.file is not None:
+        db.outside(lambda c: c.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one())
+    return before, db.read(_bytes)
+
+
+def _bytes(connection: Connection) -> int:
+    if connection.dialect.name == "sqlite":
+        query = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
+    else:
+        query = "SELECT pg_database_size(current_database())"
+    return int(connection.exec_driver_sql(query).scalar_one())
+
+
 def _check(db: Db, connection: Connection) -> list[str]:
     faults: list[str] = []
-    if db.version(connection) is None:
+    if schema.current(connection) is None:
         return ["there are no tables yet; `bowerbird db upgrade` makes them"]
     if db.is_sqlite:
         rows = connection.exec_driver_sql("PRAGMA integrity_check(20)").scalars()

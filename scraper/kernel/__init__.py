@@ -15,6 +15,7 @@ from scraper.kernel.ending import (
     mark_family,
     show_stacks,
 )
+from scraper.kernel.files import Lock, filesystem, locks_on
 from scraper.kernel.lock import FileLock
 from scraper.kernel.process import (
     LINUX,
@@ -49,6 +50,7 @@ __all__ = [
     "POSIX",
     "STOPPED",
     "FileLock",
+    "Lock",
     "adopt",
     "await_death",
     "birth",
@@ -63,8 +65,10 @@ __all__ = [
     "end_session",
     "end_tree",
     "family",
+    "filesystem",
     "lead_group",
     "limit_memory",
+    "locks_on",
     "mark_family",
     "new_session",
     "oom_kills",

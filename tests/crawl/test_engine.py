@@ -12,7 +12,7 @@ from typing import Any
 from scraper.config.settings import Database, FieldRule, Http, ItemRule, Limits, Source
 from scraper.crawl.engine import Before, Engine
 from scraper.crawl.store import Store
-from scraper.database import Db, frontier, listing, runs, sources, visits
+from scraper.database import Db, frontier, listing, runs, schema, sources, visits
 from scraper.database.connection import now
 from scraper.records import Link
 from scraper.states import State
@@ -28,7 +28,7 @@ class Crawler:
 
     def __init__(self, path: Path) -> None:
         self.db = Db(Database(url=f"sqlite:///{path / 'test.db'}"))
-        self.db.upgrade()
+        schema.upgrade(self.db)
 
     async def run(self, source: Source, http: Http = HTTP, limits: Limits | None = None) -> dict[str, Any]:
         """Run a source once. Returns the run's row."""
@@ -514,7 +514,7 @@ async def test_claims_of_a_worker_that_is_gone_are_taken_over(crawler: Crawler, 
 
 async def test_a_stop_does_not_wait_for_a_database_that_is_away(tmp_path: Path, site: Site) -> None:
     db = Db(Database(url=f"sqlite:///{tmp_path / 'test.db'}", timeout=0.1))
-    db.upgrade()
+    schema.upgrade(db)
     other = sqlite3.connect(tmp_path / "test.db", isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
     store = Store(db, "test")

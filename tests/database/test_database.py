@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from scraper.config.settings import Database
-from scraper.database import Db, frontier, hosts
+from scraper.database import Db, frontier, hosts, schema
 from scraper.database.connection import now
 from scraper.errors import Unavailable, Unusable
 from scraper.records import HostTimes, Link
@@ -20,7 +20,7 @@ from scraper.records import HostTimes, Link
 @pytest.fixture
 def db(tmp_path: Path) -> Iterator[Db]:
     made = Db(Database(url=f"sqlite:///{tmp_path / 'test.db'}", timeout=0.2))
-    made.upgrade()
+    schema.upgrade(made)
     yield made
     made.close()
 
@@ -37,7 +37,7 @@ def test_a_unit_that_raises_leaves_nothing(db: Db) -> None:
 
     with pytest.raises(KeyError):
         db.write(unit)
-    assert db.read(lambda c: c.exec_driver_sql("SELECT count(*) FROM meta").scalar()) == 1
+    assert db.read(lambda c: c.exec_driver_sql("SELECT count(*) FROM meta").scalar()) == 0
 
 
 def test_a_locked_database_is_unavailable_not_an_accident(db: Db, tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_a_locked_database_is_unavailable_not_an_accident(db: Db, tmp_path: Path
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(Unavailable, match="locked"):
         db.write(lambda c: None)
-    assert db.read(lambda c: c.exec_driver_sql("SELECT count(*) FROM meta").scalar()) == 1
+    assert db.read(lambda c: c.exec_driver_sql("SELECT count(*) FROM meta").scalar()) == 0
     other.execute("ROLLBACK")
     other.close()
     db.write(lambda c: None)
@@ -64,8 +64,8 @@ def test_an_engine_belongs_to_its_process(db: Db) -> None:
 
 def test_six_processes_make_the_tables_at_once(tmp_path: Path) -> None:
     code = (
-        "from scraper.config.settings import Database; from scraper.database import Db; "
-        f"Db(Database(url='sqlite:///{tmp_path / 'new.db'}')).upgrade()"
+        "from scraper.config.settings import Database; from scraper.database import Db, schema; "
+        f"schema.upgrade(Db(Database(url='sqlite:///{tmp_path / 'new.db'}')))"
     )
     started = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(6)]
     assert [process.wait(60) for process in started] == [0] * 6
@@ -76,7 +76,7 @@ def test_bad_urls_say_what_to_do(tmp_path: Path) -> None:
         with pytest.raises(Unusable, match=r"\[database\] url"):
             Db(Database(url=url))
     with pytest.raises(Unusable, match="no such directory"):
-        Db(Database(url=f"sqlite:///{tmp_path}/none/x.db")).upgrade()
+        schema.upgrade(Db(Database(url=f"sqlite:///{tmp_path}/none/x.db")))
 
 
 def test_a_host_is_leased_by_one_worker_until_it_is_given_back_or_late(db: Db) -> None:

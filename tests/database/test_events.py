@@ -13,7 +13,7 @@ import pytest
 from api.stream import Streams
 from scraper import journal
 from scraper.config.settings import Database
-from scraper.database import Db, events
+from scraper.database import Db, events, schema
 from scraper.journal import Journal
 from scraper.records import Event
 from tests.support import until
@@ -22,7 +22,7 @@ from tests.support import until
 @pytest.fixture
 def db(tmp_path: Path) -> Iterator[Db]:
     with Db(Database(url=f"sqlite:///{tmp_path / 'test.db'}", timeout=0.1)) as made:
-        made.upgrade()
+        schema.upgrade(made)
         yield made
 
 

@@ -105,7 +105,8 @@ def test_being_stopped(serve: Serve, project: Project, site: Site) -> None:
 def test_it_cannot_start_until_a_person_mends_something(serve: Serve, scraping: Project) -> None:
     service = serve()
     pid = service.until_state("scraping")["pid"]
-    _set_version(scraping, 99)
+    [(was,)] = rows(scraping, "SELECT version_num FROM alembic_version")
+    _set_version(scraping, "9999")
     os.kill(pid, signal.SIGKILL)
     failed = service.until_state("failed")
     assert told(failed) == (False, "failed", False, None)
@@ -113,16 +114,15 @@ def test_it_cannot_start_until_a_person_mends_something(serve: Serve, scraping: 
     assert "made by a newer version" in failed["last_exit"]["message"]
     assert failed["processes"][0]["next_start_in_s"] > 60  # slowly, and not never
     assert service.http.get("/readyz").status_code == 503
-    _set_version(scraping, int(rows(scraping, "SELECT value FROM meta WHERE name = 'was'")[0][0]))
+    _set_version(scraping, was)
     assert service.http.post("/api/scraper/start").status_code == 202
     service.until_state("scraping")
 
 
-def _set_version(project: Project, version: int) -> None:
+def _set_version(project: Project, version: str) -> None:
     connection = sqlite3.connect(project.path / "bowerbird.db", timeout=30)
     with connection:
-        connection.execute("INSERT OR IGNORE INTO meta SELECT 'was', value FROM meta WHERE name = 'schema_version'")
-        connection.execute("UPDATE meta SET value = ? WHERE name = 'schema_version'", (str(version),))
+        connection.execute("UPDATE alembic_version SET version_num = ?", (version,))
     connection.close()
 
 

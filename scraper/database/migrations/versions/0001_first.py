@@ -1,0 +1,213 @@
+"""The first tables."""
+
+import sqlalchemy as sa
+from alembic import op
+
+from scraper.database.models import Id, Instant, Json
+
+revision = "0001"
+down_revision = None
+
+
+def _partial(where: str, name: str, table: str, columns: list[str]) -> None:
+    condition = sa.text(where)
+    op.create_index(name, table, columns, sqlite_where=condition, postgresql_where=condition)
+
+
+def upgrade() -> None:
+    """Make the tables so."""
+    op.create_table(
+        "changes",
+        sa.Column("id", Id, nullable=False),
+        sa.Column("at", Instant(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("of", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=True),
+        sa.Column("change", sa.Text(), nullable=False),
+        sa.Column("item_id", Id, nullable=True),
+        sa.Column("page_id", Id, nullable=True),
+        sa.Column("fields", Json(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_changes"),
+    )
+    op.create_index("ix_changes_source", "changes", ["source"])
+    op.create_table(
+        "events",
+        sa.Column("id", Id, nullable=False),
+        sa.Column("at", Instant(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("event", sa.Text(), nullable=False),
+        sa.Column("level", sa.Text(), nullable=False),
+        sa.Column("facts", Json(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_events"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("events_by_level", "events", ["level", "id"])
+    op.create_table(
+        "failures",
+        sa.Column("id", Id, nullable=False),
+        sa.Column("url_id", Id, nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("message", sa.Text(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("first_at", Instant(), nullable=False),
+        sa.Column("last_at", Instant(), nullable=False),
+        sa.Column("resolved_at", Instant(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_failures"),
+        sa.UniqueConstraint("url_id", name="uq_failures_url_id"),
+    )
+    op.create_index("ix_failures_source", "failures", ["source"])
+    op.create_table(
+        "hosts",
+        sa.Column("host", sa.Text(), nullable=False),
+        sa.Column("lease_owner", sa.Text(), nullable=True),
+        sa.Column("lease_until", Instant(), nullable=True),
+        sa.Column("next_at", Instant(), nullable=True),
+        sa.Column("delay_s", sa.Float(), nullable=False),
+        sa.Column("crawl_delay_s", sa.Float(), server_default="0", nullable=False),
+        sa.Column("penalty_s", sa.Float(), server_default="0", nullable=False),
+        sa.Column("latency_s", sa.Float(), server_default="0", nullable=False),
+        sa.Column("strikes", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("trips", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("why", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("host", name="pk_hosts"),
+    )
+    op.create_table(
+        "meta",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_meta"),
+    )
+    op.create_table(
+        "pages",
+        sa.Column("id", Id, nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("fingerprint", sa.LargeBinary(length=16), nullable=False),
+        sa.Column("run_id", Id, nullable=False),
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("final_url", sa.Text(), nullable=False),
+        sa.Column("status", sa.Integer(), nullable=False),
+        sa.Column("content_type", sa.Text(), nullable=False),
+        sa.Column("title", sa.Text(), nullable=True),
+        sa.Column("depth", sa.Integer(), nullable=False),
+        sa.Column("content_hash", sa.Text(), nullable=False),
+        sa.Column("bytes", sa.Integer(), nullable=False),
+        sa.Column("headers", Json(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("rules", sa.Text(), server_default="", nullable=False),
+        sa.Column("links", sa.LargeBinary(), nullable=True),
+        sa.Column("item_count", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("simhash", sa.BigInteger(), nullable=True),
+        sa.Column("canonical_url", sa.Text(), nullable=True),
+        sa.Column("duplicate_of", Id, nullable=True),
+        sa.Column("fetched_at", Instant(), nullable=False),
+        sa.Column("changed_at", Instant(), nullable=False),
+        sa.Column("gone_at", Instant(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_pages"),
+        sa.UniqueConstraint("fingerprint", "source", name="uq_pages_fingerprint_source"),
+    )
+    op.create_index("ix_pages_source", "pages", ["source"])
+    op.create_index("pages_by_content", "pages", ["content_hash", "source"])
+    _partial("url != final_url", "pages_redirected", "pages", ["source", "url"])
+    op.create_table(
+        "robots",
+        sa.Column("origin", sa.Text(), nullable=False),
+        sa.Column("status", sa.Integer(), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("fetched_at", Instant(), nullable=False),
+        sa.PrimaryKeyConstraint("origin", name="pk_robots"),
+    )
+    op.create_table(
+        "runs",
+        sa.Column("id", Id, nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), server_default="crawl", nullable=False),
+        sa.Column("queued_at", Instant(), nullable=False),
+        sa.Column("started_at", Instant(), nullable=True),
+        sa.Column("finished_at", Instant(), nullable=True),
+        sa.Column("max_pages", sa.Integer(), nullable=False),
+        sa.Column("known", sa.Integer(), nullable=False),
+        sa.Column("pages", sa.Integer(), nullable=False),
+        sa.Column("items", sa.Integer(), nullable=False),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("message", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_runs"),
+    )
+    op.create_index("ix_runs_source", "runs", ["source"])
+    op.create_index("ix_runs_state", "runs", ["state"])
+    op.create_table(
+        "sources",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("definition", Json(), nullable=False),
+        sa.Column("origin", sa.Text(), nullable=False),
+        sa.Column("enabled", sa.Boolean(), nullable=False),
+        sa.Column("last_run_at", Instant(), nullable=True),
+        sa.Column("checked_at", Instant(), nullable=True),
+        sa.Column("next_at", Instant(), nullable=True),
+        sa.PrimaryKeyConstraint("name", name="pk_sources"),
+    )
+    op.create_table(
+        "urls",
+        sa.Column("id", Id, nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("fingerprint", sa.LargeBinary(length=16), nullable=False),
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("host", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("rank", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("depth", sa.Integer(), nullable=False),
+        sa.Column("run_id", Id, nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("crashes", sa.Integer(), nullable=False),
+        sa.Column("not_before", Instant(), nullable=True),
+        sa.Column("claimed_by", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_urls"),
+        sa.UniqueConstraint("fingerprint", "source", name="uq_urls_fingerprint_source"),
+    )
+    _partial("claimed_by IS NOT NULL", "urls_claimed", "urls", ["claimed_by", "run_id", "kind"])
+    op.create_index("urls_to_visit", "urls", ["run_id", "state", "host", "rank", "depth", "id"])
+    _partial("not_before IS NOT NULL", "urls_waiting", "urls", ["not_before"])
+    op.create_table(
+        "usage",
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("day", sa.Text(), nullable=False),
+        sa.Column("pages", sa.Integer(), nullable=False),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("source", "day", name="pk_usage"),
+    )
+    op.create_table(
+        "items",
+        sa.Column("id", Id, nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("page_id", Id, nullable=False),
+        sa.Column("run_id", Id, nullable=False),
+        sa.Column("data", Json(), nullable=False),
+        sa.Column("first_seen", Instant(), nullable=False),
+        sa.Column("last_seen", Instant(), nullable=False),
+        sa.Column("changed_at", Instant(), nullable=False),
+        sa.Column("removed_at", Instant(), nullable=True),
+        sa.ForeignKeyConstraint(["page_id"], ["pages.id"], name="fk_items_page_id_pages"),
+        sa.PrimaryKeyConstraint("id", name="pk_items"),
+        sa.UniqueConstraint("key", "source", "kind", name="uq_items_key_source_kind"),
+    )
+    op.create_index("ix_items_page_id", "items", ["page_id"])
+    op.create_index("ix_items_source", "items", ["source"])
+    op.create_table(
+        "item_versions",
+        sa.Column("id", Id, nullable=False),
+        sa.Column("item_id", Id, nullable=False),
+        sa.Column("at", Instant(), nullable=False),
+        sa.Column("until", Instant(), nullable=False),
+        sa.Column("data", Json(), nullable=False),
+        sa.ForeignKeyConstraint(["item_id"], ["items.id"], name="fk_item_versions_item_id_items"),
+        sa.PrimaryKeyConstraint("id", name="pk_item_versions"),
+    )
+    op.create_index("ix_item_versions_item_id", "item_versions", ["item_id"])

@@ -1,0 +1,104 @@
+"""What is particular to PostgreSQL: how to connect, what each transaction says first, and what its set-up needs."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import URL, Connection, pool
+
+from scraper.config.settings import Database
+
+STATEMENT_LEAST_S = 60.0
+# libpq's: a connection whose other end is gone is noticed within a minute. What the URL says counts.
+KEPT_ALIVE = {"keepalives_idle": 20, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000}
+SUPABASE_POOLER = ".pooler.supabase.com"
+SUPABASE_DIRECT = ".supabase.co"
+SUPABASE_TRANSACTION_PORT = 6543
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A transaction that has begun: when, by the server's clock, and its number if it writes."""
+
+    at: datetime
+    number: int | None
+
+
+def options(settings: Database, url: URL, application: str) -> dict[str, Any]:
+    """Return how an engine for this database is made."""
+    connect: dict[str, Any] = {
+        "connect_timeout": max(2, int(min(settings.timeout, 30))),
+        "application_name": application[:60],
+        **KEPT_ALIVE,
+    }
+    made: dict[str, Any] = {
+        "connect_args": {name: value for name, value in connect.items() if name not in url.query},
+        "paramstyle": "format",
+    }
+    # Never prepared on the server: behind a transaction pooler the next transaction is on another connection.
+    made["connect_args"]["prepare_threshold"] = None
+    if settings.transaction_pooler:
+        return {**made, "poolclass": pool.NullPool}
+    return {
+        **made,
+        "pool_size": settings.pool_size,
+        "max_overflow": settings.max_overflow,
+        "pool_timeout": settings.timeout,
+        "pool_recycle": int(settings.pool_recycle),
+        "pool_pre_ping": True,
+    }
+
+
+def begin(connection: Connection, settings: Database, *, writes: bool, deadline: bool) -> Begun:
+    """Say how long this transaction may wait, for itself alone: behind a transaction pooler a plain SET stays with a stranger.
+
+    One statement, one round trip. deadline: whether a statement may be cut off; a migration may not.
+    """
+    lock = int(settings.timeout * 1000)
+    statement = int(max(STATEMENT_LEAST_S, settings.timeout * 2) * 1000) if deadline else 0
+    number = "txid_current()" if writes else "NULL"
+    row = connection.exec_driver_sql(
+        f"SELECT clock_timestamp(), {number}, set_config('statement_timeout', '{statement}', true),"
+        f" set_config('lock_timeout', '{lock if deadline else 0}', true),"
+        f" set_config('idle_in_transaction_session_timeout', '{statement}', true)"
+    ).one()
+    return Begun(row[0], row[1])
+
+
+def has_committed(connection: Connection, number: int) -> bool:
+    """Say whether a transaction was committed: the answer to its COMMIT was lost with the connection."""
+    return connection.exec_driver_sql(f"SELECT txid_status({number:d})").scalar() == "committed"
+
+
+def advice(settings: Database, url: URL) -> Iterator[str]:
+    """Yield what is to be said of the settings before anybody connects."""
+    host, port = url.host or "", url.port or 5432
+    if host.endswith(SUPABASE_POOLER) and port == SUPABASE_TRANSACTION_PORT and not settings.transaction_pooler:
+        yield (
+            f"port {port} of Supabase is its pooler in transaction mode: set [database] transaction_pooler = true, or better "
+            "use port 5432, its session mode, which is made for services that stay connected"
+        )
+    if host.endswith(SUPABASE_POOLER) and port != SUPABASE_TRANSACTION_PORT and settings.transaction_pooler:
+        yield f"port {port} of Supabase is its session mode: [database] transaction_pooler = true only costs speed there"
+    if host.endswith((SUPABASE_POOLER, SUPABASE_DIRECT)) and "sslmode" not in url.query:
+        yield "add ?sslmode=require to the URL: Supabase is reached over the internet"
+
+
+def seats(connection: Connection, settings: Database, processes: int) -> str | None:
+    """Say if our processes may open more connections than the server takes, None if all is well.
+
+    processes: how many have a pool of their own.
+    """
+    if settings.transaction_pooler:
+        return None
+    row = connection.exec_driver_sql(
+        "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"
+    ).one()
+    most = processes * (settings.pool_size + settings.max_overflow)
+    if most <= row[0]:
+        return None
+    return (
+        f"{processes} processes may open {most} connections (pool_size {settings.pool_size} + max_overflow "
+        f"{settings.max_overflow} each), and the server takes {row[0]}: lower [database] max_overflow, or raise max_connections"
+    )

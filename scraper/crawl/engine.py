@@ -23,7 +23,6 @@ from scraper.crawl.robots import Robots
 from scraper.crawl.store import Store
 from scraper.crawl.visit import Visitor, Work, fetch_robots, unmarked
 from scraper.database import frontier, hosts, pages, runs, sources, usage, visits
-from scraper.database.connection import now
 from scraper.database.hosts import LEASE_S
 from scraper.errors import BowerbirdError, Unavailable
 from scraper.offload import Browsers, Readers
@@ -121,7 +120,7 @@ class Engine:
             self._politeness,
             self._works,
             self._stored_body,
-            now,
+            store.now,
             self._readers,
             self._browsers,
             self._reads,
@@ -227,20 +226,20 @@ class Engine:
         self, connection: Connection, wanted: Sequence[Source], before: Before
     ) -> tuple[dict[str, dict[str, object]], datetime | None]:
         if self._once is None:
-            local = now().astimezone()
+            local = self._store.now().astimezone()
             sources.sync(connection, wanted, lambda s, last: schedule.next_due(s.every, s.cron, last, local))
-            sources.spread(connection, now(), SPREAD_EACH_S, SPREAD_MOST_S)
-        if before.suspect and visits.crashed_on(connection, before.suspect, now()):
+            sources.spread(connection, self._store.now(), SPREAD_EACH_S, SPREAD_MOST_S)
+        if before.suspect and visits.crashed_on(connection, before.suspect, self._store.now()):
             log.error("a URL is set aside: the scraper died on its page", extra={"url_id": before.suspect})
         hosts.recover(connection, self._store.owner, before.died_at)
         frontier.release(connection, self._store.owner)
         if self._db.is_sqlite:  # one service at a time may scrape into a file: other owners are dead
             for stranger in frontier.strangers(connection, self._store.owner.partition("@")[2]):
-                hosts.recover(connection, stranger, now())
+                hosts.recover(connection, stranger, self._store.now())
                 frontier.release(connection, stranger)
         known = sources.definitions(connection)
         if self._once is None:
-            runs.stop_strangers(connection, list(known), now())
+            runs.stop_strangers(connection, list(known), self._store.now())
         return known, sources.last_check(connection)
 
     def _prepare(self, definitions: Mapping[str, object], wanted: Sequence[Source]) -> None:
@@ -283,12 +282,11 @@ class Engine:
 
     def _renew(self, connection: Connection, leaving: list[HostTimes], hopeless: list[str]) -> set[str]:
         hosts.record(connection, self._store.owner, leaving)
-        for state in leaving:
-            hosts.release(connection, state.host, self._store.owner)
-        held = hosts.renew(connection, self._store.owner, now())
-        frontier.release_lost(connection, now())
+        hosts.release(connection, [state.host for state in leaving], self._store.owner)
+        held = hosts.renew(connection, self._store.owner, self._store.now())
+        frontier.release_lost(connection, self._store.now())
         for host in hopeless:
-            visits.give_up(connection, host, now())
+            visits.give_up(connection, host, self._store.now())
         return held
 
     async def _end(self, recorder: "asyncio.Task[None]") -> None:
@@ -311,8 +309,7 @@ class Engine:
     def _leave(self, connection: Connection, states: list[HostTimes]) -> None:
         frontier.release(connection, self._store.owner)
         hosts.record(connection, self._store.owner, states)
-        for state in states:
-            hosts.release(connection, state.host, self._store.owner)
+        hosts.release(connection, [state.host for state in states], self._store.owner)
 
     # -- runs
 
@@ -330,7 +327,7 @@ class Engine:
         if not self._lanes.going:
             return TICK_S
         self._lanes.open(self._ours(seen.hosts))
-        wait_s = (seen.next_at - now()).total_seconds() if seen.next_at is not None else TICK_S
+        wait_s = (seen.next_at - self._store.now()).total_seconds() if seen.next_at is not None else TICK_S
         await asyncio.sleep(min(least_s, TICK_S))
         return min(max(wait_s, 0.0), TICK_S)
 
@@ -359,7 +356,7 @@ class Engine:
                 del self._runs_at[host]
 
     def _advance(self, connection: Connection, *, may_start: bool) -> Seen:
-        at = now()
+        at = self._store.now()
         names = list(self._works)
         if self._once is None and may_start:
             runs.request_due(connection, names, at)
@@ -423,7 +420,7 @@ class Engine:
         )
 
     def _give_out(self, connection: Connection, wanted: Sequence[tuple[str, int]]) -> dict[str, list[Claim]]:
-        at = now()
+        at = self._store.now()
         budgets = self._budgets(connection, at)
         owner, runs_at = self._store.owner, self._runs_at
         return {
@@ -449,5 +446,5 @@ class Engine:
 
     def _times(self, only: Collection[str] | None = None) -> list[HostTimes]:
         if only is not None:
-            return [gate.times(now()) for host in only if (gate := self._politeness.gate(host)) is not None]
-        return [gate.times(now()) for gate in self._politeness.gates()]
+            return [gate.times(self._store.now()) for host in only if (gate := self._politeness.gate(host)) is not None]
+        return [gate.times(self._store.now()) for gate in self._politeness.gates()]

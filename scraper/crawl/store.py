@@ -5,25 +5,48 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from sqlalchemy import Connection
 
 from scraper import kernel
 from scraper.crawl.robots import Robots
-from scraper.database import Db, hosts, schema
-from scraper.database.connection import now
+from scraper.database import Db, frontier, hosts, schema
 from scraper.errors import Unavailable
 from scraper.records import HostTimes
 
 T = TypeVar("T")
+K = TypeVar("K")
+V = TypeVar("V")
 PATIENCE_MAX_S = 10.0
 LOOKED_AT_S = 2.0
 
 log = logging.getLogger(__name__)
+
+
+class Together(Generic[K, V]):
+    """What many ask for at about the same time is asked for at once: each of them gets the one answer."""
+
+    def __init__(self, ask: Callable[[list[K]], Awaitable[V]]) -> None:
+        self._ask = ask
+        self._wanted: list[K] = []
+        self._next: asyncio.Task[V] | None = None
+        self._one = asyncio.Lock()
+
+    async def ask(self, what: K) -> V:
+        """Return the answer to a question, among others."""
+        self._wanted.append(what)
+        if self._next is None:
+            self._next = asyncio.create_task(self._all(), name=f"store {self._ask.__name__}")
+        return await asyncio.shield(self._next)
+
+    async def _all(self) -> V:
+        async with self._one:  # meanwhile, others come
+            wanted, self._wanted, self._next = self._wanted, [], None
+            return await self._ask(wanted)
 
 
 class Store:
@@ -38,6 +61,10 @@ class Store:
         self._leaving = asyncio.Event()
         self._under_way: int | None = None  # in which thread
         self._cpu = 0
+        self._leases = Together(self._lease)
+        self._times = Together(self._keep_times)
+        self._robots = Together(self._robots_of)
+        self._robots_told = Together(self._keep_robots)
 
     async def write(self, unit: Callable[[Connection], T]) -> T:
         """Run a unit that may write; tries again until the database takes it. Raises Unusable; Unavailable on leaving."""
@@ -111,26 +138,42 @@ class Store:
     # -- what politeness remembers
 
     def now(self) -> datetime:
-        """Return this instant."""
-        return now()
+        """Return this instant, by the database's clock."""
+        return self.db.now()
 
     async def lease(self, host: str) -> HostTimes | None:
         """Take a host for this worker."""
-        return await self.write(lambda connection: hosts.lease(connection, host, self.owner, now()))
+        return (await self._leases.ask(host)).get(host)
 
     async def keep_times(self, times: HostTimes) -> None:
         """Keep when a host may be asked next, and its delay."""
-        await self.write(lambda connection: hosts.record(connection, self.owner, [times]))
+        await self._times.ask(times)
 
     async def robots_of(self, origin: str) -> tuple[Robots, datetime] | None:
         """Return a kept robots.txt and when it was asked for."""
-        found = await self.read(lambda connection: hosts.robots_of(connection, origin))
+        found = (await self._robots.ask(origin)).get(origin)
         return (Robots(found.status, found.text), found.fetched_at) if found else None
 
     async def keep_robots(self, origin: str, robots: Robots) -> None:
         """Keep a robots.txt."""
-        kept = hosts.StoredRobots(robots.status, robots.text, now())
-        await self.write(lambda connection: hosts.keep_robots(connection, origin, kept))
+        await self._robots_told.ask((origin, hosts.StoredRobots(robots.status, robots.text, self.now())))
+
+    async def _lease(self, names: list[str]) -> dict[str, HostTimes]:
+        def unit(connection: Connection) -> dict[str, HostTimes]:
+            leased = hosts.lease(connection, list(dict.fromkeys(names)), self.owner, self.now())
+            frontier.take_back(connection, leased.former)
+            return leased.times
+
+        return await self.write(unit)
+
+    async def _keep_times(self, times: list[HostTimes]) -> None:
+        await self.write(lambda connection: hosts.record(connection, self.owner, times))
+
+    async def _robots_of(self, origins: list[str]) -> dict[str, hosts.StoredRobots]:
+        return await self.read(lambda connection: hosts.robots_of(connection, origins))
+
+    async def _keep_robots(self, found: list[tuple[str, hosts.StoredRobots]]) -> None:
+        await self.write(lambda connection: hosts.keep_robots(connection, dict(found)))
 
     def close(self) -> None:
         """Let the thread end when its unit does."""

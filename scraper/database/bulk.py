@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from operator import itemgetter
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Connection, Dialect, Insert, Table, func, select
 from sqlalchemy.dialects import sqlite
@@ -70,7 +70,11 @@ class _Ready:
         names = compiled.positiontup or []
         binds = [compiled.binds[name] for name in names]
         self.sql = str(compiled)
-        self._row = [None if bind.required else bind.effective_value for bind in binds]
+        defaults = {column.key: cast(Any, column.default).arg for column in compiled.insert_prefetch}
+        self._row = [
+            None if bind.required else defaults.get(name, bind.effective_value)
+            for name, bind in zip(names, binds, strict=True)
+        ]
         self._given = [place for place, bind in enumerate(binds) if bind.required]
         self._pick = itemgetter(*(names[place] for place in self._given))
         self._converted = [

@@ -150,25 +150,29 @@ def hosts_due(connection: Connection, at: datetime, active: Sequence[int], owner
     By leaps over the index, from host to host: a long queue at one costs no more than a short one.
     """
     found: dict[str, Due] = {}
-    for run_id in active:
-        rows = connection.execute(_DUE, {"run": run_id, "at": at, "rest": at + REST, "owner": owner})
-        for host, free in rows.all():
+    for start in range(0, len(active), IN_MOST):
+        these = {"runs": list(active[start : start + IN_MOST]), "at": at, "rest": at + REST, "owner": owner}
+        for run_id, host, free in connection.execute(_DUE, these).all():
             found.setdefault(host, Due(bool(free), set())).runs.add(run_id)
     return dict(sorted(found.items()))
 
 
 def _due() -> Any:
-    at, run, rest, owner = (cast(Any, bindparam(name)) for name in ("at", "run", "rest", "owner"))
-    queued = (urls.c.run_id == run) & (urls.c.state == UrlState.QUEUED)
-    leap = select(func.min(urls.c.host).label("host")).where(queued).cte("leap", recursive=True)
+    at, rest, owner = (cast(Any, bindparam(name)) for name in ("at", "rest", "owner"))
+    first = select(func.min(urls.c.host)).where(urls.c.run_id == runs.c.id, urls.c.state == UrlState.QUEUED)
+    active = runs.c.id.in_(bindparam("runs", expanding=True))
+    start = select(runs.c.id.label("run_id"), first.scalar_subquery().label("host")).where(active)
+    leap = start.cte("leap", recursive=True)
+    queued = (urls.c.run_id == leap.c.run_id) & (urls.c.state == UrlState.QUEUED)
     further = select(func.min(urls.c.host)).where(queued, urls.c.host > leap.c.host).scalar_subquery()
-    leap = leap.union_all(select(further).where(leap.c.host.is_not(None)))
+    leap = leap.union_all(select(leap.c.run_id, further).where(leap.c.host.is_not(None)))
+    queued = (urls.c.run_id == leap.c.run_id) & (urls.c.state == UrlState.QUEUED)
     ripe = or_(urls.c.not_before.is_(None), urls.c.not_before <= at)
     ready = exists().where(queued, urls.c.host == leap.c.host, ripe)
     resting = exists().where(hosts.c.host == leap.c.host, hosts.c.next_at > rest)
     others = (hosts.c.lease_owner != owner) & (hosts.c.lease_until >= at)
     taken = exists().where(hosts.c.host == leap.c.host, others)
-    return select(leap.c.host, ~taken).where(leap.c.host.is_not(None), ready, ~resting)
+    return select(leap.c.run_id, leap.c.host, ~taken).where(leap.c.host.is_not(None), ready, ~resting)
 
 
 _DUE = _due()
@@ -274,6 +278,20 @@ def unclaim(connection: Connection, owner: str, ids: Sequence[int]) -> None:
     for start in range(0, len(ids), IN_MOST):
         mine = urls.c.id.in_(ids[start : start + IN_MOST]) & (urls.c.claimed_by == owner)
         connection.execute(update(urls).where(mine).values(state=UrlState.QUEUED, claimed_by=None))
+
+
+def take_back(connection: Connection, former: Mapping[str, str]) -> None:
+    """Give back what workers had claimed at hosts that they have lost, by host: what they bring of it is refused from now on."""
+    _TAKE_BACK.run(connection, [{"at_host": host, "owner": owner} for host, owner in former.items()])
+
+
+_TAKE_BACK = Bulk(
+    lambda _: (
+        update(urls)
+        .where(urls.c.claimed_by == bindparam("owner"), urls.c.host == bindparam("at_host"))
+        .values(state=UrlState.QUEUED, claimed_by=None)
+    )
+)
 
 
 def release_lost(connection: Connection, at: datetime) -> None:

@@ -1,8 +1,9 @@
 """hosts, robots: who may ask a host, and when; what its robots.txt said."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, or_, select, update
 
@@ -11,22 +12,54 @@ from scraper.database.models import hosts, robots
 from scraper.records import HostTimes
 
 LEASE_S = 60.0
+IN_MOST = 500  # values in one IN: databases have a limit
 KEPT = tuple(field.name for field in fields(HostTimes))
 
 
-def lease(connection: Connection, host: str, owner: str, at: datetime) -> HostTimes | None:
-    """Take a host for this worker alone, or return None if another one has it."""
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """Hosts that are this worker's now, and those among them that another one had, whose lease ran out: whose they were."""
+
+    times: dict[str, HostTimes]
+    former: dict[str, str]
+
+
+def lease(connection: Connection, names: Sequence[str], owner: str, at: datetime) -> Leased:
+    """Take hosts for this worker alone, those that nobody else has at this moment."""
+    _KNOW.run(connection, [{"host": name, "delay_s": 0.0} for name in names])
+    times: dict[str, HostTimes] = {}
+    former: dict[str, str] = {}
+    for start in range(0, len(names), IN_MOST):
+        free = {"names": list(names[start : start + IN_MOST]), "mine": owner, "at": at}
+        for row in connection.execute(_FREE, free).all():
+            times[row.host] = HostTimes(*(getattr(row, name) for name in KEPT))
+            if row.lease_owner not in (None, owner):
+                former[row.host] = row.lease_owner
     until = at + timedelta(seconds=LEASE_S)
-    statement = upsert(connection.dialect.name, hosts).values(
-        host=host, lease_owner=owner, lease_until=until, delay_s=0.0
+    _TAKE.run(connection, [{"taken": name, "owner": owner, "until": until} for name in times])
+    return Leased(times, former)
+
+
+_KNOW = Bulk(lambda dialect: upsert(dialect, hosts).on_conflict_do_nothing(index_elements=["host"]))
+_FREE = (
+    select(hosts)
+    .where(
+        hosts.c.host.in_(bindparam("names", expanding=True)),
+        or_(
+            hosts.c.lease_owner.is_(None),
+            hosts.c.lease_owner == bindparam("mine"),
+            hosts.c.lease_until < bindparam("at"),
+        ),
     )
-    statement = statement.on_conflict_do_update(
-        index_elements=["host"],
-        set_={"lease_owner": owner, "lease_until": until},
-        where=or_(hosts.c.lease_owner.is_(None), hosts.c.lease_owner == owner, hosts.c.lease_until < at),
-    ).returning(*(hosts.c[name] for name in KEPT))
-    row = connection.execute(statement).first()
-    return HostTimes(*row) if row else None
+    .with_for_update(skip_locked=True)  # what another one is just about to take is not free
+)
+_TAKE = Bulk(
+    lambda _: (
+        update(hosts)
+        .where(hosts.c.host == bindparam("taken"))
+        .values(lease_owner=bindparam("owner"), lease_until=bindparam("until"))
+    )
+)
 
 
 def renew(connection: Connection, owner: str, at: datetime) -> set[str]:
@@ -51,13 +84,18 @@ _RECORD = Bulk(
 )
 
 
-def release(connection: Connection, host: str, owner: str) -> None:
-    """Give a host back."""
-    connection.execute(
+def release(connection: Connection, names: Sequence[str], owner: str) -> None:
+    """Give hosts back."""
+    _RELEASE.run(connection, [{"left": name, "mine": owner} for name in names])
+
+
+_RELEASE = Bulk(
+    lambda _: (
         update(hosts)
-        .where(hosts.c.host == host, hosts.c.lease_owner == owner)
+        .where(hosts.c.host == bindparam("left"), hosts.c.lease_owner == bindparam("mine"))
         .values(lease_owner=None, lease_until=None)
     )
+)
 
 
 def recover(connection: Connection, owner: str, died_at: datetime) -> None:
@@ -83,19 +121,33 @@ class StoredRobots:
     fetched_at: datetime
 
 
-def robots_of(connection: Connection, origin: str) -> StoredRobots | None:
-    """Return what an origin's robots.txt said when it was last asked for."""
-    row = connection.execute(
-        select(robots.c.status, robots.c.text, robots.c.fetched_at).where(robots.c.origin == origin)
-    ).first()
-    return StoredRobots(*row) if row else None
+def robots_of(connection: Connection, origins: Sequence[str]) -> dict[str, StoredRobots]:
+    """Return what the robots.txt of origins said when they were last asked for, as far as they were."""
+    found: dict[str, StoredRobots] = {}
+    for start in range(0, len(origins), IN_MOST):
+        rows = connection.execute(_ROBOTS, {"origins": list(origins[start : start + IN_MOST])})
+        found |= {origin: StoredRobots(*rest) for origin, *rest in rows}
+    return found
 
 
-def keep_robots(connection: Connection, origin: str, found: StoredRobots) -> None:
-    """Store a robots.txt."""
-    values = {"status": found.status, "text": found.text, "fetched_at": found.fetched_at}
-    connection.execute(
-        upsert(connection.dialect.name, robots)
-        .values(origin=origin, **values)
-        .on_conflict_do_update(index_elements=["origin"], set_=values)
-    )
+def keep_robots(connection: Connection, found: Mapping[str, StoredRobots]) -> None:
+    """Store what the robots.txt of origins said."""
+    rows = [
+        {"origin": origin, "status": told.status, "text": told.text, "fetched_at": told.fetched_at}
+        for origin, told in found.items()
+    ]
+    _KEEP_ROBOTS.run(connection, rows)
+
+
+_ROBOTS = select(robots.c.origin, robots.c.status, robots.c.text, robots.c.fetched_at).where(
+    robots.c.origin.in_(bindparam("origins", expanding=True))
+)
+
+
+def _robots_kept(dialect: str) -> Any:
+    made = upsert(dialect, robots)
+    set_ = {name: made.excluded[name] for name in ("status", "text", "fetched_at")}
+    return made.on_conflict_do_update(index_elements=["origin"], set_=set_)
+
+
+_KEEP_ROBOTS = Bulk(_robots_kept)

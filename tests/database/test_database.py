@@ -5,16 +5,17 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from scraper.config.settings import Database
-from scraper.database import Db, frontier, hosts, schema
+from scraper.database import Db, frontier, hosts, runs, schema, visits
 from scraper.database.connection import now
-from scraper.errors import Unavailable, Unusable
-from scraper.records import HostTimes, Link
+from scraper.errors import Failure, Unavailable, Unusable
+from scraper.records import HostTimes, Link, Visit
+from scraper.states import UrlState
 
 
 @pytest.fixture
@@ -79,23 +80,45 @@ def test_bad_urls_say_what_to_do(tmp_path: Path) -> None:
         schema.upgrade(Db(Database(url=f"sqlite:///{tmp_path}/none/x.db")))
 
 
+def leased(db: Db, owner: str, at: datetime) -> HostTimes | None:
+    return db.write(lambda c: hosts.lease(c, ["a.org"], owner, at)).times.get("a.org")
+
+
 def test_a_host_is_leased_by_one_worker_until_it_is_given_back_or_late(db: Db) -> None:
     at = now()
-    assert db.write(lambda c: hosts.lease(c, "a.org", "one", at))
-    assert db.write(lambda c: hosts.lease(c, "a.org", "two", at)) is None
-    assert db.write(lambda c: hosts.lease(c, "a.org", "one", at))
+    assert leased(db, "one", at)
+    assert leased(db, "two", at) is None
+    assert leased(db, "one", at)
     late = at + timedelta(seconds=hosts.LEASE_S + 1)
-    assert db.write(lambda c: hosts.lease(c, "a.org", "two", late))
-    db.write(lambda c: hosts.release(c, "a.org", "one"))
-    assert db.write(lambda c: hosts.lease(c, "a.org", "one", late)) is None
+    assert leased(db, "two", late)
+    db.write(lambda c: hosts.release(c, ["a.org"], "one"))
+    assert leased(db, "one", late) is None
+
+
+def test_what_a_worker_claimed_goes_to_whoever_takes_its_host_over(db: Db) -> None:
+    at = now()
+    run = db.write(lambda c: runs.request(c, "s", at))
+    db.write(lambda c: runs.start(c, run, 100, 2, at))
+    entered(db, run, [1, 2])
+    leased(db, "one", at)
+    claims = db.write(lambda c: frontier.claim(c, "a.org", "one", 9, at, [run], {run: 9}))
+    assert len(claims) == 2
+    late = at + timedelta(seconds=hosts.LEASE_S + 1)
+    taken = db.write(lambda c: hosts.lease(c, ["a.org"], "two", late))
+    assert taken.former == {"a.org": "one"}
+    db.write(lambda c: frontier.take_back(c, taken.former))
+    failed = [Visit(claim, late, failure=Failure.CONNECT, message="late") for claim in claims]
+    db.write(lambda c: visits.finish(c, failed, "one", visits.Bounds({"s": 9}), []))
+    assert db.read(lambda c: frontier.count(c, run, UrlState.QUEUED)) == 2  # what "one" brings is refused
+    assert len(db.write(lambda c: frontier.claim(c, "a.org", "two", 9, late, [run], {run: 9}))) == 2
 
 
 def test_after_a_death_the_delay_counts_from_the_death(db: Db) -> None:
     died = now()
-    db.write(lambda c: hosts.lease(c, "a.org", "one", died))
+    leased(db, "one", died)
     db.write(lambda c: hosts.record(c, "one", [HostTimes("a.org", None, 7.0)]))
     db.write(lambda c: hosts.recover(c, "one", died))
-    found = db.write(lambda c: hosts.lease(c, "a.org", "two", died))
+    found = leased(db, "two", died)
     assert found is not None
     assert found.next_at == died + timedelta(seconds=7)
 

@@ -113,7 +113,7 @@ class Engine:
         self._fetcher = Fetcher()
         self._readers = Readers(limits or Limits())
         self._browsers = Browsers(limits or Limits())
-        self._politeness = Politeness(store, http.concurrency, self._ask_robots)
+        self._politeness = Politeness(store, http.concurrency, self._ask_robots, LEASE_S)
         self._mark = mark
         self._visitor = Visitor(
             self._fetcher,
@@ -269,7 +269,9 @@ class Engine:
         for gate in idle:  # first: whoever comes to such a host from now on leases it anew, after it was given back
             self._politeness.drop(gate.host)
         hopeless = [gate.host for gate in gates if gate.trips >= GIVE_UP_TRIPS]
+        asked = asyncio.get_running_loop().time()
         held = await self._store.write(lambda c: self._renew(c, states, hopeless))
+        self._politeness.renewed_at = asked
         for gate in gates:
             if gate not in idle and gate.host not in held:
                 log.warning("a host was taken over by another worker", extra={"host": gate.host})
@@ -318,6 +320,7 @@ class Engine:
         began = time.monotonic()
         seen = await self._store.write(partial(self._advance, may_start=self._lanes.going))
         least_s = max(TICK_LEAST_S, 2 * (time.monotonic() - began))  # a look that takes long is not had all the time
+        await self._store.look_after(idle=not seen.open)
         self._forget(seen.runs)
         if seen.open != self._open:
             self._open = seen.open

@@ -10,6 +10,7 @@ from functools import cache
 from importlib.metadata import metadata, version
 from typing import TYPE_CHECKING, Any, Protocol
 
+from scraper import transaction
 from scraper.config.settings import Http
 from scraper.crawl.addresses import checked_parts, networks
 from scraper.crawl.http1 import Answer, HeadersSeen, Pool, Stale
@@ -110,6 +111,7 @@ class Fetcher:
         may_take: called with the status and the headers; raises VisitFailed to refuse the body unread.
         Raises VisitFailed.
         """
+        transaction.forbid(f"{request.url} was asked for")
         first = request.url
         left_s = http.timeout
         elapsed_s, wire_bytes, seen = 0.0, 0, {first}

@@ -118,7 +118,7 @@ class Lanes:
         while not self._closing:
             await self._go.wait()
             await self._recorder.room()
-            if gate.lost or gate.resting_s > REST_S:
+            if gate.lost or gate.resting_s > REST_S or not self._politeness.holds(gate):
                 return
             claim = await self._recorder.take(lane)
             if claim is None:

@@ -1,6 +1,7 @@
 """Per host: robots, delay, free places, patience. A request is made only after it was admitted here."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Protocol, Self
@@ -52,6 +53,7 @@ class Gate:
         self.host = kept.host
         self.in_flight = 0
         self.lost = False  # another worker has leased the host meanwhile
+        self.leased_at = 0.0
         self.kept_delay_s = 0.0  # what the database knows
         self.penalty_s = kept.penalty_s
         self.latency_s = kept.latency_s
@@ -181,11 +183,14 @@ FetchRobots = Callable[[str, Http, "Place"], Awaitable[Robots]]
 class Politeness:
     """All gates, and the robots rules of all origins."""
 
-    def __init__(self, memory: Memory, concurrency: int, fetch_robots: FetchRobots) -> None:
+    def __init__(self, memory: Memory, concurrency: int, fetch_robots: FetchRobots, lease_s: float = math.inf) -> None:
+        """lease_s: for how long a host is this worker's after it was leased, or all were renewed."""
         self._memory = memory
         self._fetch_robots = fetch_robots
         self._places = asyncio.Semaphore(concurrency)
         self._gates: dict[str, Gate] = {}
+        self._lease_s = lease_s
+        self.renewed_at = 0.0  # when the leases of all were last renewed together, by the event loop's clock
         self._rules: dict[str, tuple[Rules, float]] = {}
         self._asking: dict[str, asyncio.Lock] = {}
 
@@ -193,13 +198,19 @@ class Politeness:
         """Return the gate of a host if this worker has leased it."""
         return self._gates.get(host)
 
+    def holds(self, gate: Gate) -> bool:
+        """Say whether the lease of a host still counts. With the database away it runs out, and another worker may have the host."""
+        return asyncio.get_running_loop().time() < max(self.renewed_at, gate.leased_at) + self._lease_s
+
     async def open(self, host: str) -> Gate | None:
         """Return the gate of a host that this worker has leased, or None while another worker has it."""
         if (gate := self._gates.get(host)) is None:
+            asked = asyncio.get_running_loop().time()
             times = await self._memory.lease(host)
             if times is None:
                 return None
             gate = self._gates.setdefault(host, Gate(times, self._places))
+            gate.leased_at = asked
             if times.next_at is not None:
                 gate.pause((times.next_at - self._memory.now()).total_seconds(), times.why or "the delay")
         return gate

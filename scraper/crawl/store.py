@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from scraper import kernel
 from scraper.crawl.robots import Robots
 from scraper.database import Db, frontier, hosts, schema
+from scraper.database.wal import Keeper
 from scraper.errors import Unavailable
 from scraper.records import HostTimes
 
@@ -61,6 +62,7 @@ class Store:
         self._leaving = asyncio.Event()
         self._under_way: int | None = None  # in which thread
         self._cpu = 0
+        self._keeper = Keeper(db, db.file) if db.file is not None and db.file.checkpoints else None
         self._leases = Together(self._lease)
         self._times = Together(self._keep_times)
         self._robots = Together(self._robots_of)
@@ -100,6 +102,14 @@ class Store:
         """Be patient no longer: from now on a database that is away is Unavailable."""
         self.db.hurried = True
         self._leaving.set()
+
+    async def look_after(self, *, idle: bool) -> None:
+        """Keep SQLite's write-ahead log short, if that is for this process. idle: nothing is being crawled."""
+        if self._keeper is None:
+            return
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(Unavailable):  # what the database lacks is said by those who cannot work without it
+            await loop.run_in_executor(self._thread, lambda keeper: keeper.look(idle=idle), self._keeper)
 
     async def upgrade(self) -> None:
         """Bring the tables to this version, as soon as there is a database. Raises Unusable."""

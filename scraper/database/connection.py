@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -21,6 +20,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from scraper import transaction
 from scraper.config.settings import Database
 from scraper.database import postgres
 from scraper.database.sqlite import File, driver
@@ -44,17 +44,10 @@ PASSES = {"55P03", "57014", "53000", "53100", "53200", "53300", "57P03", "25006"
 MENDS_ITSELF = ("locked", "busy", "full", "i/o error", "unable to open", "readonly", "read-only")
 CORRUPT = ("malformed", "not a database", "corrupt")
 
-_thread = threading.local()
-
 
 def now() -> datetime:
     """Return this instant, in UTC."""
     return datetime.now(UTC)
-
-
-def in_unit() -> bool:
-    """Say whether this thread is inside a transaction: then nobody else may be waited for, the network least of all."""
-    return getattr(_thread, "in_unit", False)
 
 
 def made_id(result: CursorResult[Any]) -> int:
@@ -145,8 +138,6 @@ class Db:
     def _run(self, unit: Unit[T], *, writes: bool, deadline: bool) -> T:
         if os.getpid() != self._pid:
             raise RuntimeError(f"this database belongs to process {self._pid}; make one in the process that uses it")
-        if in_unit():
-            raise RuntimeError("this thread is inside a unit already; use its connection")
         try:
             return self._persist(unit, writes=writes, deadline=deadline)
         except PoolTimeout:
@@ -182,7 +173,7 @@ class Db:
         with self.engine.connect() as connection:
             if not self.is_sqlite and not writes:
                 connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-            with connection.begin(), _inside_unit():
+            with transaction.inside(), connection.begin():
                 if self.is_sqlite:
                     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
                 else:
@@ -312,15 +303,6 @@ class _Once(Generic[T]):
     def __init__(self) -> None:
         self.result: list[T] = []
         self.number: int | None = None
-
-
-@contextlib.contextmanager
-def _inside_unit() -> Iterator[None]:
-    _thread.in_unit = True
-    try:
-        yield
-    finally:
-        _thread.in_unit = False
 
 
 def _file(url: URL, settings: Database, *, checkpoints: bool) -> File:

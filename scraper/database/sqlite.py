@@ -94,7 +94,7 @@ class File:
         self.create = False
         self.foreign_keys = True
         self._settings = settings
-        self._checkpoints = checkpoints
+        self.checkpoints = checkpoints
         self._identity: tuple[int, int] | None = None
 
     def connect(self) -> Any:
@@ -132,7 +132,7 @@ class File:
             "temp_store=memory",
             "cache_size=-16384",
             f"journal_size_limit={WAL_KEPT_BYTES}",
-            f"wal_autocheckpoint={WAL_PAGES if self._checkpoints else others}",
+            f"wal_autocheckpoint={WAL_PAGES if self.checkpoints else others}",
         ):
             made.execute(f"PRAGMA {pragma}")
 

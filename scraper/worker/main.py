@@ -110,7 +110,7 @@ class Scraper:
 
     async def _main(self) -> int:
         loop = asyncio.get_running_loop()
-        db = Db(self._settings.database, role=str(self._boot["name"]))
+        db = Db(self._settings.database, role=str(self._boot["name"]), checkpoints=self._place()[0] == 0)
         store = Store(db, owner=f"{self._boot['name']}@{self._boot['instance']}")
         share = limits.CpuShare(self._settings.limits.cpu_percent)
         at = Path(str(self._boot["state_dir"])) / f"{self._boot['name']}.at"

@@ -20,7 +20,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.types import Message, Receive, Scope, Send
 
 from api import dashboard, problems
-from api.routes import control, events, exports, health, rows, sources, status
+from api.routes import control, events, exports, health, metrics, rows, sources, status
 from api.security import Guard
 from api.stream import Streams
 from scraper import logs
@@ -147,7 +147,7 @@ def create_app() -> FastAPI:
     )
     app.add_middleware(Guard)
     problems.install(app)
-    for module in (status, control, events, health, sources, rows, exports, dashboard):
+    for module in (status, control, events, health, metrics, sources, rows, exports, dashboard):
         app.include_router(module.router)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
     return app

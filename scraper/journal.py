@@ -9,6 +9,7 @@ from itertools import islice
 
 from scraper.config.settings import Database
 from scraper.database import Db, events
+from scraper.database.postgres import for_one_thread
 from scraper.errors import BowerbirdError
 from scraper.records import Event
 
@@ -53,7 +54,7 @@ class Journal:
 
     def _run(self) -> None:
         wait_s = 0.25
-        with Db(self._settings, role="journal") as db:
+        with Db(for_one_thread(self._settings), role="journal") as db:
             while True:
                 self._arrived.wait()
                 self._arrived.clear()

@@ -37,6 +37,7 @@ class Known:
     rules: str
     links: bytes
     items: int
+    has_body: bool = True
 
 
 @dataclass(frozen=True, slots=True)

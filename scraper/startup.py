@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +12,7 @@ from pathlib import Path
 from scraper.config.load import Loaded, load
 from scraper.config.settings import Source
 from scraper.crawl.schedule import cron_fault, next_due
-from scraper.database import Db, schema, sources
+from scraper.database import Db, postgres, schema, sources, sqlite
 from scraper.database.connection import now, resolved_url
 from scraper.errors import BadConfig, Problem, Unavailable
 from scraper.extract.items import faults
@@ -76,8 +77,14 @@ def preflight(loaded: Loaded) -> Db:
     if loaded.settings.http.proxy.lower().startswith("socks") and not _found("socksio"):
         raise BadConfig([Problem(str(loaded.path or "settings"), f"[http] proxy: {NEEDS_SOCKS}")])
     db = Db(loaded.settings.database, role="api")
+    log.info("connecting to the database", extra={"database": db.shown})
+    for advice in advice_on(db):
+        log.log(logging.INFO if db.is_sqlite else logging.WARNING, "the database: %s", advice)
     try:
-        schema.upgrade(db)
+        found = schema.upgrade(db)
+        log.info("the tables are there", extra={"version": schema.HEAD, "before": found or "none"})
+        if not db.is_sqlite and (crowded := crowding_of(db, loaded)):
+            log.warning("the database: %s", crowded)
         local = now().astimezone()
         db.write(
             lambda c: sources.sync(c, loaded.settings.source, lambda s, last: next_due(s.every, s.cron, last, local))
@@ -87,3 +94,19 @@ def preflight(loaded: Loaded) -> Db:
             raise
         log.warning("the database is away, waiting for it", extra={"reason": str(error)})
     return db
+
+
+def advice_on(db: Db) -> Iterator[str]:
+    """Yield what a person should know of the database before anybody connects."""
+    if db.file is not None:
+        if not sqlite.is_sound(db.file.library.sqlite_version_info):
+            yield f"SQLite {sqlite.said_of(db.file.library)}"
+    else:
+        yield from postgres.advice(db.settings, db.url)
+
+
+def crowding_of(db: Db, loaded: Loaded) -> str | None:
+    """Say if a server takes fewer connections than our processes may open. Raises Unavailable, Unusable."""
+    told = os.environ.get("WEB_CONCURRENCY", "")
+    workers = max(int(told), 1) if told.isdigit() else 1
+    return db.read(lambda c: postgres.seats(c, db.settings, loaded.settings.supervisor.processes, workers))

@@ -14,10 +14,10 @@ import typer
 
 from scraper.cli.serve import ConfigFile, bound
 from scraper.config.load import FILE_NAME, Loaded
-from scraper.database import sqlite
+from scraper.database import Db, sqlite
 from scraper.errors import BowerbirdError, Conflict, Unusable
 from scraper.service import Service
-from scraper.startup import preflight, settings_of
+from scraper.startup import advice_on, crowding_of, preflight, settings_of
 
 # What was looked at, what was found, and whether it is good; None: neither.
 Check = tuple[str, str, bool | None]
@@ -97,11 +97,38 @@ def _checks(config: Path | None) -> Iterator[Check]:
     yield "config", f"{where}, {count} source{'' if count == 1 else 's'}", True if count else None
     yield _tried("database", lambda: _opened(loaded))
     yield _tried("state directory", lambda: str(Service(loaded).state_dir))
+    yield from _database(loaded)
     yield from _system(loaded)
-    for extra, module in (("postgres", "psycopg"), ("socks", "socksio"), ("http2", "h2"), ("browser", "playwright")):
+    for extra, module in (
+        ("postgres", "psycopg"),
+        ("sqlite", "pysqlite3"),
+        ("socks", "socksio"),
+        ("http2", "h2"),
+        ("browser", "playwright"),
+    ):
         there = importlib.util.find_spec(module) is not None
         missing = f'not installed; pip install "bowerbird[{extra}]" if you need it'
         yield f"extra {extra}", "installed" if there else missing, True if there else None
+
+
+def _database(loaded: Loaded) -> Iterator[Check]:
+    """What else there is to say of the database."""
+    try:
+        with Db(loaded.settings.database) as made:
+            for said in advice_on(made) if not made.is_sqlite else ():
+                yield "database", said, None
+            crowded = crowding_of(made, loaded) if not made.is_sqlite else None
+            if crowded:
+                yield "database", crowded, None
+            if made.file is not None:
+                size = made.gauges()["wal_bytes"] / 2**20
+                yield (
+                    "write-ahead log",
+                    f"{size:.1f} MiB" + ("; `bowerbird db checkpoint`" if size > 256 else ""),
+                    size <= 256 or None,
+                )
+    except BowerbirdError:
+        return  # said above
 
 
 def _opened(loaded: Loaded) -> str:

@@ -82,6 +82,7 @@ def serve(
     Service(loaded)  # says now if the state directory cannot be used
     shown = end.getsockname()
     print(f"Bowerbird is at http://{settings.server.host}:{shown[1]}/  (Ctrl-C ends it)", file=sys.stderr, flush=True)
+    os.environ["WEB_CONCURRENCY"] = str(workers)  # so that each of them knows how many there are
     with contextlib.suppress(KeyboardInterrupt):
         uvicorn.run(
             "fastapi_app:app",

@@ -184,12 +184,26 @@ class ItemRule:
                 yield "key", f"names {name!r}, which is no field; there are: {', '.join(self.fields)}"
 
 
-def _overrides(value: Any) -> dict[str, Any]:
-    faults: list[Fault] = []
-    made = build(Http, value, (), faults)
-    if faults or made is None:
-        raise Refused("; ".join(f"{'.'.join(map(str, path))}: {text}" for path, text in faults))
-    return {name: getattr(made, name) for name in value}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """What is kept of the past of each source; 0: all of it. Age in seconds, size in bytes."""
+
+    versions: Count = 0
+    age: Annotated[float, duration, rules.least(0)] = 0.0
+    size: Annotated[int, size] = 0
+
+
+def _overrides(cls: type[Any]) -> Any:
+    """Some keys of a table, for one source alone."""
+
+    def rule(value: Any) -> dict[str, Any]:
+        faults: list[Fault] = []
+        made = build(cls, value, (), faults)
+        if faults or made is None:
+            raise Refused("; ".join(f"{'.'.join(map(str, path))}: {text}" for path, text in faults))
+        return {name: getattr(made, name) for name in value}
+
+    return rule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,7 +241,8 @@ class Source:
     cookies: dict[str, Annotated[str, rules.header_value]] = field(default_factory=dict)
     login: Login | None = None
     render: bool = False
-    http: Annotated[dict[str, Any], _overrides] = field(default_factory=dict)
+    http: Annotated[dict[str, Any], _overrides(Http)] = field(default_factory=dict)
+    retention: Annotated[dict[str, Any], _overrides(Retention)] = field(default_factory=dict)
     item: tuple[ItemRule, ...] = ()
     parser: Annotated[str, rules.import_path] | None = None
 
@@ -300,6 +315,7 @@ class Settings:
     supervisor: Supervision = field(default_factory=Supervision)
     limits: Limits = field(default_factory=Limits)
     http: Http = field(default_factory=Http)
+    retention: Retention = field(default_factory=Retention)
     source: tuple[Source, ...] = ()
     llm: Llm = field(default_factory=Llm)
     enrich: tuple[Enrich, ...] = ()
@@ -322,6 +338,11 @@ class Settings:
 def http_of(base: Http, source: Source) -> Http:
     """Return the [http] settings of one source: the general ones with its own on top."""
     return replace(base, **source.http)
+
+
+def retention_of(base: Retention, source: Source) -> Retention:
+    """Return the [retention] settings of one source: the general ones with its own on top."""
+    return replace(base, **source.retention)
 
 
 def plain(settings: Any) -> dict[str, Any]:

@@ -320,7 +320,6 @@ class Engine:
         began = time.monotonic()
         seen = await self._store.write(partial(self._advance, may_start=self._lanes.going))
         least_s = max(TICK_LEAST_S, 2 * (time.monotonic() - began))  # a look that takes long is not had all the time
-        await self._store.look_after(idle=not seen.open)
         self._forget(seen.runs)
         if seen.open != self._open:
             self._open = seen.open

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Generic, TypeVar
@@ -110,6 +110,10 @@ class Store:
         loop = asyncio.get_running_loop()
         with contextlib.suppress(Unavailable):  # what the database lacks is said by those who cannot work without it
             await loop.run_in_executor(self._thread, lambda keeper: keeper.look(idle=idle), self._keeper)
+
+    async def step(self, work: Iterator[T]) -> T | None:
+        """Have one step of some work done in turn with the units; return what it yields, None when it is done. Raises Unavailable, Unusable."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, next, work, None)
 
     async def upgrade(self) -> None:
         """Bring the tables to this version, as soon as there is a database. Raises Unusable."""

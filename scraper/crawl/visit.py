@@ -232,7 +232,7 @@ class Visitor:
                 raise VisitFailed(Failure.BAD_REDIRECT, f"redirects to {target}, which the source does not include")
             await place.admit(target, work.http)
 
-        conditional = _conditional(claim) if claim.kind == "page" and not work.source.render else {}
+        conditional = _conditional(claim, work.rules) if claim.kind == "page" and not work.source.render else {}
         fetched = await self._fetcher.fetch(
             Request(claim.url, headers=conditional),
             work.http,
@@ -361,11 +361,11 @@ def _why(error: VisitFailed) -> str:
     return f"it answered {error.message}" + (", with Retry-After" if error.retry_after_s is not None else "")
 
 
-def _conditional(claim: Claim) -> dict[str, str]:
-    """RFC 9110 section 13.1."""
+def _conditional(claim: Claim, rules: str) -> dict[str, str]:
+    """RFC 9110 section 13.1. Not where an unchanged page would have to be read anew, and its body is kept no more."""
     known = claim.known
     headers: dict[str, str] = {}
-    if known is None or known.final_url != claim.url:
+    if known is None or known.final_url != claim.url or not (known.has_body or known.rules == rules != ""):
         return headers
     if known.etag and known.etag.isascii():
         headers["If-None-Match"] = known.etag

@@ -231,7 +231,7 @@ _TAKE = (
 )
 _TAKEN = (
     select(urls, pages.c.id.label("page_id"), pages.c.final_url, pages.c.headers)
-    .add_columns(pages.c.rules, pages.c.links, pages.c.item_count)
+    .add_columns(pages.c.rules, pages.c.links, pages.c.item_count, pages.c.stored_bytes)
     .outerjoin(pages, (pages.c.source == urls.c.source) & (pages.c.fingerprint == urls.c.fingerprint))
     .where(urls.c.id.in_(bindparam("taken", expanding=True)))
 )
@@ -254,7 +254,9 @@ def _claim(row: Any) -> Claim:
     if row.page_id is not None:
         headers = row.headers or {}
         validators = headers.get("etag"), headers.get("last-modified")
-        known = Known(row.page_id, row.final_url, *validators, row.rules, row.links or b"", row.item_count)
+        known = Known(
+            row.page_id, row.final_url, *validators, row.rules, row.links or b"", row.item_count, row.stored_bytes > 0
+        )
     return Claim(row.id, row.run_id, row.source, row.url, row.host, row.depth, row.kind, row.attempts, known)
 
 

@@ -136,7 +136,9 @@ def _see(batch: _Batch, visit: Visit, page_id: int, item: Item, row: Row[Any]) -
     values = {"item": row.id, "run": visit.claim.run_id, "page": page_id, "where": _url(visit), "at": visit.at}
     if fields:
         batch.altered.append(values | {"what": item.data})
-        batch.versions.append({"item_id": row.id, "at": row.changed_at, "until": visit.at, "data": row.data})
+        batch.versions.append(
+            {"item_id": row.id, "source": row.source, "at": row.changed_at, "until": visit.at, "data": row.data}
+        )
     else:
         batch.seen.append(values)
     if row.removed_at is not None:

@@ -192,6 +192,7 @@ pages = Table(
     Column("bytes", Integer, nullable=False),
     Column("headers", Json, nullable=False),
     Column("body", LargeBinary, nullable=False),
+    Column("stored_bytes", Integer, nullable=False),  # of the body as it is kept; 0: it is kept no more
     Column("rules", Text, nullable=False, default="", server_default=""),
     Column("links", LargeBinary),
     Column("item_count", Integer, nullable=False, default=0, server_default="0"),
@@ -205,6 +206,8 @@ pages = Table(
     Index("pages_by_content", "content_hash", "source"),
 )
 _partial("pages_redirected", pages.c.source, pages.c.url, where=pages.c.url != pages.c.final_url)
+_partial("pages_copies", pages.c.duplicate_of, where=pages.c.duplicate_of.is_not(None))
+_partial("pages_gone", pages.c.source, pages.c.gone_at, where=pages.c.gone_at.is_not(None))
 
 items = Table(
     "items",
@@ -224,12 +227,15 @@ items = Table(
     UniqueConstraint("key", "source", "kind"),
 )
 
+_partial("items_removed", items.c.source, items.c.removed_at, where=items.c.removed_at.is_not(None))
+
 # What items were before they changed; what they are is in items.
 item_versions = Table(
     "item_versions",
     metadata,
     Column("id", Id, primary_key=True),
     Column("item_id", Id, ForeignKey("items.id"), nullable=False, index=True),
+    Column("source", Text, nullable=False, index=True),
     Column("at", Instant, nullable=False),
     Column("until", Instant, nullable=False),
     Column("data", Json, nullable=False),

@@ -39,9 +39,9 @@ _TOUCH = Bulk(
     )
 )
 _TELL = Bulk(lambda _: insert(changes))
-_KNOWN = select(pages.c.id, pages.c.source, pages.c.fingerprint, pages.c.content_hash, pages.c.gone_at).where(
-    pages.c.fingerprint.in_(bindparam("marks", expanding=True))
-)
+_KNOWN = select(
+    pages.c.id, pages.c.source, pages.c.fingerprint, pages.c.content_hash, pages.c.gone_at, pages.c.stored_bytes
+).where(pages.c.fingerprint.in_(bindparam("marks", expanding=True)))
 _COPIES = (
     select(pages.c.source, pages.c.content_hash, func.min(pages.c.id))
     .where(pages.c.content_hash.in_(bindparam("digests", expanding=True)))
@@ -52,7 +52,7 @@ _COPIES = (
 def body_of(connection: Connection, page_id: int) -> tuple[bytes, dict[str, str]] | None:
     """Return the stored body and headers of a page, or None if there is none."""
     row = connection.execute(select(pages.c.body, pages.c.headers).where(pages.c.id == page_id)).first()
-    return (whole(row.body), row.headers) if row is not None else None
+    return (whole(row.body), row.headers) if row is not None and row.body else None
 
 
 def content(connection: Connection, page_id: int) -> tuple[str, bytes]:
@@ -60,6 +60,8 @@ def content(connection: Connection, page_id: int) -> tuple[str, bytes]:
     row = connection.execute(select(pages.c.headers, pages.c.body).where(pages.c.id == page_id)).first()
     if row is None:
         raise NotFound(f"there is no page {page_id}")
+    if not row.body:
+        raise NotFound(f"the body of page {page_id} is kept no more ([retention] size)")
     return str((row.headers or {}).get("content-type", "application/octet-stream")), whole(row.body)
 
 
@@ -107,7 +109,7 @@ def put(connection: Connection, visits: Sequence[Visit]) -> list[int]:
         if row is None:
             fresh.append(number)
             continue
-        if row.content_hash != digest:
+        if row.content_hash != digest or (not row.stored_bytes and not _fetched(visit).not_modified):
             _alter(connection, visit, row, digest, copies)
         else:
             seen.append({"page": row.id} | _seen(visit))
@@ -174,12 +176,14 @@ def _seen(visit: Visit) -> dict[str, Any]:
 
 def _content(visit: Visit, digest: str) -> dict[str, Any]:
     fetched, reading = _fetched(visit), visit.reading
+    stored = fetched.packed or zlib.compress(fetched.body, 1)
     return {
         "content_type": fetched.content_type,
         "title": reading.title,
         "content_hash": digest,
         "bytes": len(fetched.body),
-        "body": fetched.packed or zlib.compress(fetched.body, 1),
+        "body": stored,
+        "stored_bytes": len(stored),
         "changed_at": visit.at,
         "simhash": reading.simhash - 2**63 if reading.simhash is not None else None,
         "canonical_url": reading.canonical,

@@ -1,7 +1,7 @@
 """What is particular to PostgreSQL: how to connect, what each transaction says first, and what its set-up needs."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +10,7 @@ from sqlalchemy import URL, Connection, pool
 from scraper.config.settings import Database
 
 STATEMENT_LEAST_S = 60.0
+FEW = 2  # connections of a process in which one thread asks the database
 # libpq's: a connection whose other end is gone is noticed within a minute. What the URL says counts.
 KEPT_ALIVE = {"keepalives_idle": 20, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000}
 SUPABASE_POOLER = ".pooler.supabase.com"
@@ -23,6 +24,11 @@ class Begun:
 
     at: datetime
     number: int | None
+
+
+def for_one_thread(settings: Database) -> Database:
+    """Return the settings for a process in which one thread asks the database: it needs no large pool."""
+    return replace(settings, pool_size=min(settings.pool_size, FEW), max_overflow=0)
 
 
 def options(settings: Database, url: URL, application: str) -> dict[str, Any]:
@@ -85,20 +91,18 @@ def advice(settings: Database, url: URL) -> Iterator[str]:
         yield "add ?sslmode=require to the URL: Supabase is reached over the internet"
 
 
-def seats(connection: Connection, settings: Database, processes: int) -> str | None:
-    """Say if our processes may open more connections than the server takes, None if all is well.
-
-    processes: how many have a pool of their own.
-    """
+def seats(connection: Connection, settings: Database, scrapers: int, workers: int) -> str | None:
+    """Say if our processes may open more connections than the server takes, None if all is well."""
     if settings.transaction_pooler:
         return None
-    row = connection.exec_driver_sql(
+    most: int = connection.exec_driver_sql(
         "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"
-    ).one()
-    most = processes * (settings.pool_size + settings.max_overflow)
-    if most <= row[0]:
+    ).scalar_one()
+    each = settings.pool_size + settings.max_overflow
+    wanted = workers * each + (scrapers + 1) * FEW
+    if wanted <= most:
         return None
     return (
-        f"{processes} processes may open {most} connections (pool_size {settings.pool_size} + max_overflow "
-        f"{settings.max_overflow} each), and the server takes {row[0]}: lower [database] max_overflow, or raise max_connections"
+        f"{workers} API workers may open {each} connections each (pool_size + max_overflow), {wanted} in all, and the server "
+        f"takes {most}: lower [database] max_overflow, or raise its max_connections"
     )

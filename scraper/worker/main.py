@@ -22,8 +22,10 @@ from scraper.config.settings import Http, Settings
 from scraper.config.shape import build
 from scraper.crawl.engine import Before, Engine
 from scraper.crawl.store import Store
+from scraper.crawl.upkeep import Upkeep
 from scraper.crawl.visit import unmarked
 from scraper.database import Db
+from scraper.database.postgres import for_one_thread
 from scraper.errors import Exit
 from scraper.kernel import FileLock
 from scraper.marker import Marker, last_mark
@@ -110,7 +112,9 @@ class Scraper:
 
     async def _main(self) -> int:
         loop = asyncio.get_running_loop()
-        db = Db(self._settings.database, role=str(self._boot["name"]), checkpoints=self._place()[0] == 0)
+        db = Db(
+            for_one_thread(self._settings.database), role=str(self._boot["name"]), checkpoints=self._place()[0] == 0
+        )
         store = Store(db, owner=f"{self._boot['name']}@{self._boot['instance']}")
         share = limits.CpuShare(self._settings.limits.cpu_percent)
         at = Path(str(self._boot["state_dir"])) / f"{self._boot['name']}.at"
@@ -145,11 +149,16 @@ class Scraper:
         gc.freeze()
         gc.set_threshold(20_000, 20, 50)
         heart = asyncio.create_task(self._heart.run(engine), name="heartbeat")
+        upkeep = Upkeep(store, self._settings.retention, lambda: not engine.progress().sources)
+        beside = [heart, *([asyncio.create_task(upkeep.run(), name="upkeep")] if self._place()[0] == 0 else [])]
         try:
             await engine.run(self._settings.source, Before(self._died_at(), suspect))
+            if self._boot.get("once") is not None and self._place()[0] == 0:
+                await upkeep.prune()
             self._heart.beat(engine)
         finally:
-            heart.cancel()
+            for task in beside:
+                task.cancel()
             store.close()
         return self._exit_code()
 

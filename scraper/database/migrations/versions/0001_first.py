@@ -96,6 +96,7 @@ def upgrade() -> None:
         sa.Column("bytes", sa.Integer(), nullable=False),
         sa.Column("headers", Json(), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("stored_bytes", sa.Integer(), nullable=False),
         sa.Column("rules", sa.Text(), server_default="", nullable=False),
         sa.Column("links", sa.LargeBinary(), nullable=True),
         sa.Column("item_count", sa.Integer(), server_default="0", nullable=False),
@@ -110,6 +111,8 @@ def upgrade() -> None:
     )
     op.create_index("ix_pages_source", "pages", ["source"])
     op.create_index("pages_by_content", "pages", ["content_hash", "source"])
+    _partial("duplicate_of IS NOT NULL", "pages_copies", "pages", ["duplicate_of"])
+    _partial("gone_at IS NOT NULL", "pages_gone", "pages", ["source", "gone_at"])
     _partial("url != final_url", "pages_redirected", "pages", ["source", "url"])
     op.create_table(
         "robots",
@@ -198,12 +201,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_items"),
         sa.UniqueConstraint("key", "source", "kind", name="uq_items_key_source_kind"),
     )
+    _partial("removed_at IS NOT NULL", "items_removed", "items", ["source", "removed_at"])
     op.create_index("ix_items_page_id", "items", ["page_id"])
     op.create_index("ix_items_source", "items", ["source"])
     op.create_table(
         "item_versions",
         sa.Column("id", Id, nullable=False),
         sa.Column("item_id", Id, nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
         sa.Column("at", Instant(), nullable=False),
         sa.Column("until", Instant(), nullable=False),
         sa.Column("data", Json(), nullable=False),
@@ -211,3 +216,4 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_item_versions"),
     )
     op.create_index("ix_item_versions_item_id", "item_versions", ["item_id"])
+    op.create_index("ix_item_versions_source", "item_versions", ["source"])

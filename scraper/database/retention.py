@@ -1,0 +1,128 @@
+"""What is kept of the past, and what goes: earlier versions, changes, what is gone, bodies."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, Table, delete, exists, func, select, update
+
+from scraper.config.settings import Retention
+from scraper.database.connection import Db
+from scraper.database.models import changes, failures, item_versions, items, pages, runs
+from scraper.states import RunState
+
+AT_ONCE = 500  # rows of a transaction: those who scrape wait no longer than for one of these
+
+
+def prune(db: Db, source: str, keep: Retention, at: datetime) -> Iterator[tuple[str, int]]:
+    """Drop what a source need not keep, portion by portion; yields what was dropped, and how many.
+
+    What is there now is kept always: pages that a site still has, items that are still seen, the last run. Raises
+    Unavailable, Unusable.
+    """
+    if keep.versions:
+        yield from _portions(db, "versions", lambda c: _too_many(c, source, keep.versions), _drop_versions)
+    if keep.age:
+        cut = at - timedelta(seconds=keep.age)
+        yield from _portions(db, "versions", lambda c: _oldest(c, item_versions, "until", source, cut), _drop_versions)
+        yield from _portions(db, "changes", lambda c: _oldest(c, changes, "at", source, cut), _drop(changes))
+        yield from _portions(db, "items", lambda c: list(c.scalars(_removed(source, cut))), _drop_items)
+        yield from _portions(db, "pages", lambda c: list(c.scalars(_gone(source, cut))), _drop_pages)
+        yield from _portions(db, "failures", lambda c: list(c.scalars(_resolved(source, cut))), _drop(failures))
+        yield from _portions(db, "runs", lambda c: list(c.scalars(_ended(source, cut))), _drop(runs))
+    if keep.size:
+        yield from _portions(db, "bodies", lambda c: _beyond(c, source, keep.size), _drop_bodies)
+
+
+def _portions(db: Db, what: str, find: Any, drop: Any) -> Iterator[tuple[str, int]]:
+    """Find without holding up who writes, then drop in a short transaction; again until there is nothing left."""
+    while ids := db.read(find):
+        for start in range(0, len(ids), AT_ONCE):
+            part = ids[start : start + AT_ONCE]
+            db.write(partial(drop, ids=part))
+        yield what, len(ids)
+        if len(ids) < AT_ONCE:
+            return
+
+
+def _drop(table: Table) -> Any:
+    return lambda connection, ids: connection.execute(delete(table).where(table.c.id.in_(ids)))
+
+
+_drop_versions = _drop(item_versions)
+
+
+def _oldest(connection: Connection, table: Table, column: str, source: str, cut: datetime) -> list[int]:
+    """Of the oldest rows of a source, those before an instant. Rows are made in the order of time, so these are all."""
+    query = select(table.c.id, table.c[column]).where(table.c.source == source).order_by(table.c.id).limit(AT_ONCE)
+    return [row.id for row in connection.execute(query) if row[1] < cut]
+
+
+def _too_many(connection: Connection, source: str, most: int) -> list[int]:
+    """Versions beyond so many of one item, the oldest ones."""
+    crowded = connection.scalars(
+        select(item_versions.c.item_id)
+        .where(item_versions.c.source == source)
+        .group_by(item_versions.c.item_id)
+        .having(func.count() > most)
+        .limit(AT_ONCE)
+    ).all()
+    place = func.row_number().over(partition_by=item_versions.c.item_id, order_by=item_versions.c.id.desc())
+    ranked = select(item_versions.c.id, place.label("place")).where(item_versions.c.item_id.in_(crowded)).subquery()
+    return list(connection.scalars(select(ranked.c.id).where(ranked.c.place > most)))
+
+
+def _removed(source: str, cut: datetime) -> Select[Any]:
+    return select(items.c.id).where(items.c.source == source, items.c.removed_at < cut).limit(AT_ONCE)
+
+
+def _drop_items(connection: Connection, ids: Sequence[int]) -> None:
+    connection.execute(delete(item_versions).where(item_versions.c.item_id.in_(ids)))
+    connection.execute(delete(items).where(items.c.id.in_(ids)))
+
+
+def _gone(source: str, cut: datetime) -> Select[Any]:
+    used = exists().where(items.c.page_id == pages.c.id)
+    return select(pages.c.id).where(pages.c.source == source, pages.c.gone_at < cut, ~used).limit(AT_ONCE)
+
+
+def _drop_pages(connection: Connection, ids: Sequence[int]) -> None:
+    connection.execute(update(pages).where(pages.c.duplicate_of.in_(ids)).values(duplicate_of=None))
+    connection.execute(delete(pages).where(pages.c.id.in_(ids)))
+
+
+def _resolved(source: str, cut: datetime) -> Select[Any]:
+    return select(failures.c.id).where(failures.c.source == source, failures.c.resolved_at < cut).limit(AT_ONCE)
+
+
+def _ended(source: str, cut: datetime) -> Select[Any]:
+    newest = select(func.max(runs.c.id)).where(runs.c.source == source).scalar_subquery()
+    over: ColumnElement[bool] = runs.c.state.in_([RunState.DONE, RunState.FAILED, RunState.STOPPED])
+    return (
+        select(runs.c.id)
+        .where(runs.c.source == source, over, runs.c.finished_at < cut, runs.c.id < newest)
+        .limit(AT_ONCE)
+    )
+
+
+def _beyond(connection: Connection, source: str, size: int) -> list[int]:
+    """The pages whose bodies have to go for the rest to take no more than so many bytes: first what is gone, then the oldest."""
+    has_body = (pages.c.source == source) & (pages.c.stored_bytes > 0)
+    excess = (
+        int(connection.scalar(select(func.coalesce(func.sum(pages.c.stored_bytes), 0)).where(has_body)) or 0) - size
+    )
+    ids: list[int] = []
+    if excess <= 0:
+        return ids
+    first = (pages.c.gone_at.is_(None), pages.c.fetched_at, pages.c.id)
+    for row in connection.execute(select(pages.c.id, pages.c.stored_bytes).where(has_body).order_by(*first)):
+        ids.append(row.id)
+        excess -= row.stored_bytes
+        if excess <= 0:
+            break
+    return ids
+
+
+def _drop_bodies(connection: Connection, ids: Sequence[int]) -> None:
+    connection.execute(update(pages).where(pages.c.id.in_(ids)).values(body=b"", stored_bytes=0))

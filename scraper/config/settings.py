@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, Literal
 
-from scraper.config import rules
+from scraper.config import rules, units
 from scraper.config.shape import Fault, Refused, build
 from scraper.config.units import duration, size
 
@@ -190,7 +190,7 @@ class Retention:
 
     versions: Count = 0
     age: Annotated[float, duration, rules.least(0)] = 0.0
-    size: Annotated[int, size] = 0
+    size: Annotated[int, units.size] = 0  # `size` itself is this field, where annotations are looked up
 
 
 def _overrides(cls: type[Any]) -> Any:

@@ -289,6 +289,7 @@ def _options(settings: Database, url: URL, role: str) -> dict[str, Any]:
             "pool_timeout": settings.timeout,
             "connect_args": {"timeout": min(settings.timeout, LOCK_SLICE_S), "check_same_thread": False},
         }
+    options["paramstyle"] = "format"  # by place, as SQLite's: that is how Bulk hands values over
     options["connect_args"] = {
         "connect_timeout": max(2, int(min(settings.timeout, 30))),
         "application_name": f"bowerbird/{role}/{os.getpid()}"[:60],

@@ -160,11 +160,13 @@ class Server:
     @contextlib.contextmanager
     def database(self) -> Iterator[Address]:
         """Make an empty database; it goes with all who use it."""
+        self.mend()
         name = f"test_{next(self._numbers)}"
         quoted = sql.Identifier(name)
         with connected(self.port, "postgres") as connection:
             connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(quoted, sql.Identifier(USER)))
         yield Address(name, self.port, self.pooler_port)
+        self.mend()
         with connected(self.port, "postgres") as connection:
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(quoted))
 
@@ -201,6 +203,13 @@ class Server:
     def thaw(self) -> None:
         """Have every process of PostgreSQL go on."""
         self._signal(signal.SIGCONT)
+
+    def mend(self) -> None:
+        """Have PostgreSQL run again, whatever a test that failed left of it."""
+        if self._server is None:
+            self.start_again()
+        else:
+            self.thaw()
 
     def told(self) -> str:
         """Return what both said last."""

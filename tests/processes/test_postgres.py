@@ -40,11 +40,12 @@ def tree(site: Site, pages: int = PAGES) -> None:
     site.raw("/robots.txt", html("", status="404 Not Found"), close=False)
 
 
-def watched(site: Site, name: str = "tree", every: str = "1h") -> str:
-    """Return a source that watches such a site."""
+def watched(site: Site, name: str = "tree", every: str | None = "1h") -> str:
+    """Return a source that watches such a site; without a schedule it waits to be asked."""
     return (
-        f'[[source]]\nname = "{name}"\nstart = ["{site.url}/0"]\nfollow = true\nevery = "{every}"\n'
-        '[[source.item]]\nkind = "page"\nkey = ["n"]\nfields = { n = "h1::text" }\n'
+        f'[[source]]\nname = "{name}"\nstart = ["{site.url}/0"]\nfollow = true\n'
+        + (f'every = "{every}"\n' if every else "")
+        + '[[source.item]]\nkind = "page"\nkey = ["n"]\nfields = { n = "h1::text" }\n'
     )
 
 
@@ -241,16 +242,14 @@ def test_two_services_share_the_work(
     for site in sites:
         tree(site, pages)
     names = [f"s{number}" for number in range(len(sites))]
-    config = "".join(
-        watched(site, name, "100d").replace('every = "100d"\n', "") for site, name in zip(sites, names, strict=True)
-    )
+    config = "".join(watched(site, name, every=None) for site, name in zip(sites, names, strict=True))
     for project in two:
         project.configure(config, http="delay = 0.02")
     services = [started(project, **env(database)) for project in two]
     owners = set()
     for number, (name, site) in enumerate(zip(names, sites, strict=True)):
         assert services[number % 2].http.post(f"/api/sources/{name}/run").status_code == 202
-        query = f"SELECT lease_owner FROM hosts WHERE host = '{site.host}' AND lease_owner IS NOT NULL"
+        query = f"SELECT lease_owner FROM hosts WHERE host = '{site.host}:{site.port}' AND lease_owner IS NOT NULL"
         owners.add(until(lambda query=query: address.rows(query), "somebody has the host")[0][0])  # type: ignore[misc]
     for name in names:
         assert ended(services[0], name)["state"] == "done"

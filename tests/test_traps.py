@@ -3,12 +3,12 @@
 import hashlib
 import string
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scraper.config.settings import Database
 from scraper.traps import COPIES_MOST, ENDLESS_LEAST, FACETS_MOST, LOOK_BACK, Watch, fault, shape
 from scraper.urls import fingerprint
 from tests.crawl.test_engine import Crawler, links, source
@@ -19,8 +19,8 @@ SITE = "https://a.org"
 
 
 @pytest.fixture
-def crawler(tmp_path: Path) -> Iterator[Crawler]:
-    made = Crawler(tmp_path)
+def crawler(database: Database) -> Iterator[Crawler]:
+    made = Crawler(database)
     yield made
     made.db.close()
 

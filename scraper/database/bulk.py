@@ -11,6 +11,10 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 from scraper.database.models import Instant
 
+# The matters that one transaction at a time has in hand.
+TABLES, EVENTS, SOURCES, RUNS = range(4)
+FIRST_MATTER = 7215460139
+
 Processor = Callable[[Any], Any]
 
 
@@ -33,6 +37,15 @@ def reserve(connection: Connection, table: Table, count: int) -> list[int]:
         return list(range(last + 1, last + 1 + count))
     sequence = func.nextval(func.pg_get_serial_sequence(table.name, "id"))
     return list(connection.scalars(select(sequence).select_from(func.generate_series(1, count).alias())))
+
+
+def in_turn(connection: Connection, matter: int) -> None:
+    """Wait until no other transaction has this matter in hand, and have it until ours ends.
+
+    What is not there yet cannot be locked, so who looks and then makes something needs this. In SQLite who writes is alone.
+    """
+    if connection.dialect.name != "sqlite":
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({FIRST_MATTER + matter})")
 
 
 class Bulk:

@@ -5,21 +5,19 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, insert, select
 
-from scraper.database.bulk import upsert
+from scraper.database.bulk import EVENTS, in_turn, upsert
 from scraper.database.models import events, meta
 from scraper.records import Event, Level
 
 KEPT = 5000  # of each level: routine must not push out what matters
 PRUNED_EACH = 100
 LEVELS: tuple[Level, ...] = ("info", "warning", "error")
-ORDER_LOCK = 7215460140
 HORIZON = "events_pruned_to"
 
 
 def add(connection: Connection, batch: Sequence[Event]) -> None:
     """Keep events. Their ids grow in the order of their commits: who has seen one has seen all before it."""
-    if connection.dialect.name != "sqlite":  # there a sequence gives ids before the commit
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({ORDER_LOCK})")
+    in_turn(connection, EVENTS)  # a sequence of PostgreSQL gives ids before the commit
     rows = [
         {"at": e.at, "kind": e.kind, "name": e.name, "event": e.event, "level": e.level, "facts": _clean(e.facts)}
         for e in batch

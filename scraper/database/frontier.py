@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import Any, cast
 
 from sqlalchemy import Connection, Row, bindparam, exists, func, or_, select, update
@@ -68,7 +69,10 @@ def add(
         if len(taken[run_id]) < rooms[run_id].left and (there is None or _is_free(there, run_id, rooms[run_id])):
             taken[run_id].append(row)
     found = [row for wanted in taken.values() for row in wanted]
-    _ADD.run(connection, [row for row in found if (row["source"], row["fingerprint"]) not in known])
+    new = [row for row in found if (row["source"], row["fingerprint"]) not in known]
+    if connection.dialect.name != "sqlite":  # two who enter the same ones in another order would wait for each other
+        new.sort(key=itemgetter("fingerprint"))
+    _ADD.run(connection, new)
     _TAKE_OVER.run(
         connection,
         [

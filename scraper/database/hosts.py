@@ -26,7 +26,7 @@ class Leased:
 
 def lease(connection: Connection, names: Sequence[str], owner: str, at: datetime) -> Leased:
     """Take hosts for this worker alone, those that nobody else has at this moment."""
-    _KNOW.run(connection, [{"host": name, "delay_s": 0.0} for name in names])
+    _KNOW.run(connection, [{"host": name, "delay_s": 0.0} for name in sorted(names)])
     times: dict[str, HostTimes] = {}
     former: dict[str, str] = {}
     for start in range(0, len(names), IN_MOST):

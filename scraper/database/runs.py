@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, exists, insert, literal, or_, select, update
 
+from scraper.database.bulk import RUNS, in_turn
 from scraper.database.connection import made_id
 from scraper.database.models import Instant, changes, failures, items, pages, runs, sources, urls
 from scraper.errors import NotFound
@@ -17,12 +18,14 @@ ACTIVE = (RunState.QUEUED, RunState.RUNNING)
 
 def request(connection: Connection, source: str, at: datetime) -> int:
     """Ask for a crawl of a source; return the id of the one that is active already, or of a new queued one."""
+    in_turn(connection, RUNS)
     active = connection.scalar(_active(source).where(runs.c.kind == RunKind.CRAWL))
     return int(active) if active is not None else _queue(connection, source, RunKind.CRAWL, at)
 
 
 def request_retry(connection: Connection, source: str, at: datetime) -> int:
     """Return the id of a run that URLs to be tried again can join: an active one, or a new queued one for them alone."""
+    in_turn(connection, RUNS)
     active = connection.scalar(_active(source).order_by(runs.c.state.desc()))  # a running one first
     return int(active) if active is not None else _queue(connection, source, RunKind.RETRY, at)
 
@@ -38,6 +41,7 @@ def _queue(connection: Connection, source: str, kind: RunKind, at: datetime) -> 
 
 def request_due(connection: Connection, names: Sequence[str], at: datetime) -> None:
     """Ask for a run of each of these sources that is due and has none."""
+    in_turn(connection, RUNS)
     active = exists().where(runs.c.source == sources.c.name, runs.c.state.in_(ACTIVE))
     due = (
         select(sources.c.name, literal(str(RunState.QUEUED)), literal(at, Instant()))
@@ -52,8 +56,10 @@ def queued(
 ) -> list[tuple[int, str, RunKind]]:
     """Return runs of these sources that wait to be opened, the first asked for first, as (id, source, kind).
 
-    A source has one open run at a time; those that were asked for by number do not wait for others.
+    A source has one open run at a time; those that were asked for by number do not wait for others. Until the transaction ends
+    nobody else opens them.
     """
+    in_turn(connection, RUNS)
     statement = select(runs.c.id, runs.c.source, runs.c.kind).where(
         runs.c.state == RunState.QUEUED, runs.c.source.in_(names)
     )

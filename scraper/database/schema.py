@@ -6,13 +6,13 @@ from pathlib import Path
 
 from sqlalchemy import Column, Connection, MetaData, Table, Text, insert, inspect, select
 
+from scraper.database.bulk import TABLES, in_turn
 from scraper.database.connection import Db
 from scraper.database.models import metadata
 from scraper.errors import Unusable
 
 HEAD = "0001"
 SCRIPTS = Path(__file__).parent / "migrations"
-LOCK = 7215460139
 
 log = logging.getLogger(__name__)
 
@@ -57,19 +57,13 @@ def upgrade(db: Db, head: str = HEAD, scripts: Path = SCRIPTS) -> str | None:
 
 def _make(connection: Connection) -> str | None:
     """Make the tables if there are none: what they are now needs no way from what they were."""
-    _lock(connection)
+    in_turn(connection, TABLES)
     found = current(connection)
     if found is None:
         metadata.create_all(connection)
         _alembic_version.create(connection)
         connection.execute(insert(_alembic_version).values(version_num=HEAD))
     return found
-
-
-def _lock(connection: Connection) -> None:
-    """One at a time, whoever asks. In SQLite who writes is alone anyway."""
-    if connection.dialect.name != "sqlite":
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
 
 
 def _bring(db: Db, found: str, head: str, scripts: Path) -> None:
@@ -88,7 +82,7 @@ def _bring(db: Db, found: str, head: str, scripts: Path) -> None:
         _keep(db, db.file.path.with_name(f"{db.file.path.name}.before-{head}"))
 
     def change(connection: Connection) -> None:
-        _lock(connection)
+        in_turn(connection, TABLES)
         if current(connection) == head:
             return
         config.attributes["connection"] = connection

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, or_, select, updat
 from scraper.config import allowance
 from scraper.config.settings import Source, plain
 from scraper.config.shape import build
+from scraper.database.bulk import SOURCES, in_turn
 from scraper.database.connection import now
 from scraper.database.models import failures, hosts, runs, sources, usage
 from scraper.errors import Failure, NotFound
@@ -25,6 +26,7 @@ NextDue = Callable[[Source, datetime | None], datetime | None]
 
 def sync(connection: Connection, wanted: Sequence[Source], next_due: NextDue) -> None:
     """Make the file's sources in the database those of the file; what was scraped of others stays."""
+    in_turn(connection, SOURCES)
     known = {row.name: row for row in connection.execute(select(sources)).all()}
     names = {source.name for source in wanted}
     for source in wanted:

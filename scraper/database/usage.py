@@ -23,7 +23,9 @@ def add(connection: Connection, visits: Sequence[Visit]) -> None:
         if visit.fetched is not None and visit.fetched.wire_bytes:
             pages, size = taken.setdefault((visit.claim.source, day_of(visit.at)), [0, 0])
             taken[visit.claim.source, day_of(visit.at)] = [pages + 1, size + visit.fetched.wire_bytes]
-    rows = [{"source": s, "day": day, "pages": pages, "bytes": size} for (s, day), (pages, size) in taken.items()]
+    rows = [
+        {"source": s, "day": day, "pages": pages, "bytes": size} for (s, day), (pages, size) in sorted(taken.items())
+    ]
     _ADD.run(connection, rows)
 
 

@@ -284,7 +284,7 @@ def _count(connection: Connection, counts: Counts) -> None:
         connection,
         [
             {"run": run_id} | {f"more_{name}": found[name] for name in COUNTED}
-            for run_id, found in counts.items()
+            for run_id, found in sorted(counts.items())
             if any(found.values())
         ],
     )

@@ -1,16 +1,16 @@
 """A crawl in this very process."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from scraper.config.settings import Database
 from tests.crawl.test_engine import Crawler
 
 
 @pytest.fixture
-def crawler(tmp_path: Path) -> Iterator[Crawler]:
+def crawler(database: Database) -> Iterator[Crawler]:
     """Runs sources to their end, in a database of its own."""
-    made = Crawler(tmp_path)
+    made = Crawler(database)
     yield made
     made.db.close()

@@ -31,13 +31,6 @@ from tests.support import free_port, until
 HTTP = Http(allow_networks=("127.0.0.0/8",), timeout=2.0, max_body=100_000, delay=0, retries=0)
 
 
-@pytest.fixture
-def crawler(tmp_path: Path) -> Iterator[Crawler]:
-    made = Crawler(tmp_path)
-    yield made
-    made.db.close()
-
-
 def received(end: socket.socket, size: int) -> bytes:
     """Return so many bytes."""
     data = b""

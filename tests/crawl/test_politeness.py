@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from socket import socket
@@ -32,13 +32,6 @@ from tests.support import until
 ONE_BY_ONE = Http(delay=0, per_host=1, retries=0, auto_throttle=False, allow_networks=HTTP.allow_networks)
 ADAPTING = Http(delay=0, per_host=1, retries=0, auto_throttle=True, allow_networks=HTTP.allow_networks)
 DOWN = html("x", status="503 Away")
-
-
-@pytest.fixture
-def crawler(tmp_path: Path) -> Iterator[Crawler]:
-    made = Crawler(tmp_path)
-    yield made
-    made.db.close()
 
 
 @contextlib.asynccontextmanager

@@ -30,13 +30,6 @@ VARIABLES = {"SHOP_USER": USER, "SHOP_PASSWORD": PASSWORD, "SHOP_KEY": KEY}
 FORM = {"user": "${SHOP_USER}", "password": "${SHOP_PASSWORD}"}
 
 
-@pytest.fixture
-def crawler(tmp_path: Path) -> Iterator[Crawler]:
-    made = Crawler(tmp_path)
-    yield made
-    made.db.close()
-
-
 async def crawl(
     crawler: Crawler, watched: Source, http: Http = ONE_BY_ONE, variables: Mapping[str, str] = VARIABLES
 ) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -17,15 +17,11 @@ from scraper.errors import Failure, Unavailable, Unusable
 from scraper.records import HostTimes, Link, Visit
 from scraper.states import UrlState
 
-
-@pytest.fixture
-def db(tmp_path: Path) -> Iterator[Db]:
-    made = Db(Database(url=f"sqlite:///{tmp_path / 'test.db'}", timeout=0.2))
-    schema.upgrade(made)
-    yield made
-    made.close()
+pytestmark = pytest.mark.databases("sqlite", "postgresql", "pgbouncer")
+sqlite_only = pytest.mark.databases("sqlite")
 
 
+@sqlite_only
 def test_write_ahead_logging_and_foreign_keys_are_on(db: Db) -> None:
     assert db.read(lambda c: c.exec_driver_sql("PRAGMA journal_mode").scalar()) == "wal"
     assert db.read(lambda c: c.exec_driver_sql("PRAGMA foreign_keys").scalar()) == 1
@@ -41,6 +37,7 @@ def test_a_unit_that_raises_leaves_nothing(db: Db) -> None:
     assert db.read(lambda c: c.exec_driver_sql("SELECT count(*) FROM meta").scalar()) == 0
 
 
+@sqlite_only
 def test_a_locked_database_is_unavailable_not_an_accident(db: Db, tmp_path: Path) -> None:
     other = sqlite3.connect(tmp_path / "test.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -63,11 +60,8 @@ def test_an_engine_belongs_to_its_process(db: Db) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def test_six_processes_make_the_tables_at_once(tmp_path: Path) -> None:
-    code = (
-        "from scraper.config.settings import Database; from scraper.database import Db, schema; "
-        f"schema.upgrade(Db(Database(url='sqlite:///{tmp_path / 'new.db'}')))"
-    )
+def test_six_processes_make_the_tables_at_once(database: Database) -> None:
+    code = f"from scraper.config.settings import Database; from scraper.database import Db, schema; schema.upgrade(Db({database!r}))"
     started = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(6)]
     assert [process.wait(60) for process in started] == [0] * 6
 

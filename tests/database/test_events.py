@@ -1,29 +1,22 @@
 """Events: kept in order, bounded, and told live without a loss."""
 
 import asyncio
-import sqlite3
+import contextlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from api.stream import Streams
 from scraper import journal
-from scraper.config.settings import Database
-from scraper.database import Db, events, schema
+from scraper.database import Db, events
 from scraper.journal import Journal
 from scraper.records import Event
 from tests.support import until
 
-
-@pytest.fixture
-def db(tmp_path: Path) -> Iterator[Db]:
-    with Db(Database(url=f"sqlite:///{tmp_path / 'test.db'}", timeout=0.1)) as made:
-        schema.upgrade(made)
-        yield made
+pytestmark = pytest.mark.databases("sqlite", "postgresql", "pgbouncer")
 
 
 def told(event: str, level: Any = "info", **facts: Any) -> Event:
@@ -32,6 +25,15 @@ def told(event: str, level: Any = "info", **facts: Any) -> Event:
 
 def put(db: Db, *batch: Event) -> None:
     db.write(partial(events.add, batch=batch))
+
+
+@contextlib.contextmanager
+def held(db: Db) -> Iterator[None]:
+    """Keep all others from writing events."""
+    with Db(db.settings) as other, other.engine.connect() as connection, connection.begin():
+        if not db.is_sqlite:
+            connection.exec_driver_sql("LOCK TABLE events IN ACCESS EXCLUSIVE MODE")
+        yield
 
 
 def kept(db: Db, last: int = 0) -> list[dict[str, Any]]:
@@ -56,14 +58,11 @@ def test_the_journal_waits_for_the_database_and_loses_nothing_that_fits(
     db: Db, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(journal, "QUEUE", 300)
-    lock = sqlite3.connect(str(db.url.database))
-    lock.execute("BEGIN IMMEDIATE")
-    keeper = Journal(db.settings)
-    keeper.start()
-    for number in range(400):
-        keeper.add(told("moved", number=number))
-    lock.rollback()
-    lock.close()
+    with held(db):
+        keeper = Journal(db.settings)
+        keeper.start()
+        for number in range(400):
+            keeper.add(told("moved", number=number))
     rows = until(lambda: found if len(found := kept(db)) > 300 else None, "they are kept")
     assert [e["facts"]["number"] for e in rows if e["event"] == "moved"][:300] == list(range(300))
     assert [e["facts"]["count"] for e in rows if e["event"] == "lost events"] == [100]

@@ -30,6 +30,8 @@ USER = "bowerbird"
 PASSWORD = "nobody's/secret@all"  # must be quoted in a URL
 OWNER = "postgres"  # the user of the operating system, and of the server, that everything belongs to
 TRIES = 5  # somebody else may take a free port first
+# What ends each at once. PgBouncer leaves SIGQUIT as it found it: ignored, where a shell started the tests in the background.
+AT_ONCE = {"postgres": signal.SIGQUIT, "pgbouncer": signal.SIGTERM}
 SAN = "subjectAltName = DNS:localhost, IP:127.0.0.1\nbasicConstraints = critical, CA:FALSE\n"
 
 CONF = """
@@ -218,9 +220,9 @@ class Server:
 
     def close(self) -> None:
         """End both and remove everything."""
-        for process in (self._pooler, self._server):
+        for program, process in (("pgbouncer", self._pooler), ("postgres", self._server)):
             if process is not None:
-                self._end(process, signal.SIGQUIT)
+                self._end(process, AT_ONCE[program])
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _start_server(self) -> bool:
@@ -248,9 +250,10 @@ class Server:
         return {"user": OWNER, "group": OWNER, "extra_groups": []} if os.geteuid() == 0 else {}
 
     def _spawn(self, program: str, *args: object) -> "subprocess.Popen[bytes]":
+        ending = [self._programs["setpriv"], "--pdeathsig", AT_ONCE[program].name.removeprefix("SIG")]
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                [self._programs["setpriv"], "--pdeathsig", "QUIT", self._programs[program], *map(str, args)],
+                [*ending, self._programs[program], *map(str, args)],
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

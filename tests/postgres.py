@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ USER = "bowerbird"
 PASSWORD = "nobody's/secret@all"  # must be quoted in a URL
 OWNER = "postgres"  # the user of the operating system, and of the server, that everything belongs to
 TRIES = 5  # somebody else may take a free port first
+# What ends each at once. PgBouncer leaves SIGQUIT as it found it: ignored, where a shell started the tests in the background.
+AT_ONCE = {"postgres": signal.SIGQUIT, "pgbouncer": signal.SIGTERM}
 SAN = "subjectAltName = DNS:localhost, IP:127.0.0.1\nbasicConstraints = critical, CA:FALSE\n"
 
 CONF = """
@@ -97,7 +99,6 @@ class Server:
 
     def __init__(self, programs: Mapping[str, str]) -> None:
         self._programs = programs
-        self._as_owner = os.geteuid() == 0
         self._numbers = itertools.count(1)
         self._server: subprocess.Popen[bytes] | None = None
         self._pooler: subprocess.Popen[bytes] | None = None
@@ -111,13 +112,13 @@ class Server:
         for name, text in (("users.txt", f'"{USER}" "{PASSWORD}"\n'), ("password", PASSWORD), ("log", "")):
             (self.folder / name).touch(mode=0o600)
             (self.folder / name).write_text(text)
-        if self._as_owner:
+        if os.geteuid() == 0:
             owner = pwd.getpwnam(OWNER)
             for path in (self.folder, *self.folder.iterdir()):
                 os.chown(path, owner.pw_uid, owner.pw_gid)
         data = self.folder / "data"
         self._run("initdb", "-D", data, "-U", OWNER, "-A", "scram-sha-256", "--pwfile", self.folder / "password",
-                  "-E", "UTF8", "--no-locale", "--no-sync")  # fmt: skip
+                  "-E", "UTF8", "--no-locale", "--no-sync", **self._as())  # fmt: skip
         with (data / "postgresql.conf").open("a") as file:
             file.write(CONF.format(folder=self.folder))
         (data / "pg_hba.conf").write_text("hostssl all all 127.0.0.1/32 scram-sha-256\n")
@@ -142,11 +143,13 @@ class Server:
         """Make an authority, a certificate of the server's by it, and an authority that has nothing to do with either."""
         key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
         for name in ("ca", "foreign"):
-            self._openssl("req", "-x509", *key, "-days", "30", "-subj", f"/CN={name} of the tests",
+            self._run("openssl", "req", "-x509", *key, "-days", "30", "-subj", f"/CN={name} of the tests",
                           "-keyout", f"{name}.key", "-out", f"{name}.crt")  # fmt: skip
         (self.folder / "san").write_text(SAN)
-        self._openssl("req", "-new", *key, "-subj", "/CN=localhost", "-keyout", "server.key", "-out", "server.csr")
-        self._openssl("x509", "-req", "-days", "30", "-in", "server.csr", "-CA", "ca.crt", "-CAkey", "ca.key",
+        self._run(
+            "openssl", "req", "-new", *key, "-subj", "/CN=localhost", "-keyout", "server.key", "-out", "server.csr"
+        )
+        self._run("openssl", "x509", "-req", "-days", "30", "-in", "server.csr", "-CA", "ca.crt", "-CAkey", "ca.key",
                       "-CAcreateserial", "-extfile", "san", "-out", "server.crt")  # fmt: skip
         (self.folder / "server.key").chmod(0o600)
         for name in ("ca", "foreign"):  # for whoever checks
@@ -217,9 +220,9 @@ class Server:
 
     def close(self) -> None:
         """End both and remove everything."""
-        for process in (self._pooler, self._server):
+        for program, process in (("pgbouncer", self._pooler), ("postgres", self._server)):
             if process is not None:
-                self._end(process, signal.SIGQUIT)
+                self._end(process, AT_ONCE[program])
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _start_server(self) -> bool:
@@ -242,31 +245,26 @@ class Server:
         until(lambda: process.poll() is not None or fact(), "a server is ready")
         return process.poll() is None
 
-    def _as(self) -> Sequence[str]:
-        """The words before a command that make it run as the servers' own user: neither would run as root."""
-        return ("--reuid", OWNER, "--regid", OWNER, "--init-groups") if self._as_owner else ()
+    def _as(self) -> dict[str, Any]:
+        """How a command runs as the servers' own user: neither would run as root."""
+        return {"user": OWNER, "group": OWNER, "extra_groups": []} if os.geteuid() == 0 else {}
 
     def _spawn(self, program: str, *args: object) -> "subprocess.Popen[bytes]":
-        command = [self._programs["setpriv"], *self._as(), "--pdeathsig", "QUIT", self._programs[program]]
+        ending = [self._programs["setpriv"], "--pdeathsig", AT_ONCE[program].name.removeprefix("SIG")]
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                [*command, *map(str, args)],
+                [*ending, self._programs[program], *map(str, args)],
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                **self._as(),
             )
 
-    def _run(self, program: str, *args: object) -> None:
-        before = [self._programs["setpriv"], *self._as()] if self._as_owner else []
-        self._checked([*before, self._programs[program], *map(str, args)])
-
-    def _openssl(self, *args: str) -> None:
-        self._checked([self._programs["openssl"], *args])
-
-    def _checked(self, command: Sequence[str]) -> None:
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=60, check=False)
+    def _run(self, program: str, *args: object, **how: Any) -> None:
+        command = [self._programs[program], *map(str, args)]
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=60, check=False, **how)
         if done.returncode != 0:
             pytest.fail(f"{' '.join(command)} failed: {done.stdout}{done.stderr}")
 

@@ -23,7 +23,8 @@ Serve = Callable[..., Running]
 pytestmark = pytest.mark.databases("postgresql", "pgbouncer")
 PAGES = 120
 FROZEN_S = 6.0
-UNTOLD = "a pooler keeps whoever asks waiting, and nobody says that the database does not answer"
+TOLD_WITHIN_S = 10.0
+UNTOLD = "a server, or a pooler, that takes a question and does not answer is waited for without a word"
 # Until what a dead service held is taken up: the lease runs out, somebody looks.
 TAKEN_UP_WITHIN_S = LEASE_S * 1.5 + 10
 
@@ -134,7 +135,7 @@ def test_a_server_that_is_away_is_told(
         request.applymarker(pytest.mark.xfail(strict=True, reason=UNTOLD))
     stored(address, 10)
     postgres.stop_hard()
-    until(lambda: service.status()["processes"][0]["trouble"], "it says what it waits for")
+    until(lambda: service.status()["processes"][0]["trouble"], "it says what it waits for", TOLD_WITHIN_S)
     assert PASSWORD not in str(service.status())
     postgres.start_again()
     until(lambda: service.status()["processes"][0]["trouble"] is None, "the trouble is over")
@@ -171,6 +172,34 @@ def test_a_server_that_does_not_answer_stops_nobody_from_asking(
     assert ended(service)["state"] == "done"
     judge(address)
     assert service.status()["restarts"] == 0
+
+
+@pytest.mark.xfail(strict=True, reason=UNTOLD)
+def test_a_server_that_does_not_answer_is_told(service: Running, address: Address, postgres: Server) -> None:
+    stored(address, 10)
+    postgres.freeze()
+    try:
+        until(lambda: service.status()["processes"][0]["trouble"], "it says what it waits for", TOLD_WITHIN_S)
+    finally:
+        postgres.thaw()
+
+
+@pytest.mark.xfail(strict=True, reason="what no waiting mends is waited for as if the server were away")
+@pytest.mark.parametrize("fault", ["authority", "password", "database"])
+@pytest.mark.databases("postgresql")
+def test_what_only_a_person_can_mend_ends_the_service(
+    project: Project, address: Address, postgres: Server, database: Database, fault: str
+) -> None:
+    urls = {
+        "authority": address.url(sslmode="verify-full", sslrootcert=str(postgres.authority("foreign"))),
+        "password": address.url().replace("nobody", "somebody"),
+        "database": address.url().replace(f"/{address.name}?", "/none?"),
+    }
+    project.configure("")
+    begun = project.start("serve", **(env(database) | {"DATABASE_URL": urls[fault]}))
+    until(lambda: begun.poll() is not None, "it ends", TOLD_WITHIN_S)
+    assert begun.returncode != 0
+    assert "Traceback" not in project.output()
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])

@@ -114,7 +114,14 @@ class _Ready:
 
 
 def _processor(of: Any, dialect: Dialect) -> Processor | None:
+    if isinstance(of, Instant):
+        return _instant(dialect)
     convert: Processor | None = of.dialect_impl(dialect).bind_processor(dialect)
-    if convert is not None and isinstance(of, Instant):  # one instant is in many columns of many rows
-        return lru_cache(maxsize=1024)(convert)
     return convert
+
+
+@lru_cache(maxsize=8)
+def _instant(dialect: Dialect) -> Processor | None:
+    """One instant is in many columns of many rows, and of several tables."""
+    convert: Processor | None = Instant().dialect_impl(dialect).bind_processor(dialect)
+    return lru_cache(maxsize=1024)(convert) if convert is not None else None

@@ -79,18 +79,18 @@ class Sites:
         fetched = Fetched(url, url, 200, headers, body, len(packed) + 300, 0.1, 0.05, packed)
         digest = hashlib.sha256(body).hexdigest()
         links = tuple([Link(link) for link in self.links(place, number)])
-        reading = Reading(title, self._items(number), links, simhash=int(digest[:16], 16))
+        reading = Reading(title, self._items(place, number), links, simhash=int(digest[:16], 16))
         return Answer(fetched, reading, digest)
 
-    def _items(self, number: int) -> tuple[Item, ...]:
+    def _items(self, place: int, number: int) -> tuple[Item, ...]:
         return tuple(
             Item(
                 "product",
-                f"{number}-{n}",
+                f"{place:03}-{number}-{n}",
                 {
                     "title": f"A thing for the house, number {number}, size {n}",
                     "price": round(number % 1000 + n / 10, 2),
-                    "sku": f"{number}-{n}",
+                    "sku": f"{place:03}-{number}-{n}",
                     "stock": number % 7,
                     "brand": f"brand {number % 50}",
                 },

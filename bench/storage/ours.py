@@ -83,13 +83,18 @@ class _Writer:
             recording = asyncio.create_task(recorder.run())
             for place in job.mine:
                 await store.lease(job.sites.host(place))
-            await asyncio.gather(*(self._lane(recorder, job.sites.host(place)) for place in job.mine))
+            lanes = asyncio.create_task(self._visit_all(recorder))
+            await asyncio.wait([lanes, recording], return_when=asyncio.FIRST_COMPLETED)
             recorder.close()
-            await recording
+            await recording  # first: where it failed, the lanes wait for ever
+            await lanes
             store.close()
         ended = time.monotonic()
         spent = time.process_time() - cpu
         return Stored(recorder.stored, recorder.failed, began, ended, spent, self.claim_s, peak_mib(), self.late)
+
+    async def _visit_all(self, recorder: Recorder) -> None:
+        await asyncio.gather(*(self._lane(recorder, self.job.sites.host(place)) for place in self.job.mine))
 
     async def _lane(self, recorder: Recorder, host: str) -> None:
         lane = Lane(host)

@@ -1,13 +1,11 @@
 """What is asked again and again must not take longer the more URLs are known."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, event
 
-from scraper.config.settings import Database
 from scraper.database import Db, frontier, runs
 from scraper.database.connection import now
 from scraper.records import Link
@@ -25,11 +23,10 @@ ASKED: dict[str, Callable[[Connection], Any]] = {
 
 
 @pytest.fixture
-def db(tmp_path: Path) -> Iterator[Db]:
-    with Db(Database(url=f"sqlite:///{tmp_path / 'test.db'}")) as made:
-        made.upgrade()
-        made.write(_some_urls)
-        yield made
+def known(db: Db) -> Db:
+    """A database that knows some URLs."""
+    db.write(_some_urls)
+    return db
 
 
 def _some_urls(connection: Connection) -> None:
@@ -57,12 +54,12 @@ def _plan(connection: Connection, call: Callable[[Connection], Any]) -> list[str
 
 
 @pytest.mark.parametrize("name", ASKED)
-def test_no_statement_goes_through_all_urls(db: Db, name: str) -> None:
-    plan = db.write(lambda c: _plan(c, ASKED[name]))
+def test_no_statement_goes_through_all_urls(known: Db, name: str) -> None:
+    plan = known.write(lambda c: _plan(c, ASKED[name]))
     assert plan
     assert not [step for step in plan if step.startswith("SCAN urls")], plan
 
 
-def test_the_next_retry_is_not_looked_for_among_all_that_is_queued(db: Db) -> None:
-    plan = db.write(lambda c: _plan(c, ASKED["next_retry"]))
+def test_the_next_retry_is_not_looked_for_among_all_that_is_queued(known: Db) -> None:
+    plan = known.write(lambda c: _plan(c, ASKED["next_retry"]))
     assert any("urls_waiting" in step for step in plan), plan

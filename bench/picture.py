@@ -36,28 +36,30 @@ class Bar:
     note: str = ""
 
 
-def drawn(title: str, said: Sequence[str], bars: Sequence[Bar], told: str) -> str:
-    """Return the bars as SVG, in the order given. said: two lines below the title. told: the whole in words."""
+def drawn(title: str, said: Sequence[str], bars: Sequence[Bar], told: str, left: int = LEFT) -> str:
+    """Return the bars as SVG, in the order given. said: two lines below the title. told: the whole in words. left: room for the
+    names.
+    """
     height = TOP + ROW * len(bars) + 16
-    scale = (WIDTH - LEFT - RIGHT) / max(bar.value for bar in bars)
+    scale = (WIDTH - left - RIGHT) / max(bar.value for bar in bars)
     lines = "\n".join(
         f'<text class="quiet" x="20" y="{54 + 18 * n}">{escape(line)}</text>' for n, line in enumerate(said)
     )
-    rows = "\n".join(_bar(n, bar, scale) for n, bar in enumerate(bars))
+    rows = "\n".join(_bar(n, bar, scale, left) for n, bar in enumerate(bars))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
         f'role="img" aria-label="{escape(told)}">\n<style>{_STYLE}</style>\n'
         f'<rect class="ground" x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}" rx="8"/>\n'
         f'<text class="title" x="20" y="32">{escape(title)}</text>\n{lines}\n'
-        f'<line class="axis" x1="{LEFT}" y1="{TOP - 6}" x2="{LEFT}" y2="{height - 14}"/>\n{rows}\n</svg>\n'
+        f'<line class="axis" x1="{left}" y1="{TOP - 6}" x2="{left}" y2="{height - 14}"/>\n{rows}\n</svg>\n'
     )
 
 
-def _bar(number: int, bar: Bar, scale: float) -> str:
+def _bar(number: int, bar: Bar, scale: float, left: int) -> str:
     y, length = TOP + ROW * number, max(1.0, bar.value * scale)
     note = f' <tspan class="quiet">({escape(bar.note)})</tspan>' if bar.note else ""
     return (
-        f'<text x="{LEFT - 10}" y="{y + 15}" text-anchor="end">{escape(bar.name)}</text>'
-        f'<rect class="{"ours" if bar.ours else "bar"}" x="{LEFT}" y="{y}" width="{length:.1f}" height="{BAR}" rx="2"/>'
-        f'<text x="{LEFT + length + 8:.1f}" y="{y + 15}">{bar.value:,.0f}{note}</text>'
+        f'<text x="{left - 10}" y="{y + 15}" text-anchor="end">{escape(bar.name)}</text>'
+        f'<rect class="{"ours" if bar.ours else "bar"}" x="{left}" y="{y}" width="{length:.1f}" height="{BAR}" rx="2"/>'
+        f'<text x="{left + length + 8:.1f}" y="{y + 15}">{bar.value:,.0f}{note}</text>'
     )

@@ -8,6 +8,7 @@ from bench import picture
 
 FILE = Path(__file__).parents[2] / "docs" / "pictures" / "storage.svg"
 PEER = "bare"
+LEFT = 210
 
 
 def drawn(results: Mapping[str, Any]) -> str:
@@ -27,7 +28,7 @@ def drawn(results: Mapping[str, Any]) -> str:
         "In brackets: how many times as fast as a bare loop over the same tables, in one process",
     )
     told = "Pages stored per second: " + ", ".join(f"{bar.name} {bar.value:.0f}" for bar in bars)
-    return picture.drawn("Storing what was crawled", said, bars, told)
+    return picture.drawn("Storing what was crawled", said, bars, told, LEFT)
 
 
 def draw(results: Mapping[str, Any]) -> Path:

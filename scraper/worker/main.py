@@ -135,6 +135,7 @@ class Scraper:
             mark,
             self._settings.limits,
             variables,
+            self._place(),
         )
         self._engine = engine
         if hasattr(signal, "SIGTERM") and kernel.POSIX:

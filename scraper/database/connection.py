@@ -162,10 +162,11 @@ class Db:
                     self._wait_for_lock(waited_s)
                     continue
                 attempt += 1
-                if attempt < RETRIES and self._is_lost(error):
+                lost = self._is_lost(error)
+                if lost and once.number is not None and once.result and self._has_committed(once.number):
+                    return once.result[0]
+                if lost and attempt < RETRIES:
                     time.sleep(random.random() * 0.05 * 2**attempt)
-                    if once.number is not None and once.result and self._has_committed(once.number):
-                        return once.result[0]
                     continue
                 raise self._translated(error) from error
 
@@ -184,10 +185,28 @@ class Db:
                 once.result.append(unit(connection))
 
     def _has_committed(self, number: int) -> bool:
-        """Say whether a transaction whose connection broke while it was committed is in the database all the same."""
-        with contextlib.suppress(DBAPIError), self.engine.connect() as connection:
-            return postgres.has_committed(connection, number)
-        return False
+        """Say whether a transaction whose connection broke while it was committed is in the database all the same.
+
+        To do its unit again without an answer might do it twice, so the server is asked until it answers. Raises Unavailable.
+        """
+        end = time.monotonic() + self.settings.timeout
+        wait = 0.02
+        while True:
+            self.touch()
+            try:
+                with self.engine.connect() as connection:
+                    found = postgres.has_committed(connection, number)
+                if found is not None:
+                    return found
+                error = None
+            except DBAPIError as failed:
+                error = failed
+            if self.hurried or time.monotonic() > end:
+                text = f"{self.shown}: does not say whether it stored what it was given last"
+                raise Unavailable(text) from error
+            self.waiting = f"{self.shown}: is asked whether it stored what it was given last"
+            time.sleep(wait)
+            wait = min(wait * 2, 1.0)
 
     def _follow_file(self) -> None:
         """Leave a file that was deleted or replaced: what is written to it is seen by nobody."""

@@ -6,10 +6,12 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import URL, Connection, pool
+from sqlalchemy.exc import DBAPIError
 
 from scraper.config.settings import Database
 
 STATEMENT_LEAST_S = 60.0
+UNKNOWN_NUMBER = "22023"  # SQLSTATE: a transaction of the future
 FEW = 2  # connections of a process in which one thread asks the database
 # libpq's: a connection whose other end is gone is noticed within a minute. What the URL says counts.
 KEPT_ALIVE = {"keepalives_idle": 20, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000}
@@ -72,9 +74,23 @@ def begin(connection: Connection, settings: Database, *, writes: bool, deadline:
     return Begun(row[0], row[1])
 
 
-def has_committed(connection: Connection, number: int) -> bool:
-    """Say whether a transaction was committed: the answer to its COMMIT was lost with the connection."""
-    return connection.exec_driver_sql(f"SELECT txid_status({number:d})").scalar() == "committed"
+def has_committed(connection: Connection, number: int) -> bool | None:
+    """Say whether a transaction was committed: the answer to its COMMIT was lost with the connection.
+
+    None: it is still under way. Nobody hears of its end any more, so it is ended, unless it is about to be committed.
+    """
+    try:
+        found = connection.exec_driver_sql(f"SELECT txid_status({number:d})").scalar()
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) == UNKNOWN_NUMBER:  # the server crashed before it wrote of it anywhere
+            return False
+        raise
+    if found == "in progress":
+        connection.exec_driver_sql(
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_xid = '{number % 2**32:d}'::xid"
+        )
+        return None
+    return bool(found == "committed")
 
 
 def advice(settings: Database, url: URL) -> Iterator[str]:

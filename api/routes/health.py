@@ -2,13 +2,16 @@
 
 from typing import Any
 
+from anyio import move_on_after, to_thread
 from fastapi import APIRouter, Response
 
 from api.deps import TheDb, TheService
+from scraper.database import Db
 from scraper.errors import BowerbirdError
 from scraper.states import State
 
 STUCK_S = 10.0
+PATIENCE_S = 3.0
 
 router = APIRouter(tags=["health"])
 
@@ -20,14 +23,11 @@ async def healthz() -> dict[str, str]:
 
 
 @router.get("/readyz", responses={503: {"description": "the checks that fail, and why"}})
-def readyz(db: TheDb, service: TheService, response: Response) -> dict[str, Any]:
+async def readyz(db: TheDb, service: TheService, response: Response) -> dict[str, Any]:
     """Whether database and scraper can do their work."""
-    checks: dict[str, str] = {}
-    try:
-        db.read(lambda connection: connection.exec_driver_sql("SELECT 1").scalar())
-        checks["database"] = "ok"
-    except BowerbirdError as error:
-        checks["database"] = str(error)
+    checks = {"database": f"{db.shown}: has not answered for {PATIENCE_S:.0f} s"}
+    with move_on_after(PATIENCE_S):
+        checks["database"] = await to_thread.run_sync(_database, db, abandon_on_cancel=True)
     status = service.status()
     troubles = [p.trouble for p in status.processes if p.trouble]
     if troubles:
@@ -39,3 +39,11 @@ def readyz(db: TheDb, service: TheService, response: Response) -> dict[str, Any]
     ready = all(value == "ok" for value in checks.values())
     response.status_code = 200 if ready else 503
     return {"status": "ready" if ready else "not ready", "checks": checks}
+
+
+def _database(db: Db) -> str:
+    try:
+        db.read(lambda connection: connection.exec_driver_sql("SELECT 1").scalar())
+    except BowerbirdError as error:
+        return str(error)
+    return "ok"

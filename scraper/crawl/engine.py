@@ -22,7 +22,7 @@ from scraper.crawl.recorder import Recorder
 from scraper.crawl.robots import Robots
 from scraper.crawl.store import Store
 from scraper.crawl.visit import Visitor, Work, fetch_robots, unmarked
-from scraper.database import frontier, hosts, pages, runs, sources, usage, visits
+from scraper.database import frontier, hosts, pages, runs, sources, usage, visits, workers
 from scraper.database.hosts import LEASE_S
 from scraper.errors import BowerbirdError, Unavailable
 from scraper.offload import Browsers, Readers
@@ -38,6 +38,7 @@ SPREAD_EACH_S = 0.1
 SPREAD_MOST_S = 60.0
 # After so many rests in a row the URLs of a host that only fails are given up, until the next run.
 GIVE_UP_TRIPS = 5
+CROWDED_S = 1.0  # for so long a worker has more than its share before it leaves some to others
 LEFT_S = 2.0  # for so long a host is left to the worker whose share it is
 
 log = logging.getLogger(__name__)
@@ -79,6 +80,7 @@ class Seen:
     runs: tuple[int, ...]
     open: tuple[str, ...]
     hosts: dict[str, frontier.Due]
+    workers: Sequence[str]
     next_at: datetime | None
 
 
@@ -87,7 +89,7 @@ class Engine:
 
     once: the runs to do, and then end; None: whatever is due, for ever. pace: awaited before each visit.
     mark: told which URL is visited last, with its number while its page is being read: whoever survives us can say what we
-    died of. variables: where the names of secrets are looked up. share: which of how many workers this is.
+    died of. variables: where the names of secrets are looked up.
     """
 
     def __init__(
@@ -99,14 +101,14 @@ class Engine:
         mark: Callable[[int, str], None] = unmarked,
         limits: Limits | None = None,
         variables: Mapping[str, str] | None = None,
-        share: tuple[int, int] = (0, 1),
     ) -> None:
         self._store = store
         self._db = store.db
         self._http = http
         self._variables = variables or {}
-        self._share = share
+        self._workers: Sequence[str] = ()  # who else crawls, and we
         self._left: dict[str, float] = {}
+        self._crowded_since: float | None = None
         self._runs_at: dict[str, set[int]] = {}
         self._once = list(once) if once is not None else None
         self._works: dict[str, Work] = {}
@@ -237,6 +239,7 @@ class Engine:
             for stranger in frontier.strangers(connection, self._store.owner.partition("@")[2]):
                 hosts.recover(connection, stranger, self._store.now())
                 frontier.release(connection, stranger)
+        workers.seen(connection, self._store.owner, self._store.now(), due=1)  # so that who starts with us knows
         known = sources.definitions(connection)
         if self._once is None:
             runs.stop_strangers(connection, list(known), self._store.now())
@@ -309,6 +312,7 @@ class Engine:
         await self._browsers.close()
 
     def _leave(self, connection: Connection, states: list[HostTimes]) -> None:
+        workers.gone(connection, self._store.owner, self._store.now())
         frontier.release(connection, self._store.owner)
         hosts.record(connection, self._store.owner, states)
         hosts.release(connection, [state.host for state in states], self._store.owner)
@@ -328,25 +332,46 @@ class Engine:
             return None
         if not self._lanes.going:
             return TICK_S
+        self._workers = seen.workers
         self._lanes.open(self._ours(seen.hosts))
+        self._lanes.leave(self._too_many(seen.hosts))
         wait_s = (seen.next_at - self._store.now()).total_seconds() if seen.next_at is not None else TICK_S
         await asyncio.sleep(min(least_s, TICK_S))
         return min(max(wait_s, 0.0), TICK_S)
 
+    def _share(self, due: Mapping[str, frontier.Due]) -> int:
+        """How many of the hosts that are due each worker should have."""
+        return -(-len(due) // max(len(self._workers), 1))
+
     def _ours(self, due: Mapping[str, frontier.Due]) -> list[str]:
-        """Which of the hosts that are due are for this worker: its share of them, and what nobody else has taken up."""
-        place, workers = self._share
-        clock = time.monotonic()
-        ours = []
+        """Which hosts to ask from now on: this worker's share, those at its place first, and what nobody else has taken up."""
+        here, clock = self._lanes.hosts(), time.monotonic()
+        place = self._workers.index(self._store.owner) if self._store.owner in self._workers else 0
+        left: list[str] = []
+        first: list[str] = []
+        others: list[str] = []
         for rank, (host, found) in enumerate(due.items()):
             self._runs_at.setdefault(host, set()).update(found.runs)
-            if not found.free:
+            if not found.free or host in here:
                 self._left.pop(host, None)
-            elif rank % workers == place or clock - self._left.setdefault(host, clock) > LEFT_S:
-                ours.append(host)
+            elif clock - self._left.setdefault(host, clock) > LEFT_S:
+                left.append(host)
+            else:
+                (first if rank % max(len(self._workers), 1) == place else others).append(host)
         for host in self._left.keys() - due.keys():
             del self._left[host]
-        return ours
+        room = max(self._share(due) - len(due.keys() & here), 0)
+        return left + (first + others)[:room]
+
+    def _too_many(self, due: Mapping[str, frontier.Due]) -> list[str]:
+        """Which hosts to leave to workers who have less than their share. Not at once: shares change all the time."""
+        surplus = [host for host in due if host in self._lanes.hosts()][self._share(due) :]
+        clock = time.monotonic()
+        if not surplus:
+            self._crowded_since = None
+            return []
+        self._crowded_since = self._crowded_since or clock
+        return surplus if clock - self._crowded_since > CROWDED_S else []
 
     def _forget(self, open_runs: Collection[int]) -> None:
         """Drop what is remembered of runs that are over."""
@@ -383,10 +408,13 @@ class Engine:
         if len(waiting) == STARTS_AT_ONCE:
             moments.append(at)
         able = [run_id for run_id, left in self._budgets(connection, at).items() if left > 0]
+        due = frontier.hosts_due(connection, at, able, self._store.owner)
+        workers.seen(connection, self._store.owner, at, len(due) if may_start else 0)
         return Seen(
             tuple(opened),
             tuple(opened.values()),
-            frontier.hosts_due(connection, at, able, self._store.owner),
+            due,
+            workers.at_work(connection, at),
             min((m for m in moments if m is not None and m > at - timedelta(seconds=TICK_S)), default=None),
         )
 
@@ -434,11 +462,16 @@ class Engine:
         """A lane has ended: its host's times are kept, and what it had not visited is queued again."""
         states = self._times({host})
         ids = [claim.url_id for claim in claims]
-        await self._store.write(lambda c: self._take_back(c, states, ids))
+        gate = self._politeness.gate(host)
+        leaving = [host] if gate is not None and gate.idle and len(self._workers) > 1 else []
+        for name in leaving:  # first, as in _keep_house()
+            self._politeness.drop(name)
+        await self._store.write(lambda c: self._take_back(c, states, ids, leaving))
 
-    def _take_back(self, connection: Connection, states: list[HostTimes], ids: list[int]) -> None:
+    def _take_back(self, connection: Connection, states: list[HostTimes], ids: list[int], leaving: list[str]) -> None:
         hosts.record(connection, self._store.owner, states)
         frontier.unclaim(connection, self._store.owner, ids)
+        hosts.release(connection, leaving, self._store.owner)
 
     async def _stored_body(self, page_id: int) -> tuple[bytes, dict[str, str]] | None:
         return await self._store.read(lambda c: pages.body_of(c, page_id))

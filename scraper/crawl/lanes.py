@@ -52,6 +52,7 @@ class Lanes:
         self._go = asyncio.Event()
         self._go.set()
         self._closing = False
+        self._leaving: set[str] = set()
 
     @property
     def going(self) -> bool:
@@ -77,11 +78,16 @@ class Lanes:
                 continue
             task = asyncio.create_task(self._lane(host), name=f"lane {host}")
             self._tasks[host] = task
-            task.add_done_callback(partial(self._leave, host))
+            task.add_done_callback(partial(self._left, host))
 
-    def _leave(self, host: str, task: "asyncio.Task[None]") -> None:
+    def _left(self, host: str, task: "asyncio.Task[None]") -> None:
         self._tasks.pop(host, None)
+        self._leaving.discard(host)
         self._ended(task)
+
+    def leave(self, hosts: Collection[str]) -> None:
+        """Ask these hosts no more; what is under way ends, what is claimed is given back."""
+        self._leaving.update(self._tasks.keys() & hosts)
 
     def close(self) -> None:
         """Start no more visits; those under way may end."""
@@ -118,7 +124,7 @@ class Lanes:
         while not self._closing:
             await self._go.wait()
             await self._recorder.room()
-            if gate.lost or gate.resting_s > REST_S or not self._politeness.holds(gate):
+            if gate.lost or gate.resting_s > REST_S or not self._politeness.holds(gate) or lane.host in self._leaving:
                 return
             claim = await self._recorder.take(lane)
             if claim is None:

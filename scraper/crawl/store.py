@@ -79,7 +79,7 @@ class Store:
     @property
     def trouble(self) -> str | None:
         """What the database lacks, if anything."""
-        return self._trouble or self.db.waiting
+        return self._trouble or self.db.trouble
 
     def silent_s(self) -> float | None:
         """Return for how many seconds the unit under way has given no sign of life, or None if none is under way.

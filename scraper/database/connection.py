@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -33,6 +34,8 @@ Unit = Callable[[Connection], T]
 
 RETRIES = 5
 LOCK_TOLD_S = 2.0
+TOLD_SILENT_S = 5.0
+CROWD = 4  # so many wait in vain: no more need to
 SIGN_OF_LIFE_OPCODES = 200_000  # of SQLite's virtual machine: some ten milliseconds
 # Of SQLite's result codes: another connection writes.
 SQLITE_BUSY, SQLITE_LOCKED = 5, 6
@@ -41,6 +44,13 @@ SQLITE_BUSY, SQLITE_LOCKED = 5, 6
 LOST = {"40001", "40P01", "57P01", "57P02", "25P03"}
 # Waited in vain for a lock, too slow, too many connections, shutting down, disk full, read-only: it may pass.
 PASSES = {"55P03", "57014", "53000", "53100", "53200", "53300", "57P03", "25006"}
+# What a server, libpq or PgBouncer says where no waiting helps: who we are, what we ask for, whom we trust.
+NEVER = (
+    *("password authentication failed", "sasl authentication failed", "no password supplied", "no pg_hba.conf entry"),
+    *("certificate verify failed", "root certificate file", "server certificate for", "does not support ssl"),
+    *("no such database", "no such user", "invalid connection option", "invalid sslmode", "invalid uri"),
+)
+ABSENT = re.compile(r'(database|role) ".*" does not exist')
 MENDS_ITSELF = ("locked", "busy", "full", "i/o error", "unable to open", "readonly", "read-only")
 CORRUPT = ("malformed", "not a database", "corrupt")
 
@@ -84,6 +94,8 @@ class Db:
         self.waiting: str | None = None  # for whom, when it takes long
         self.hurried = False  # whoever uses us is about to leave
         self.settings = settings
+        self._under_way: dict[object, float] = {}
+        self._answered = 0.0
         self._ahead = timedelta()  # how far the database's clock is ahead of ours
         self.file: File | None = None
         try:
@@ -138,12 +150,33 @@ class Db:
     def _run(self, unit: Unit[T], *, writes: bool, deadline: bool) -> T:
         if os.getpid() != self._pid:
             raise RuntimeError(f"this database belongs to process {self._pid}; make one in the process that uses it")
+        if len(self._under_way) >= CROWD and (silent_s := self.silent_s) > TOLD_SILENT_S:
+            raise Unavailable(f"{self.shown}: has not answered for {silent_s:.0f} s")
+        ours = object()
+        self._under_way[ours] = time.monotonic()
         try:
             return self._persist(unit, writes=writes, deadline=deadline)
         except PoolTimeout:
             raise Unavailable(f"{self.shown}: all connections are in use; raise [database] max_overflow") from None
         finally:
+            del self._under_way[ours]
+            self._answered = time.monotonic()
             self.waiting = None
+
+    @property
+    def silent_s(self) -> float:
+        """For how long a server that was asked has answered nobody, in seconds. SQLite tells its life itself."""
+        oldest = min(list(self._under_way.values()), default=None)
+        if oldest is None or self.is_sqlite:
+            return 0.0
+        return time.monotonic() - max(oldest, self._answered)
+
+    @property
+    def trouble(self) -> str | None:
+        """What a unit under way waits for, if that takes long."""
+        if self.waiting is None and (silent_s := self.silent_s) > TOLD_SILENT_S:
+            return f"{self.shown}: has not answered for {silent_s:.0f} s"
+        return self.waiting
 
     def _persist(self, unit: Unit[T], *, writes: bool, deadline: bool) -> T:
         """Run a unit, again if the database could not keep it. A lock is waited for in slices: a long wait is no silence."""
@@ -241,6 +274,8 @@ class Db:
                 )
             if any(word in low for word in MENDS_ITSELF):
                 return Unavailable(f"{self.url.database}: {text}{_remedy(low)}")
+        elif any(word in low for word in NEVER) or ABSENT.search(low):
+            return Unusable(f"{self.shown}: {text}; correct [database] url")
         elif (
             error.connection_invalidated
             or type(error).__name__ in ("OperationalError", "InterfaceError")

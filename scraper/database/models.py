@@ -114,6 +114,14 @@ hosts = Table(
     Column("why", Text),
 )
 
+workers = Table(
+    "workers",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("seen_at", Instant, nullable=False),
+    Column("due", Integer, nullable=False),
+)
+
 # What was taken from a site on one day, for the budgets.
 usage = Table(
     "usage",

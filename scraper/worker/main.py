@@ -135,7 +135,6 @@ class Scraper:
             mark,
             self._settings.limits,
             variables,
-            self._place(),
         )
         self._engine = engine
         if hasattr(signal, "SIGTERM") and kernel.POSIX:

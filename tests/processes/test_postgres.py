@@ -24,7 +24,6 @@ pytestmark = pytest.mark.databases("postgresql", "pgbouncer")
 PAGES = 120
 FROZEN_S = 6.0
 TOLD_WITHIN_S = 10.0
-UNTOLD = "a server, or a pooler, that takes a question and does not answer is waited for without a word"
 # Until what a dead service held is taken up: the lease runs out, somebody looks.
 TAKEN_UP_WITHIN_S = LEASE_S * 1.5 + 10
 
@@ -129,10 +128,8 @@ def test_a_server_that_is_restarted_is_waited_for(service: Running, address: Add
 
 
 def test_a_server_that_is_away_is_told(
-    service: Running, address: Address, postgres: Server, database: Database, request: pytest.FixtureRequest
+    service: Running, address: Address, postgres: Server, database: Database
 ) -> None:
-    if database.transaction_pooler:
-        request.applymarker(pytest.mark.xfail(strict=True, reason=UNTOLD))
     stored(address, 10)
     postgres.stop_hard()
     until(lambda: service.status()["processes"][0]["trouble"], "it says what it waits for", TOLD_WITHIN_S)
@@ -174,7 +171,6 @@ def test_a_server_that_does_not_answer_stops_nobody_from_asking(
     assert service.status()["restarts"] == 0
 
 
-@pytest.mark.xfail(strict=True, reason=UNTOLD)
 def test_a_server_that_does_not_answer_is_told(service: Running, address: Address, postgres: Server) -> None:
     stored(address, 10)
     postgres.freeze()
@@ -184,7 +180,6 @@ def test_a_server_that_does_not_answer_is_told(service: Running, address: Addres
         postgres.thaw()
 
 
-@pytest.mark.xfail(strict=True, reason="what no waiting mends is waited for as if the server were away")
 @pytest.mark.parametrize("fault", ["authority", "password", "database"])
 @pytest.mark.databases("postgresql")
 def test_what_only_a_person_can_mend_ends_the_service(

@@ -184,6 +184,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("source", "day", name="pk_usage"),
     )
     op.create_table(
+        "workers",
+        sa.Column("owner", sa.Text(), nullable=False),
+        sa.Column("seen_at", Instant(), nullable=False),
+        sa.Column("due", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("owner", name="pk_workers"),
+    )
+    op.create_table(
         "items",
         sa.Column("id", Id, nullable=False),
         sa.Column("source", sa.Text(), nullable=False),

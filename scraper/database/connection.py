@@ -341,6 +341,8 @@ class Db:
         """Give all connections back."""
         with contextlib.suppress(SQLAlchemyError):
             self.engine.dispose()
+        if self.file is not None:
+            self.file.let_go()
 
 
 def _remedy(low: str) -> str:

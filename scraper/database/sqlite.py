@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import os
 import sqlite3
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -96,6 +97,9 @@ class File:
         self._settings = settings
         self.checkpoints = checkpoints
         self._identity: tuple[int, int] | None = None
+        self._former: tuple[int, int] | None = None
+        self._log: int | None = None  # the WAL, held open: as long as it is, no other file has its number
+        self._connecting = threading.Lock()
 
     def connect(self) -> Any:
         """Return a new connection. Raises Unavailable if there is no file, Unusable if it cannot be used where it is."""
@@ -109,6 +113,12 @@ class File:
             raise Unavailable(
                 f"{self.path}: there is no such file; put it back, or make an empty one with `bowerbird db upgrade`"
             )
+        with self._connecting:
+            return self._connect()
+
+    def _connect(self) -> Any:
+        if self._identity is None:
+            self._drop_former_log()
         timeout = min(self._settings.timeout, LOCK_SLICE_S)
         made = self.library.connect(
             f"{self.path.absolute().as_uri()}?mode={'rwc' if self.create else 'rw'}",
@@ -119,7 +129,8 @@ class File:
         )
         self._prepare(made, timeout)
         if self._identity is None:
-            self._identity = self._look()
+            self._identity = self._former = self._look()
+        self._hold_log()
         return made
 
     def _prepare(self, made: Any, timeout: float) -> None:
@@ -172,6 +183,33 @@ class File:
         self._identity = None
         return True
 
+    def _hold_log(self) -> None:
+        """Know the WAL of the file that is open from any other one that may stand in its place."""
+        with contextlib.suppress(OSError):
+            if self._log is None or not os.path.samestat(os.fstat(self._log), self._log_path.stat()):
+                self.let_go()
+                self._log = os.open(self._log_path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+
+    def _drop_former_log(self) -> None:
+        """Another file was put in place of the one that was open: SQLite would take the log of that for its log, and damage it."""
+        if self._log is None or self._look() in (None, self._former):
+            return
+        with kernel.alone_with(self._log), contextlib.suppress(OSError):  # another process may have begun a new one
+            if os.path.samestat(os.fstat(self._log), self._log_path.stat()):
+                self._log_path.unlink()
+                self.path.with_name(self.path.name + "-shm").unlink()
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Hold nothing open any more."""
+        log, self._log = self._log, None
+        if log is not None:
+            os.close(log)
+
+    @property
+    def _log_path(self) -> Path:
+        return self.path.with_name(self.path.name + "-wal")
+
     def _look(self) -> tuple[int, int] | None:
         try:
             found = self.path.stat()
@@ -182,7 +220,7 @@ class File:
     def wal_bytes(self) -> int:
         """Return how long the WAL is."""
         try:
-            return self.path.with_name(self.path.name + "-wal").stat().st_size
+            return self._log_path.stat().st_size
         except OSError:
             return 0
 

@@ -127,7 +127,11 @@ class File:
             isolation_level=None,
             check_same_thread=False,
         )
-        self._prepare(made, timeout)
+        try:
+            self._prepare(made, timeout)
+        except self.library.Error:
+            made.close()
+            raise
         if self._identity is None:
             self._identity = self._former = self._look()
         self._hold_log()
@@ -151,7 +155,7 @@ class File:
         """Copy the database as one connection sees it at this moment, while others go on writing.
 
         progress: told how many pages are left, and how many there are. Raises Conflict if the file is there, Unusable if it
-        cannot be written.
+        cannot be made.
         """
         if to.exists():
             raise Conflict(f"{to}: is there already, and is not overwritten")
@@ -174,7 +178,7 @@ class File:
             part.replace(to)
         except (OSError, self.library.Error) as error:
             part.unlink(missing_ok=True)
-            raise Unusable(f"{to}: cannot be written: {error}") from None
+            raise Unusable(f"{self.path}: cannot be copied to {to}: {error}") from None
 
     def moved(self) -> bool:
         """Say whether there is another file now than the one that was opened, or none: what is written to that is lost."""

@@ -85,6 +85,19 @@ def said_of(library: ModuleType) -> str:
     )
 
 
+def _place(part: Path, to: Path) -> None:
+    """Give a file its name, unless there is one by now. Raises Conflict."""
+    try:
+        os.link(part, to)
+    except FileExistsError:
+        part.unlink()
+        raise Conflict(f"{to}: is there already, and is not overwritten") from None
+    except OSError:  # no hard links here
+        part.replace(to)
+    else:
+        part.unlink()
+
+
 class File:
     """The file of a SQLite database, for the connections of one process."""
 
@@ -159,7 +172,7 @@ class File:
         """
         if to.exists():
             raise Conflict(f"{to}: is there already, and is not overwritten")
-        part = to.with_name(to.name + ".part")
+        part = to.with_name(f"{to.name}.{os.getpid()}.part")  # several may make the same copy
         try:
             part.unlink(missing_ok=True)
             part.touch(mode=0o600)
@@ -175,7 +188,7 @@ class File:
                 raise Unusable(f"{self.path}: its copy is not sound: {found}; `bowerbird db check` says more")
             with part.open("rb+") as written:
                 os.fsync(written.fileno())
-            part.replace(to)
+            _place(part, to)
         except (OSError, self.library.Error) as error:
             part.unlink(missing_ok=True)
             raise Unusable(f"{self.path}: cannot be copied to {to}: {error}") from None

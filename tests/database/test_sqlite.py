@@ -393,11 +393,11 @@ def test_writers_that_are_killed_lose_nothing_that_they_were_told_is_stored(
 def test_a_copy_is_whole_while_others_write(
     full: Db, database: Database, file: Path, started: Callable[..., "subprocess.Popen[str]"]
 ) -> None:
+    full.write(lambda c: add(c, "large", much=10**6, times=30))
     swarm = [started(SWARM, database.url, who, 0) for who in range(1, 3)]
     for process in swarm:
         assert process.stdout is not None
         process.stdout.readline()
-    full.write(lambda c: add(c, "large", much=10**6, times=30))
     seen: list[int] = []
 
     def progress(left: int, of: int) -> None:

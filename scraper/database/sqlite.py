@@ -51,6 +51,7 @@ REMOTE = {
 # Which bytes of the WAL's index are its readers' locks: https://sqlite.org/walformat.html#wal_index_locking
 READ_LOCKS_AT = 123
 READ_SLOTS = 5
+COMMAND_MOST = 200
 
 
 def is_sound(version: tuple[int, ...]) -> bool:
@@ -185,7 +186,9 @@ class File:
                     source.execute("ROLLBACK")
                 found = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
             if found != "ok":
-                raise Unusable(f"{self.path}: its copy is not sound: {found}; `bowerbird db check` says more")
+                part.unlink()
+                told = " ".join(str(found).split())
+                raise Unusable(f"{self.path}: its copy is not sound: {told}; `bowerbird db check` says more")
             with part.open("rb+") as written:
                 os.fsync(written.fileno())
             _place(part, to)
@@ -251,5 +254,5 @@ class File:
         for lock in kernel.locks_on(Path(f"{self.path}-shm")):
             for slot in range(READ_SLOTS):
                 if lock.first <= READ_LOCKS_AT + slot <= lock.last:
-                    found[lock.pid, slot] = kernel.command(lock.pid)
+                    found[lock.pid, slot] = " ".join(kernel.command(lock.pid).split())[:COMMAND_MOST]
         return found

@@ -33,7 +33,8 @@ class Bar:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        if self._console.is_terminal:
+            self._progress.stop()
 
     def show(self, done: int, of: int, part: str = "") -> None:
         """Show how much is done of a part of it."""

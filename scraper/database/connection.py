@@ -302,7 +302,10 @@ class Db:
         """
         if self.file is None:
             raise Unusable(f"{self.shown}: is copied by its own tools: pg_dump, pg_basebackup")
-        source = self.file.connect()
+        try:
+            source = self.file.connect()
+        except self.file.library.Error as error:
+            raise Unusable(f"{self.file.path}: cannot be copied: {error}") from None
         try:
             self.file.copy(source, to, progress)
         finally:
@@ -342,6 +345,8 @@ class Db:
         """Give all connections back."""
         with contextlib.suppress(SQLAlchemyError):
             self.engine.dispose()
+        if self.file is not None:
+            self.file.let_go()
 
 
 def _remedy(low: str) -> str:

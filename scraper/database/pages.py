@@ -214,6 +214,8 @@ def _alter(
     connection: Connection, visit: Visit, row: Row[Any], digest: str, copies: dict[tuple[str, str], int]
 ) -> None:
     values = _seen(visit) | _content(visit, digest) | {"duplicate_of": copies.get((visit.claim.source, digest))}
+    if digest == row.content_hash:  # its body was kept no more, and is again
+        del values["changed_at"], values["duplicate_of"]
     connection.execute(update(pages).where(pages.c.id == row.id).values(**values))
 
 

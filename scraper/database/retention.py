@@ -27,8 +27,9 @@ def prune(db: Db, source: str, keep: Retention, at: datetime) -> Iterator[tuple[
         cut = at - timedelta(seconds=keep.age)
         yield from _portions(db, "versions", lambda c: _oldest(c, item_versions, "until", source, cut), _drop_versions)
         yield from _portions(db, "changes", lambda c: _oldest(c, changes, "at", source, cut), _drop(changes))
-        yield from _portions(db, "items", lambda c: list(c.scalars(_removed(source, cut))), _drop_items)
-        yield from _portions(db, "pages", lambda c: list(c.scalars(_gone(source, cut))), _drop_pages)
+        removed, gone = _removed(source, cut), _gone(source, cut)
+        yield from _portions(db, "items", lambda c: list(c.scalars(removed)), partial(_drop_items, again=removed))
+        yield from _portions(db, "pages", lambda c: list(c.scalars(gone)), partial(_drop_pages, again=gone))
         yield from _portions(db, "failures", lambda c: list(c.scalars(_resolved(source, cut))), _drop(failures))
         yield from _portions(db, "runs", lambda c: list(c.scalars(_ended(source, cut))), _drop(runs))
     if keep.size:
@@ -73,11 +74,17 @@ def _too_many(connection: Connection, source: str, most: int) -> list[int]:
     return list(connection.scalars(select(ranked.c.id).where(ranked.c.place > most)))
 
 
+def _still(connection: Connection, query: Select[Any]) -> list[int]:
+    """Of rows that were found before, those that are so still: a site may have come back with them meanwhile. None comes now."""
+    return list(connection.scalars(query.with_for_update()))
+
+
 def _removed(source: str, cut: datetime) -> Select[Any]:
     return select(items.c.id).where(items.c.source == source, items.c.removed_at < cut).limit(AT_ONCE)
 
 
-def _drop_items(connection: Connection, ids: Sequence[int]) -> None:
+def _drop_items(connection: Connection, again: Select[Any], ids: Sequence[int]) -> None:
+    ids = _still(connection, again.where(items.c.id.in_(ids)))
     connection.execute(delete(item_versions).where(item_versions.c.item_id.in_(ids)))
     connection.execute(delete(items).where(items.c.id.in_(ids)))
 
@@ -87,7 +94,8 @@ def _gone(source: str, cut: datetime) -> Select[Any]:
     return select(pages.c.id).where(pages.c.source == source, pages.c.gone_at < cut, ~used).limit(AT_ONCE)
 
 
-def _drop_pages(connection: Connection, ids: Sequence[int]) -> None:
+def _drop_pages(connection: Connection, again: Select[Any], ids: Sequence[int]) -> None:
+    ids = _still(connection, again.where(pages.c.id.in_(ids)))
     connection.execute(update(pages).where(pages.c.duplicate_of.in_(ids)).values(duplicate_of=None))
     connection.execute(delete(pages).where(pages.c.id.in_(ids)))
 

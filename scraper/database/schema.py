@@ -1,5 +1,6 @@
 """The tables' version: made when there are none, brought up to date when they are older, refused when they are newer."""
 
+import contextlib
 import logging
 import threading
 from pathlib import Path
@@ -9,7 +10,7 @@ from sqlalchemy import Column, Connection, MetaData, Table, Text, insert, inspec
 from scraper.database.bulk import TABLES, in_turn
 from scraper.database.connection import Db
 from scraper.database.models import metadata
-from scraper.errors import Unusable
+from scraper.errors import Conflict, Unusable
 
 HEAD = "0001"
 SCRIPTS = Path(__file__).parent / "migrations"
@@ -97,6 +98,6 @@ def _bring(db: Db, found: str, head: str, scripts: Path) -> None:
 
 def _keep(db: Db, copy: Path) -> None:
     """Copy the database before it is changed, unless another process has just done so."""
-    if not copy.exists():
+    with contextlib.suppress(Conflict):
         db.copy_file(copy)
         log.info("the database was copied before its tables change", extra={"copy": str(copy)})

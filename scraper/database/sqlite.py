@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import os
 import sqlite3
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -50,6 +51,7 @@ REMOTE = {
 # Which bytes of the WAL's index are its readers' locks: https://sqlite.org/walformat.html#wal_index_locking
 READ_LOCKS_AT = 123
 READ_SLOTS = 5
+COMMAND_MOST = 200
 
 
 def is_sound(version: tuple[int, ...]) -> bool:
@@ -84,6 +86,19 @@ def said_of(library: ModuleType) -> str:
     )
 
 
+def _place(part: Path, to: Path) -> None:
+    """Give a file its name, unless there is one by now. Raises Conflict."""
+    try:
+        os.link(part, to)
+    except FileExistsError:
+        part.unlink()
+        raise Conflict(f"{to}: is there already, and is not overwritten") from None
+    except OSError:  # no hard links here
+        part.replace(to)
+    else:
+        part.unlink()
+
+
 class File:
     """The file of a SQLite database, for the connections of one process."""
 
@@ -96,6 +111,9 @@ class File:
         self._settings = settings
         self.checkpoints = checkpoints
         self._identity: tuple[int, int] | None = None
+        self._former: tuple[int, int] | None = None
+        self._log: int | None = None  # the WAL, held open: as long as it is, no other file has its number
+        self._connecting = threading.Lock()
 
     def connect(self) -> Any:
         """Return a new connection. Raises Unavailable if there is no file, Unusable if it cannot be used where it is."""
@@ -109,6 +127,12 @@ class File:
             raise Unavailable(
                 f"{self.path}: there is no such file; put it back, or make an empty one with `bowerbird db upgrade`"
             )
+        with self._connecting:
+            return self._connect()
+
+    def _connect(self) -> Any:
+        if self._identity is None:
+            self._drop_former_log()
         timeout = min(self._settings.timeout, LOCK_SLICE_S)
         made = self.library.connect(
             f"{self.path.absolute().as_uri()}?mode={'rwc' if self.create else 'rw'}",
@@ -117,9 +141,14 @@ class File:
             isolation_level=None,
             check_same_thread=False,
         )
-        self._prepare(made, timeout)
+        try:
+            self._prepare(made, timeout)
+        except self.library.Error:
+            made.close()
+            raise
         if self._identity is None:
-            self._identity = self._look()
+            self._identity = self._former = self._look()
+        self._hold_log()
         return made
 
     def _prepare(self, made: Any, timeout: float) -> None:
@@ -140,11 +169,11 @@ class File:
         """Copy the database as one connection sees it at this moment, while others go on writing.
 
         progress: told how many pages are left, and how many there are. Raises Conflict if the file is there, Unusable if it
-        cannot be written.
+        cannot be made.
         """
         if to.exists():
             raise Conflict(f"{to}: is there already, and is not overwritten")
-        part = to.with_name(to.name + ".part")
+        part = to.with_name(f"{to.name}.{os.getpid()}.part")  # several may make the same copy
         try:
             part.unlink(missing_ok=True)
             part.touch(mode=0o600)
@@ -157,13 +186,15 @@ class File:
                     source.execute("ROLLBACK")
                 found = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
             if found != "ok":
-                raise Unusable(f"{self.path}: its copy is not sound: {found}; `bowerbird db check` says more")
+                part.unlink()
+                told = " ".join(str(found).split())
+                raise Unusable(f"{self.path}: its copy is not sound: {told}; `bowerbird db check` says more")
             with part.open("rb+") as written:
                 os.fsync(written.fileno())
-            part.replace(to)
+            _place(part, to)
         except (OSError, self.library.Error) as error:
             part.unlink(missing_ok=True)
-            raise Unusable(f"{to}: cannot be written: {error}") from None
+            raise Unusable(f"{self.path}: cannot be copied to {to}: {error}") from None
 
     def moved(self) -> bool:
         """Say whether there is another file now than the one that was opened, or none: what is written to that is lost."""
@@ -171,6 +202,33 @@ class File:
             return False
         self._identity = None
         return True
+
+    def _hold_log(self) -> None:
+        """Know the WAL of the file that is open from any other one that may stand in its place."""
+        with contextlib.suppress(OSError):
+            if self._log is None or not os.path.samestat(os.fstat(self._log), self._log_path.stat()):
+                self.let_go()
+                self._log = os.open(self._log_path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+
+    def _drop_former_log(self) -> None:
+        """Another file was put in place of the one that was open: SQLite would take the log of that for its log, and damage it."""
+        if self._log is None or self._look() in (None, self._former):
+            return
+        with kernel.alone_with(self._log), contextlib.suppress(OSError):  # another process may have begun a new one
+            if os.path.samestat(os.fstat(self._log), self._log_path.stat()):
+                self._log_path.unlink()
+                self.path.with_name(self.path.name + "-shm").unlink()
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Hold nothing open any more."""
+        log, self._log = self._log, None
+        if log is not None:
+            os.close(log)
+
+    @property
+    def _log_path(self) -> Path:
+        return self.path.with_name(self.path.name + "-wal")
 
     def _look(self) -> tuple[int, int] | None:
         try:
@@ -182,7 +240,7 @@ class File:
     def wal_bytes(self) -> int:
         """Return how long the WAL is."""
         try:
-            return self.path.with_name(self.path.name + "-wal").stat().st_size
+            return self._log_path.stat().st_size
         except OSError:
             return 0
 
@@ -196,5 +254,5 @@ class File:
         for lock in kernel.locks_on(Path(f"{self.path}-shm")):
             for slot in range(READ_SLOTS):
                 if lock.first <= READ_LOCKS_AT + slot <= lock.last:
-                    found[lock.pid, slot] = kernel.command(lock.pid)
+                    found[lock.pid, slot] = " ".join(kernel.command(lock.pid).split())[:COMMAND_MOST]
         return found

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Table, Text, func, insert, select, tuple_
@@ -131,8 +132,8 @@ def _plain(value: Any) -> Any:
         return [_plain(member) for member in value]
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return int(value)
+    if isinstance(value, float) and value.is_integer():  # in JSONB, 1e23 is the whole number of that name
+        return int(Decimal(repr(value)))
     return value
 
 

@@ -10,6 +10,9 @@ from scraper.database.sqlite import WAL_KEPT_BYTES, File
 LONG_BYTES = WAL_KEPT_BYTES
 SHORT_BYTES = 4 * 2**20
 TOLD_EACH_S = 300.0
+# How often, and how far apart, a reader is seen before it is blamed: those who work come and go.
+GLANCES = 20
+GLANCE_EACH_S = 0.02
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +54,13 @@ class Keeper:
             return
         self._told = clock
         facts: dict[str, object] = {"wal_bytes": length, "file": str(self._file.path)}
-        if self._since:
-            (pid, _), since = min(self._since.items(), key=lambda found: found[1])
-            commands = self._file.readers()
-            command = next((text for (reader, _), text in commands.items() if reader == pid), "")
+        stayed = self._file.readers()
+        for _ in range(GLANCES):
+            time.sleep(GLANCE_EACH_S)
+            stayed = {reader: stayed[reader] for reader in self._file.readers() if reader in stayed}
+        known = {reader: since for reader, since in self._since.items() if reader in stayed}
+        if known:
+            (pid, slot), since = min(known.items(), key=lambda found: found[1])
+            command = stayed[pid, slot]
             facts |= {"oldest_reader": pid, "command": command.strip(), "for_s": round(clock - since)}
         log.warning("the write-ahead log grows: somebody looks at an earlier state of the database", extra=facts)

@@ -16,7 +16,7 @@ from scraper.kernel.ending import (
     show_stacks,
 )
 from scraper.kernel.files import Lock, filesystem, locks_on
-from scraper.kernel.lock import FileLock
+from scraper.kernel.lock import FileLock, alone_with
 from scraper.kernel.process import (
     LINUX,
     POSIX,
@@ -52,6 +52,7 @@ __all__ = [
     "FileLock",
     "Lock",
     "adopt",
+    "alone_with",
     "await_death",
     "birth",
     "children",

@@ -1,7 +1,9 @@
 """Locks that the kernel frees when their holder dies."""
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
 
@@ -76,6 +78,21 @@ class FileLock:
             return self.path.read_text()
         except OSError:
             return ""
+
+
+@contextlib.contextmanager
+def alone_with(file: int) -> Iterator[None]:
+    """Wait until no other process does so with this open file, and keep others waiting meanwhile. Not on Windows."""
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl  # noqa: PLC0415  POSIX only
+
+    fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def _lock(file: FileIO) -> bool:

@@ -20,6 +20,7 @@ from scraper.crawl.lanes import TICK_S, Lanes
 from scraper.crawl.politeness import Place, Politeness
 from scraper.crawl.recorder import Recorder
 from scraper.crawl.robots import Robots
+from scraper.crawl.shares import Shares
 from scraper.crawl.store import Store
 from scraper.crawl.visit import Visitor, Work, fetch_robots, unmarked
 from scraper.database import frontier, hosts, pages, runs, sources, usage, visits, workers
@@ -38,8 +39,6 @@ SPREAD_EACH_S = 0.1
 SPREAD_MOST_S = 60.0
 # After so many rests in a row the URLs of a host that only fails are given up, until the next run.
 GIVE_UP_TRIPS = 5
-CROWDED_S = 1.0  # for so long a worker has more than its share before it leaves some to others
-LEFT_S = 2.0  # for so long a host is left to the worker whose share it is
 
 log = logging.getLogger(__name__)
 
@@ -108,11 +107,7 @@ class Engine:
         self._db = store.db
         self._http = http
         self._variables = variables or {}
-        self._workers: Sequence[str] = ()  # who else crawls, and we
-        self._siblings = siblings
-        self._began = time.monotonic()
-        self._left: dict[str, float] = {}
-        self._crowded_since: float | None = None
+        self._shares = Shares(store.owner, siblings)
         self._runs_at: dict[str, set[int]] = {}
         self._once = list(once) if once is not None else None
         self._works: dict[str, Work] = {}
@@ -336,53 +331,15 @@ class Engine:
             return None
         if not self._lanes.going:
             return TICK_S
-        self._workers = seen.workers
-        self._lanes.open(self._ours(seen.hosts))
-        self._lanes.leave(self._too_many(seen.hosts))
+        self._shares.saw(seen.workers)
+        for host, found in seen.hosts.items():
+            self._runs_at.setdefault(host, set()).update(found.runs)
+        due = {host: found.free for host, found in seen.hosts.items()}
+        self._lanes.leave(self._shares.to_leave(due, self._lanes.hosts()))
+        self._lanes.open(self._shares.to_ask(due, self._lanes.hosts()))
         wait_s = (seen.next_at - self._store.now()).total_seconds() if seen.next_at is not None else TICK_S
         await asyncio.sleep(min(least_s, TICK_S))
         return min(max(wait_s, 0.0), TICK_S)
-
-    def _place(self) -> tuple[int, int]:
-        """Which of how many workers this is."""
-        if len(self._workers) < self._siblings[1] and time.monotonic() - self._began < LEFT_S:
-            return self._siblings
-        place = self._workers.index(self._store.owner) if self._store.owner in self._workers else 0
-        return place, max(len(self._workers), 1)
-
-    def _share(self, due: Mapping[str, frontier.Due]) -> int:
-        """How many of the hosts that are due each worker should have."""
-        return -(-len(due) // self._place()[1])
-
-    def _ours(self, due: Mapping[str, frontier.Due]) -> list[str]:
-        """Which hosts to ask from now on: this worker's share, those at its place first, and what nobody else has taken up."""
-        here, clock = self._lanes.hosts(), time.monotonic()
-        place, workers = self._place()
-        left: list[str] = []
-        first: list[str] = []
-        others: list[str] = []
-        for rank, (host, found) in enumerate(due.items()):
-            self._runs_at.setdefault(host, set()).update(found.runs)
-            if not found.free or host in here:
-                self._left.pop(host, None)
-            elif clock - self._left.setdefault(host, clock) > LEFT_S:
-                left.append(host)
-            else:
-                (first if rank % workers == place else others).append(host)
-        for host in self._left.keys() - due.keys():
-            del self._left[host]
-        room = max(self._share(due) - len(due.keys() & here), 0)
-        return left + (first + others)[:room]
-
-    def _too_many(self, due: Mapping[str, frontier.Due]) -> list[str]:
-        """Which hosts to leave to workers who have less than their share. Not at once: shares change all the time."""
-        surplus = [host for host in due if host in self._lanes.hosts()][self._share(due) :]
-        clock = time.monotonic()
-        if not surplus:
-            self._crowded_since = None
-            return []
-        self._crowded_since = self._crowded_since or clock
-        return surplus if clock - self._crowded_since > CROWDED_S else []
 
     def _forget(self, open_runs: Collection[int]) -> None:
         """Drop what is remembered of runs that are over."""
@@ -474,7 +431,7 @@ class Engine:
         states = self._times({host})
         ids = [claim.url_id for claim in claims]
         gate = self._politeness.gate(host)
-        leaving = [host] if gate is not None and gate.idle and len(self._workers) > 1 else []
+        leaving = [host] if gate is not None and gate.idle and not self._shares.alone else []
         for name in leaving:  # first, as in _keep_house()
             self._politeness.drop(name)
         await self._store.write(lambda c: self._take_back(c, states, ids, leaving))

@@ -9,7 +9,7 @@ from typing import Any, cast
 from sqlalchemy import Connection, Row, bindparam, exists, func, or_, select, update
 
 from scraper.database.bulk import Bulk, upsert
-from scraper.database.models import hosts, pages, runs, urls
+from scraper.database.models import hosts, in_state, pages, runs, urls
 from scraper.records import Claim, Known, Link
 from scraper.states import RunState, UrlState
 from scraper.urls import fingerprint, host_of
@@ -136,7 +136,7 @@ def again(connection: Connection, ids: Sequence[int], run_id: int) -> None:
         .values(run_id=run_id, state=UrlState.QUEUED, attempts=0, crashes=0, not_before=None, claimed_by=None)
     )
     connection.execute(  # what waits for its next try need not wait any longer
-        update(urls).where(urls.c.id.in_(ids), urls.c.state == UrlState.QUEUED).values(not_before=None)
+        update(urls).where(urls.c.id.in_(ids), in_state(UrlState.QUEUED)).values(not_before=None)
     )
 
 
@@ -163,14 +163,14 @@ def hosts_due(connection: Connection, at: datetime, active: Sequence[int], owner
 
 def _due() -> Any:
     at, rest, owner = (cast(Any, bindparam(name)) for name in ("at", "rest", "owner"))
-    first = select(func.min(urls.c.host)).where(urls.c.run_id == runs.c.id, urls.c.state == UrlState.QUEUED)
+    first = select(func.min(urls.c.host)).where(urls.c.run_id == runs.c.id, in_state(UrlState.QUEUED))
     active = runs.c.id.in_(bindparam("runs", expanding=True))
     start = select(runs.c.id.label("run_id"), first.scalar_subquery().label("host")).where(active)
     leap = start.cte("leap", recursive=True)
-    queued = (urls.c.run_id == leap.c.run_id) & (urls.c.state == UrlState.QUEUED)
+    queued = (urls.c.run_id == leap.c.run_id) & (in_state(UrlState.QUEUED))
     further = select(func.min(urls.c.host)).where(queued, urls.c.host > leap.c.host).scalar_subquery()
     leap = leap.union_all(select(leap.c.run_id, further).where(leap.c.host.is_not(None)))
-    queued = (urls.c.run_id == leap.c.run_id) & (urls.c.state == UrlState.QUEUED)
+    queued = (urls.c.run_id == leap.c.run_id) & (in_state(UrlState.QUEUED))
     ripe = or_(urls.c.not_before.is_(None), urls.c.not_before <= at)
     ready = exists().where(queued, urls.c.host == leap.c.host, ripe)
     resting = exists().where(hosts.c.host == leap.c.host, hosts.c.next_at > rest)
@@ -191,7 +191,7 @@ def next_retry(connection: Connection, at: datetime) -> datetime | None:
 # Along the index of what waits, to the first that is wanted: a list of runs would be taken as a way to all that is queued.
 _NEXT_RETRY = (
     select(urls.c.not_before)
-    .where(urls.c.not_before > bindparam("at"), urls.c.state == UrlState.QUEUED)
+    .where(urls.c.not_before > bindparam("at"), in_state(UrlState.QUEUED))
     .where(exists().where(runs.c.id == urls.c.run_id, runs.c.state == RunState.RUNNING))
     .order_by(urls.c.not_before)
     .limit(1)
@@ -229,7 +229,7 @@ def claim(
 # Built once: they are run for every host, time and again.
 _WAITING = (
     select(urls.c.id, urls.c.run_id, urls.c.kind)
-    .where(urls.c.run_id == bindparam("run"), urls.c.state == UrlState.QUEUED, urls.c.host == bindparam("at_host"))
+    .where(urls.c.run_id == bindparam("run"), in_state(UrlState.QUEUED), urls.c.host == bindparam("at_host"))
     .where(or_(urls.c.not_before.is_(None), urls.c.not_before <= bindparam("at")))
     .order_by(urls.c.rank, urls.c.depth, urls.c.id)
     .limit(bindparam("most"))
@@ -271,17 +271,15 @@ def _claim(row: Any) -> Claim:
 
 
 def claimed(connection: Connection) -> dict[int, int]:
-    """Return how many pages of each open run are being visited."""
+    """Return how many pages of each run are being visited."""
     return {run_id: count for run_id, count in connection.execute(_CLAIMED).all()}
 
 
-# Run by run: asked for all at once and counted by run, SQLite goes through all URLs that there are, for their order.
-_CLAIMED = select(
-    runs.c.id,
-    select(func.count())
-    .where(urls.c.run_id == runs.c.id, urls.c.state == UrlState.CLAIMED, urls.c.kind == "page")
-    .scalar_subquery(),
-).where(runs.c.state == RunState.RUNNING)
+_CLAIMED = (
+    select(urls.c.run_id, func.count())
+    .where(urls.c.claimed_by.is_not(None), urls.c.kind == "page")
+    .group_by(urls.c.run_id)
+)
 
 
 def release(connection: Connection, owner: str) -> None:
@@ -330,4 +328,4 @@ def strangers(connection: Connection, instance: str) -> list[str]:
 
 def count(connection: Connection, run_id: int, state: UrlState) -> int:
     """Return how many URLs of a run are in a state."""
-    return int(connection.scalar(select(func.count()).where(urls.c.run_id == run_id, urls.c.state == state)) or 0)
+    return int(connection.scalar(select(func.count()).where(urls.c.run_id == run_id, in_state(state))) or 0)

@@ -8,6 +8,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     DateTime,
     Dialect,
     Float,
@@ -20,10 +21,13 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    literal_column,
 )
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateIndex
 from sqlalchemy.types import TypeEngine
+
+from scraper.states import UrlState
 
 # Names by which a later step can take hold of a constraint, on both databases.
 metadata = MetaData(
@@ -178,8 +182,19 @@ urls = Table(
     Column("not_before", Instant),
     Column("claimed_by", Text),
     UniqueConstraint("fingerprint", "source"),  # in this order: many are looked up at once, of several sources
-    Index("urls_to_visit", "run_id", "state", "host", "rank", "depth", "id"),
 )
+
+
+def in_state(state: UrlState) -> ColumnElement[bool]:
+    """Return what holds of URLs in a state. In words, not as a parameter: only so a partial index is seen to do."""
+    return urls.c.state == literal_column(f"'{state}'", Text)
+
+
+# Of each URL one entry, as long as it waits: what is done is in no index but that of fingerprints.
+_partial(
+    "urls_to_visit", urls.c.run_id, urls.c.host, urls.c.rank, urls.c.depth, urls.c.id, where=in_state(UrlState.QUEUED)
+)
+_partial("urls_failed", urls.c.run_id, where=in_state(UrlState.FAILED))
 _partial("urls_claimed", urls.c.claimed_by, urls.c.run_id, urls.c.kind, where=urls.c.claimed_by.is_not(None))
 _partial("urls_waiting", urls.c.not_before, where=urls.c.not_before.is_not(None))
 

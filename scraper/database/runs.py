@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, Select, exists, insert, literal, or_, se
 
 from scraper.database.bulk import RUNS, in_turn
 from scraper.database.connection import made_id
-from scraper.database.models import Instant, changes, failures, items, pages, runs, sources, urls
+from scraper.database.models import Instant, changes, failures, in_state, items, pages, runs, sources, urls
 from scraper.errors import NotFound
 from scraper.records import RunCount, RunTally
 from scraper.states import RunKind, RunState, UrlState
@@ -85,10 +85,8 @@ def start(connection: Connection, run_id: int, max_pages: int, known: int, at: d
 
 def running(connection: Connection, only: Sequence[int] | None = None) -> list[Row[Any]]:
     """Return the rows of the open runs, and whether each has URLs queued and claimed."""
-    waits, taken = (
-        exists().where(urls.c.run_id == runs.c.id, urls.c.state == state).label(name)
-        for name, state in (("queued", UrlState.QUEUED), ("claimed", UrlState.CLAIMED))
-    )
+    waits = exists().where(urls.c.run_id == runs.c.id, in_state(UrlState.QUEUED)).label("queued")
+    taken = runs.c.id.in_(select(urls.c.run_id).where(urls.c.claimed_by.is_not(None))).label("claimed")
     statement = select(runs, waits, taken).where(runs.c.state == RunState.RUNNING)
     if only is not None:
         statement = statement.where(runs.c.id.in_(only))
@@ -130,7 +128,7 @@ def finish(connection: Connection, run_id: int, at: datetime, dropped: int) -> R
     if dropped:
         connection.execute(
             update(urls)
-            .where(urls.c.run_id == run_id, urls.c.state == UrlState.QUEUED)
+            .where(urls.c.run_id == run_id, in_state(UrlState.QUEUED))
             .values(state=UrlState.DONE, not_before=None)
         )
     return state
@@ -143,9 +141,7 @@ def _lost_sight(run_id: int) -> Select[Any]:
     elsewhere = exists().where(there, pages.c.url == urls.c.url, pages.c.url != pages.c.final_url)
     return (
         select(urls.c.id)
-        .where(
-            urls.c.run_id == run_id, urls.c.state == UrlState.FAILED, or_(itself, elsewhere, urls.c.kind == "sitemap")
-        )
+        .where(urls.c.run_id == run_id, in_state(UrlState.FAILED), or_(itself, elsewhere, urls.c.kind == "sitemap"))
         .limit(1)
     )
 

@@ -11,7 +11,7 @@ from scraper.database import failures, frontier, hosts, items, pages, sources, u
 from scraper.database import runs as runs_of
 from scraper.database.bulk import Bulk, upsert
 from scraper.database.models import hosts as hosts_of
-from scraper.database.models import runs, urls
+from scraper.database.models import in_state, runs, urls
 from scraper.errors import Failure
 from scraper.records import Claim, HostTimes, Link, Visit
 from scraper.states import RunKind, RunState, UrlState
@@ -103,7 +103,7 @@ def give_up(connection: Connection, host: str, at: datetime) -> None:
     open_runs = select(runs.c.id).where(runs.c.state == RunState.RUNNING)
     waiting = connection.execute(
         select(urls)
-        .where(urls.c.run_id.in_(open_runs), urls.c.state == UrlState.QUEUED, urls.c.host == host)
+        .where(urls.c.run_id.in_(open_runs), in_state(UrlState.QUEUED), urls.c.host == host)
         .limit(GIVE_UP_AT_ONCE)
     ).all()
     why = connection.scalar(select(hosts_of.c.why).where(hosts_of.c.host == host)) or "it failed for long"

@@ -173,7 +173,8 @@ def upgrade() -> None:
         sa.UniqueConstraint("fingerprint", "source", name="uq_urls_fingerprint_source"),
     )
     _partial("claimed_by IS NOT NULL", "urls_claimed", "urls", ["claimed_by", "run_id", "kind"])
-    op.create_index("urls_to_visit", "urls", ["run_id", "state", "host", "rank", "depth", "id"])
+    _partial("state = 'failed'", "urls_failed", "urls", ["run_id"])
+    _partial("state = 'queued'", "urls_to_visit", "urls", ["run_id", "host", "rank", "depth", "id"])
     _partial("not_before IS NOT NULL", "urls_waiting", "urls", ["not_before"])
     op.create_table(
         "usage",

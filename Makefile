@@ -1,6 +1,6 @@
 # make run: a newcomer's first command. make test: everything. make check: style, types, import rules.
 .POSIX:
-.PHONY: run test check corpora serve storm soak bench-supervision bench-crawl clean
+.PHONY: run test check corpora serve storm soak bench-supervision bench-crawl bench-storage clean
 
 VENV = .venv
 BIN = $(VENV)/bin
@@ -81,6 +81,9 @@ bench-supervision: $(VENV)/.bench apt
 
 bench-crawl: $(VENV)/.bench apt
 	@$(BIN)/python -m bench.crawl $(ARGS)
+
+bench-storage: $(VENV)/.bench
+	@$(BIN)/python -m bench.storage $(ARGS)
 
 $(VENV)/.bench: $(VENV)/.installed
 	@echo "Installing the peers ..."

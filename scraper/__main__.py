@@ -1,5 +1,6 @@
 """The way in. An error of the user's becomes one line on stderr."""
 
+import gc
 import os
 import signal
 import sys
@@ -27,11 +28,14 @@ def _run(argv: Sequence[str] | None) -> int:
     hears = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if hears:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    gc.disable()  # what is loaded stays: to look for what may go among it takes a seventh of the time
     import typer  # noqa: PLC0415
     from typer.exceptions import TyperException  # noqa: PLC0415
 
     from scraper.cli.table import app  # noqa: PLC0415
 
+    gc.freeze()
+    gc.enable()
     if hears:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

@@ -15,6 +15,7 @@ from bench.crawl import again, crawlers, hosts, picture, race, scale, shares, sl
 from bench.crawl.measured import Failed, compiled
 from bench.crawl.shop import Shop, build
 from bench.support import RESULTS, keep
+from bench.targets import judged, show
 
 QUICK_PAGES = 500
 QUICK_CHAIN = 6
@@ -125,7 +126,7 @@ def _write(results: dict[str, Any]) -> None:
     known = json.loads(file.read_text()) if file.exists() else {}
     whole = {**known, **results}
     whole.pop("machine", None)
-    print(f"\nWritten to {keep('crawl', whole | {'targets': targets.judged(whole)})}")
+    print(f"\nWritten to {keep('crawl', whole | {'targets': judged(targets.ALL, whole)})}")
     if "race" in results:
         print(f"Drawn in {picture.draw(results['race'])}")
 
@@ -147,7 +148,7 @@ def main() -> int:
                 results[part.replace("-", "_")] = PARTS[part](job)
             except Failed as error:
                 print(f"{part} failed: {error}", file=sys.stderr)
-    targets.show(targets.judged(results))
+    show(judged(targets.ALL, results))
     if given.quick or len(some) < len(crawlers.ALL):
         print("\nA part only: nothing was written.")
     else:

@@ -1,26 +1,8 @@
-"""What the figures should be. Pure."""
+"""What the figures of a crawl should be. Pure."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
 
-from bench.support import table
-
-Results = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Target:
-    """A figure and its bound; value raises KeyError where it was not measured."""
-
-    name: str
-    wanted: float
-    value: Callable[[Results], float]
-    at_most: bool = False
-
-    def holds(self, found: float) -> bool:
-        """Say whether a figure is within the bound."""
-        return found <= self.wanted if self.at_most else found >= self.wanted
+from bench.targets import Results, Target
 
 
 def _times(peer: str) -> Callable[[Results], float]:
@@ -53,31 +35,3 @@ ALL = (
         lambda r: r["slow_hosts"]["pages_per_s"] / r["slow_hosts"]["limit_pages_per_s"],
     ),
 )
-
-
-def judged(results: Results) -> list[dict[str, Any]]:
-    """Return each target with what was measured, if it was."""
-    found: list[dict[str, Any]] = []
-    for target in ALL:
-        bound = f"{'<=' if target.at_most else '>='} {target.wanted:g}"
-        try:
-            value = target.value(results)
-        except KeyError:
-            found.append({"target": target.name, "wanted": bound, "measured": None, "holds": None})
-            continue
-        found.append(
-            {"target": target.name, "wanted": bound, "measured": round(value, 3), "holds": target.holds(value)}
-        )
-    return found
-
-
-_WORDS = {True: "yes", False: "no", None: "not measured"}
-
-
-def show(found: list[dict[str, Any]]) -> None:
-    """Print them."""
-    rows = [
-        [one["target"], one["wanted"], "-" if one["measured"] is None else one["measured"], _WORDS[one["holds"]]]
-        for one in found
-    ]
-    table("Targets", ["", "wanted", "measured", "holds"], rows)

@@ -6,7 +6,6 @@ import sys
 import time
 from typing import Annotated, Any
 
-import httpx
 import typer
 
 from scraper.cli.serve import ConfigFile
@@ -29,6 +28,8 @@ def call(method: str, path: str, config: ConfigFile = None) -> dict[str, Any]:
 
     Raises NotRunning, and BowerbirdError with the words of a problem document.
     """
+    import httpx  # noqa: PLC0415  0.04 s that other commands need not pay
+
     server = server_of(config)
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(server.host, server.host)
     host = f"[{host}]" if ":" in host else host

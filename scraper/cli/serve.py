@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import uvicorn
 
 from scraper import kernel, logs
 from scraper.cli.shop import Shop
@@ -83,6 +82,8 @@ def serve(
     shown = end.getsockname()
     print(f"Bowerbird is at http://{settings.server.host}:{shown[1]}/  (Ctrl-C ends it)", file=sys.stderr, flush=True)
     os.environ["WEB_CONCURRENCY"] = str(workers)  # so that each of them knows how many there are
+    import uvicorn  # noqa: PLC0415  0.04 s that other commands need not pay
+
     with contextlib.suppress(KeyboardInterrupt):
         uvicorn.run(
             "fastapi_app:app",

@@ -89,7 +89,8 @@ class Engine:
 
     once: the runs to do, and then end; None: whatever is due, for ever. pace: awaited before each visit.
     mark: told which URL is visited last, with its number while its page is being read: whoever survives us can say what we
-    died of. variables: where the names of secrets are looked up.
+    died of. variables: where the names of secrets are looked up. siblings: which of how many
+    workers this is that start together: until all have shown up, each leaves the others their share.
     """
 
     def __init__(
@@ -101,12 +102,15 @@ class Engine:
         mark: Callable[[int, str], None] = unmarked,
         limits: Limits | None = None,
         variables: Mapping[str, str] | None = None,
+        siblings: tuple[int, int] = (0, 1),
     ) -> None:
         self._store = store
         self._db = store.db
         self._http = http
         self._variables = variables or {}
         self._workers: Sequence[str] = ()  # who else crawls, and we
+        self._siblings = siblings
+        self._began = time.monotonic()
         self._left: dict[str, float] = {}
         self._crowded_since: float | None = None
         self._runs_at: dict[str, set[int]] = {}
@@ -339,14 +343,21 @@ class Engine:
         await asyncio.sleep(min(least_s, TICK_S))
         return min(max(wait_s, 0.0), TICK_S)
 
+    def _place(self) -> tuple[int, int]:
+        """Which of how many workers this is."""
+        if len(self._workers) < self._siblings[1] and time.monotonic() - self._began < LEFT_S:
+            return self._siblings
+        place = self._workers.index(self._store.owner) if self._store.owner in self._workers else 0
+        return place, max(len(self._workers), 1)
+
     def _share(self, due: Mapping[str, frontier.Due]) -> int:
         """How many of the hosts that are due each worker should have."""
-        return -(-len(due) // max(len(self._workers), 1))
+        return -(-len(due) // self._place()[1])
 
     def _ours(self, due: Mapping[str, frontier.Due]) -> list[str]:
         """Which hosts to ask from now on: this worker's share, those at its place first, and what nobody else has taken up."""
         here, clock = self._lanes.hosts(), time.monotonic()
-        place = self._workers.index(self._store.owner) if self._store.owner in self._workers else 0
+        place, workers = self._place()
         left: list[str] = []
         first: list[str] = []
         others: list[str] = []
@@ -357,7 +368,7 @@ class Engine:
             elif clock - self._left.setdefault(host, clock) > LEFT_S:
                 left.append(host)
             else:
-                (first if rank % max(len(self._workers), 1) == place else others).append(host)
+                (first if rank % workers == place else others).append(host)
         for host in self._left.keys() - due.keys():
             del self._left[host]
         room = max(self._share(due) - len(due.keys() & here), 0)

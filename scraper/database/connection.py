@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
+import orjson
 from sqlalchemy import Connection, CursorResult, Dialect, create_engine, pool
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
@@ -379,8 +380,18 @@ def _file(url: URL, settings: Database, *, checkpoints: bool) -> File:
     return File(Path(url.database), settings, checkpoints=checkpoints)
 
 
+_plain_json = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def _json(value: Any) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # a whole number of more than 64 bits
+        return _plain_json(value)
+
+
 def _options(settings: Database, url: URL, connect_file: Callable[[], Any], application: str) -> dict[str, Any]:
-    options: dict[str, Any] = {"hide_parameters": True, "json_serializer": json.JSONEncoder(ensure_ascii=False).encode}
+    options: dict[str, Any] = {"hide_parameters": True, "json_serializer": _json}
     if url.get_backend_name() != "sqlite":
         return options | postgres.options(settings, url, application)
     return {

@@ -184,12 +184,18 @@ _DUE = _due()
 
 def next_retry(connection: Connection, at: datetime) -> datetime | None:
     """Return when the next URL that waits at this moment may be tried again."""
-    found: datetime | None = connection.scalar(
-        select(func.min(urls.c.not_before))
-        .where(urls.c.not_before > at, urls.c.state == UrlState.QUEUED)
-        .where(urls.c.run_id.in_(select(runs.c.id).where(runs.c.state == RunState.RUNNING)))
-    )
+    found: datetime | None = connection.scalar(_NEXT_RETRY, {"at": at})
     return found
+
+
+# Along the index of what waits, to the first that is wanted: a list of runs would be taken as a way to all that is queued.
+_NEXT_RETRY = (
+    select(urls.c.not_before)
+    .where(urls.c.not_before > bindparam("at"), urls.c.state == UrlState.QUEUED)
+    .where(exists().where(runs.c.id == urls.c.run_id, runs.c.state == RunState.RUNNING))
+    .order_by(urls.c.not_before)
+    .limit(1)
+)
 
 
 def claim(
@@ -265,13 +271,17 @@ def _claim(row: Any) -> Claim:
 
 
 def claimed(connection: Connection) -> dict[int, int]:
-    """Return how many pages of each run are being visited."""
-    rows = connection.execute(
-        select(urls.c.run_id, func.count())
-        .where(urls.c.claimed_by.is_not(None), urls.c.kind == "page")
-        .group_by(urls.c.run_id)
-    )
-    return {run_id: count for run_id, count in rows.all()}
+    """Return how many pages of each open run are being visited."""
+    return {run_id: count for run_id, count in connection.execute(_CLAIMED).all()}
+
+
+# Run by run: asked for all at once and counted by run, SQLite goes through all URLs that there are, for their order.
+_CLAIMED = select(
+    runs.c.id,
+    select(func.count())
+    .where(urls.c.run_id == runs.c.id, urls.c.state == UrlState.CLAIMED, urls.c.kind == "page")
+    .scalar_subquery(),
+).where(runs.c.state == RunState.RUNNING)
 
 
 def release(connection: Connection, owner: str) -> None:

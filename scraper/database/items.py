@@ -1,17 +1,19 @@
 """items, item_versions, changes: what was extracted, what it was before, and what changed."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, insert, select, update
 
-from scraper.database.bulk import Bulk, reserve
+from scraper.database.bulk import Bulk, given, reserve
 from scraper.database.models import changes, item_versions, items
 from scraper.errors import NotFound
 from scraper.records import Item, Visit
 
-IN_MOST = 500  # values in one IN: databases have a limit
+Name = tuple[str, str, str]
 
 _SEEN: dict[Any, Any] = {
     items.c.page_id: bindparam("page"),
@@ -33,7 +35,6 @@ _TOUCH = Bulk(
 )
 _KEEP = Bulk(lambda _: insert(item_versions))
 _TELL = Bulk(lambda _: insert(changes))
-_KNOWN = select(items).where(items.c.key.in_(bindparam("keys", expanding=True)))
 
 
 @dataclass(slots=True)
@@ -66,7 +67,7 @@ def put(connection: Connection, visits: Sequence[tuple[Visit, int]]) -> None:
         (visit, page_id, {(visit.claim.source, item.kind, item.key): item for item in visit.reading.items})
         for visit, page_id in visits
     ]
-    known = _known(connection, list({key for _, _, named in found for _, _, key in named}))
+    known = _known(connection, list({name for _, _, named in found for name in named}))
     batch = _Batch()
     for visit, page_id, named in found:
         for name, item in named.items():
@@ -81,12 +82,17 @@ def put(connection: Connection, visits: Sequence[tuple[Visit, int]]) -> None:
     _write(connection, batch)
 
 
-def _known(connection: Connection, keys: Sequence[str]) -> dict[tuple[str, str, str], _Stored]:
-    known: dict[tuple[str, str, str], _Stored] = {}
-    for start in range(0, len(keys), IN_MOST):
-        rows = connection.execute(_KNOWN, {"keys": keys[start : start + IN_MOST]})
-        known |= {(row.source, row.kind, row.key): _Stored(row.run_id, row.page_id, row) for row in rows}
-    return known
+def _known(connection: Connection, names: Sequence[Name]) -> dict[Name, _Stored]:
+    """What is stored under names: of a source, its kind and its key."""
+    rows = connection.execute(_stored_as(connection.dialect.name), {"rows": json.dumps(names)}) if names else ()
+    return {(row.source, row.kind, row.key): _Stored(row.run_id, row.page_id, row) for row in rows}
+
+
+@cache
+def _stored_as(dialect: str) -> Select[Any]:
+    names = given(dialect, ("source", "kind", "key"))
+    same = (items.c.key == names.c.key) & (items.c.source == names.c.source) & (items.c.kind == names.c.kind)
+    return select(items).join(names, same)
 
 
 def touch(connection: Connection, visits: Sequence[Visit]) -> None:

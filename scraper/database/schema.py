@@ -1,6 +1,5 @@
 """The tables' version: made when there are none, brought up to date when they are older, refused when they are newer."""
 
-import contextlib
 import logging
 import threading
 from pathlib import Path
@@ -10,7 +9,7 @@ from sqlalchemy import Column, Connection, MetaData, Table, Text, insert, inspec
 from scraper.database.bulk import TABLES, in_turn
 from scraper.database.connection import Db
 from scraper.database.models import metadata
-from scraper.errors import Conflict, Unusable
+from scraper.errors import Unusable
 
 HEAD = "0001"
 SCRIPTS = Path(__file__).parent / "migrations"
@@ -79,13 +78,13 @@ def _bring(db: Db, found: str, head: str, scripts: Path) -> None:
         raise Unusable(
             f"{db.shown}: was made by a newer version (tables {found}, this one knows {head}); install that version again"
         )
-    if db.file is not None:
-        _keep(db, db.file.path.with_name(f"{db.file.path.name}.before-{head}"))
 
     def change(connection: Connection) -> None:
         in_turn(connection, TABLES)
         if current(connection) == head:
             return
+        if db.file is not None:  # by another connection: as it is committed, and nobody writes now but we
+            _keep(db, db.file.path.with_name(f"{db.file.path.name}.before-{head}"))
         config.attributes["connection"] = connection
         command.upgrade(config, head)
         if db.file is not None and (broken := connection.exec_driver_sql("PRAGMA foreign_key_check").first()):
@@ -97,7 +96,7 @@ def _bring(db: Db, found: str, head: str, scripts: Path) -> None:
 
 
 def _keep(db: Db, copy: Path) -> None:
-    """Copy the database before it is changed, unless another process has just done so."""
-    with contextlib.suppress(Conflict):
-        db.copy_file(copy)
-        log.info("the database was copied before its tables change", extra={"copy": str(copy)})
+    """Copy the database before it is changed. What an earlier try left is older than that."""
+    copy.unlink(missing_ok=True)
+    db.copy_file(copy)
+    log.info("the database was copied before its tables change", extra={"copy": str(copy)})

@@ -135,6 +135,7 @@ class Scraper:
             mark,
             self._settings.limits,
             variables,
+            self._place(),
         )
         self._engine = engine
         if hasattr(signal, "SIGTERM") and kernel.POSIX:
@@ -152,7 +153,7 @@ class Scraper:
         beside = [heart, *([asyncio.create_task(upkeep.run(), name="upkeep")] if self._place()[0] == 0 else [])]
         try:
             await engine.run(self._settings.source, Before(self._died_at(), suspect))
-            if self._boot.get("once") is not None and self._place()[0] == 0:
+            if self._boot.get("once") is not None and self._place()[0] == 0 and not (self._asked or self._terminated):
                 await upkeep.prune()
             self._heart.beat(engine)
         finally:

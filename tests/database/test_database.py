@@ -1,7 +1,6 @@
 """Units of work, and what several processes may do at once."""
 
 import os
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -39,7 +38,8 @@ def test_a_unit_that_raises_leaves_nothing(db: Db) -> None:
 
 @sqlite_only
 def test_a_locked_database_is_unavailable_not_an_accident(db: Db, tmp_path: Path) -> None:
-    other = sqlite3.connect(tmp_path / "test.db", isolation_level=None)
+    assert db.file is not None  # by the same library: two in one process know nothing of each other's locks
+    other = db.file.library.connect(tmp_path / "test.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(Unavailable, match="locked"):
         db.write(lambda c: None)

@@ -216,7 +216,6 @@ def test_a_step_that_several_want_is_done_once(full: Db, database: Database, ste
             assert kept.read(schema.current) == schema.HEAD
 
 
-@pytest.mark.xfail(strict=True, reason="a copy that a former try left is taken for this one's")
 @pytest.mark.databases("sqlite")
 def test_a_copy_is_of_what_was_there_just_before(full: Db, step: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(KeyError):

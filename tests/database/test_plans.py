@@ -1,0 +1,65 @@
+"""What is asked again and again must not take longer the more URLs are known."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, event
+
+from scraper.database import Db, frontier, runs
+from scraper.database.connection import now
+from scraper.records import Link
+
+ASKED: dict[str, Callable[[Connection], Any]] = {
+    "claimed": frontier.claimed,
+    "next_retry": lambda c: frontier.next_retry(c, now()),
+    "hosts_due": lambda c: frontier.hosts_due(c, now(), [1], "me"),
+    "claim": lambda c: frontier.claim(c, "a.org", "me", 8, now(), {1}, {1: 100}),
+    "release": lambda c: frontier.release(c, "me"),
+    "release_lost": lambda c: frontier.release_lost(c, now()),
+    "unclaim": lambda c: frontier.unclaim(c, "me", [1, 2]),
+    "running": runs.running,
+}
+
+
+@pytest.fixture
+def known(db: Db) -> Db:
+    """A database that knows some URLs."""
+    db.write(_some_urls)
+    return db
+
+
+def _some_urls(connection: Connection) -> None:
+    run_id = runs.request(connection, "site", now())
+    rows = [frontier.row_of(run_id, "site", Link(f"http://a.org/{n}"), 1) for n in range(20)]
+    frontier.add(connection, [row for row in rows if row], {run_id: frontier.Room(20)})
+    runs.start(connection, run_id, 1000, 20, now())
+
+
+def _plan(connection: Connection, call: Callable[[Connection], Any]) -> list[str]:
+    """How SQLite goes about the statements of a call."""
+    asked: list[tuple[str, Any]] = []
+
+    def note(*told: Any) -> None:
+        asked.append((told[2], told[3]))
+
+    event.listen(connection, "before_cursor_execute", note)
+    call(connection)
+    event.remove(connection, "before_cursor_execute", note)
+    return [
+        str(row[3])
+        for statement, values in asked
+        for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+    ]
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_no_statement_goes_through_all_urls(known: Db, name: str) -> None:
+    plan = known.write(lambda c: _plan(c, ASKED[name]))
+    assert plan
+    assert not [step for step in plan if step.startswith("SCAN urls")], plan
+
+
+def test_the_next_retry_is_not_looked_for_among_all_that_is_queued(known: Db) -> None:
+    plan = known.write(lambda c: _plan(c, ASKED["next_retry"]))
+    assert any("urls_waiting" in step for step in plan), plan

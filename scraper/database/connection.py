@@ -40,6 +40,7 @@ CROWD = 4  # so many wait in vain: no more need to
 SIGN_OF_LIFE_OPCODES = 200_000  # of SQLite's virtual machine: some ten milliseconds
 # Of SQLite's result codes: another connection writes.
 SQLITE_BUSY, SQLITE_LOCKED = 5, 6
+SQLITE_READONLY = 8
 # SQLSTATE of PostgreSQL: serialisation failure, deadlock, and a server that ended the connection: this transaction is
 # lost, the next one may win.
 LOST = {"40001", "40P01", "57P01", "57P02", "25P03"}
@@ -202,6 +203,8 @@ class Db:
                 if lost and attempt < RETRIES:
                     time.sleep(random.random() * 0.05 * 2**attempt)
                     continue
+                if self._code(error) == SQLITE_READONLY:
+                    self.engine.dispose()  # whoever opened it so can never write, even when others can again
                 raise self._translated(error) from error
 
     def _once(self, unit: Unit[T], once: "_Once[T]", *, writes: bool, deadline: bool) -> None:
@@ -254,10 +257,13 @@ class Db:
             log.warning("waiting for the database, another program has locked it", extra={"file": self.url.database})
 
     @staticmethod
-    def _is_locked(error: DBAPIError) -> bool:
+    def _code(error: DBAPIError) -> int:
+        """The primary result code of SQLite, 0 if it is not SQLite's error."""
+        return (getattr(error.orig, "sqlite_errorcode", None) or 0) & 0xFF
+
+    def _is_locked(self, error: DBAPIError) -> bool:
         """SQLite: another process writes."""
-        code = getattr(error.orig, "sqlite_errorcode", None)
-        return code is not None and code & 0xFF in (SQLITE_BUSY, SQLITE_LOCKED)
+        return self._code(error) in (SQLITE_BUSY, SQLITE_LOCKED)
 
     @staticmethod
     def _is_lost(error: DBAPIError) -> bool:

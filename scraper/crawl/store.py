@@ -53,9 +53,11 @@ class Together(Generic[K, V]):
 class Store:
     """Runs units in a thread of its own, and waits while the database cannot be used."""
 
-    def __init__(self, db: Db, owner: str) -> None:
+    def __init__(self, db: Db, owner: str, replaced: Callable[[], None] = lambda: None) -> None:
+        """replaced: called when another file took the place of the database: what is remembered of the former one is wrong."""
         self.db = db
         self.owner = owner
+        self.replaced = replaced
         self._trouble: str | None = None
         self.mended_at = 0.0  # when a trouble ended last, in monotonic seconds
         self._thread = ThreadPoolExecutor(1, "store")
@@ -139,6 +141,8 @@ class Store:
                 log.info("the database is back")
                 self._trouble = None
                 self.mended_at = time.monotonic()
+            if self.db.replaced:
+                self.replaced()
             return result
 
     def _run(self, run: Callable[[Callable[[Connection], T]], T], unit: Callable[[Connection], T]) -> T:

@@ -125,6 +125,11 @@ class Db:
         """Return this instant by the database's clock, which is the same for all who share it; in UTC."""
         return now() + self._ahead
 
+    @property
+    def replaced(self) -> bool:
+        """Whether another SQLite file took the place of the one that was open: what is remembered of that is wrong."""
+        return self.file is not None and self.file.replaced
+
     def touch(self) -> None:
         """Note a sign of life: when the last one was is told by `touched`, in monotonic seconds."""
         self.touched = time.monotonic()
@@ -291,13 +296,23 @@ class Db:
             return Unavailable(f"{self.shown}: {text}")
         return error
 
-    def outside(self, unit: Unit[T]) -> T:
-        """Run what may not be inside a transaction, such as VACUUM. Raises Unavailable, Unusable."""
+    def outside(self, unit: Unit[T], patience_s: float | None = None) -> T:
+        """Run what may not be inside a transaction, such as VACUUM. Raises Unavailable, Unusable.
+
+        patience_s: for how long SQLite waits for others, if not for as long as the settings say.
+        """
+        patience_ms = int((self.settings.timeout if patience_s is None else patience_s) * 1000)
         try:
             with self.engine.connect() as connection:
                 if not self.is_sqlite:
                     connection.execution_options(isolation_level="AUTOCOMMIT")
-                return unit(connection)
+                    return unit(connection)
+                before = connection.exec_driver_sql("PRAGMA busy_timeout").scalar()
+                connection.exec_driver_sql(f"PRAGMA busy_timeout={patience_ms}")
+                try:
+                    return unit(connection)
+                finally:
+                    connection.exec_driver_sql(f"PRAGMA busy_timeout={before}")
         except DBAPIError as error:
             raise self._translated(error) from error
 

@@ -14,6 +14,9 @@ _ORPHANS = {
 }
 
 
+PATIENCE_S = 2.0  # with readers of an earlier state
+
+
 def check(db: Db) -> list[str]:
     """Return what is wrong, nothing if all is well. Raises Unavailable, Unusable."""
     return db.read(lambda connection: _check(db, connection))
@@ -24,7 +27,7 @@ def checkpoint(db: Db) -> tuple[int, int]:
     if db.file is None:
         raise Unusable(f"{db.shown}: has no write-ahead log of ours; PostgreSQL does its own checkpoints")
     before = db.file.wal_bytes()
-    busy = db.outside(lambda c: c.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one())[0]
+    busy = db.outside(lambda c: c.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one(), PATIENCE_S)[0]
     if busy:
         seen = "; ".join(
             f"process {pid} ({command.strip()})" for (pid, _), command in sorted(db.file.readers().items())
@@ -40,7 +43,7 @@ def vacuum(db: Db) -> tuple[int, int]:
     before = db.read(_bytes)
     db.outside(lambda c: c.exec_driver_sql("VACUUM"))
     if db.file is not None:
-        db.outside(lambda c: c.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one())
+        db.outside(lambda c: c.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one(), PATIENCE_S)
     return before, db.read(_bytes)
 
 

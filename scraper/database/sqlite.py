@@ -14,7 +14,7 @@ from scraper import kernel
 from scraper.config.settings import Database
 from scraper.errors import Conflict, Unavailable, Unusable
 
-LOCK_SLICE_S = 0.25
+LOCK_SLICE_S = 0.005  # SQLite's own waits get long, and a lock that is free meanwhile goes unused
 COPIED_AT_ONCE = 2000  # pages
 WAL_PAGES = 4000  # how many pages make the one process that does so bring them into the database
 WAL_PAGES_OF_OTHERS = 64_000
@@ -107,6 +107,7 @@ class File:
         self.path = path
         self.library = driver()
         self.create = False
+        self.replaced = False  # another file took the place of the one that was open
         self.foreign_keys = True
         self._settings = settings
         self.checkpoints = checkpoints
@@ -147,7 +148,9 @@ class File:
             made.close()
             raise
         if self._identity is None:
-            self._identity = self._former = self._look()
+            self._identity = self._look()
+            self.replaced = self.replaced or self._former not in (None, self._identity)
+            self._former = self._identity
         self._hold_log()
         return made
 

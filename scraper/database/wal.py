@@ -10,6 +10,7 @@ from scraper.database.sqlite import WAL_KEPT_BYTES, File
 LONG_BYTES = WAL_KEPT_BYTES
 SHORT_BYTES = 4 * 2**20
 TOLD_EACH_S = 300.0
+HOLD_S = 0.25  # for so long writers are held, and readers waited for
 # How often, and how far apart, a reader is seen before it is blamed: those who work come and go.
 GLANCES = 20
 GLANCE_EACH_S = 0.02
@@ -38,7 +39,7 @@ class Keeper:
             return
         self._note_readers()
         mode = "TRUNCATE" if idle else "RESTART"
-        busy, _, _ = self._db.outside(lambda c: c.exec_driver_sql(f"PRAGMA wal_checkpoint({mode})").one())
+        busy, _, _ = self._db.outside(lambda c: c.exec_driver_sql(f"PRAGMA wal_checkpoint({mode})").one(), HOLD_S)
         if busy and length > LONG_BYTES:
             self._tell(length)
 

@@ -115,7 +115,7 @@ class Scraper:
         db = Db(
             for_one_thread(self._settings.database), role=str(self._boot["name"]), checkpoints=self._place()[0] == 0
         )
-        store = Store(db, owner=f"{self._boot['name']}@{self._boot['instance']}")
+        store = Store(db, owner=f"{self._boot['name']}@{self._boot['instance']}", replaced=self._start_anew)
         share = limits.CpuShare(self._settings.limits.cpu_percent)
         at = Path(str(self._boot["state_dir"])) / f"{self._boot['name']}.at"
         suspect = last_mark(at).number if self._boot.get("died_of") in BLAMED else 0
@@ -167,6 +167,12 @@ class Scraper:
         number = str(self._boot["name"]).rpartition("-")[2]
         workers = self._settings.supervisor.processes
         return (int(number) % workers if number.isdigit() else 0), workers
+
+    def _start_anew(self) -> None:
+        """The database is another one now: a fresh process remembers nothing of the former."""
+        assert self._engine is not None
+        self._recycle = True
+        self._engine.stop()
 
     def _terminate(self) -> None:
         assert self._engine is not None

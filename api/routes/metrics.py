@@ -75,4 +75,5 @@ def _lines(name: str, kind: str, told: str, samples: list[Sample]) -> Iterator[s
     yield f"# TYPE {name} {kind}"
     for labels, value in samples:
         inside = ",".join(f'{label}="{text.translate(ESCAPED)}"' for label, text in labels.items())
-        yield f"{name}{{{inside}}} {value:g}" if inside else f"{name} {value:g}"
+        number = int(value) if value == int(value) else value
+        yield f"{name}{{{inside}}} {number}" if inside else f"{name} {number}"

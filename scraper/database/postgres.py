@@ -113,6 +113,7 @@ def seats(connection: Connection, settings: Database, scrapers: int, workers: in
         return None
     most: int = connection.exec_driver_sql(
         "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"
+        " - coalesce(current_setting('reserved_connections', true)::int, 0)"
     ).scalar_one()
     each = settings.pool_size + settings.max_overflow
     wanted = workers * each + (scrapers + 1) * FEW

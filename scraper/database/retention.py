@@ -79,8 +79,14 @@ def _still(connection: Connection, query: Select[Any]) -> list[int]:
     return list(connection.scalars(query.with_for_update()))
 
 
+def _newest(table: Table) -> Any:
+    """The last row stays: the numbers of new ones go on from it, and must not be those of others."""
+    return select(func.max(table.c.id)).scalar_subquery()
+
+
 def _removed(source: str, cut: datetime) -> Select[Any]:
-    return select(items.c.id).where(items.c.source == source, items.c.removed_at < cut).limit(AT_ONCE)
+    gone = (items.c.source == source) & (items.c.removed_at < cut) & (items.c.id < _newest(items))
+    return select(items.c.id).where(gone).limit(AT_ONCE)
 
 
 def _drop_items(connection: Connection, again: Select[Any], ids: Sequence[int]) -> None:
@@ -91,7 +97,8 @@ def _drop_items(connection: Connection, again: Select[Any], ids: Sequence[int]) 
 
 def _gone(source: str, cut: datetime) -> Select[Any]:
     used = exists().where(items.c.page_id == pages.c.id)
-    return select(pages.c.id).where(pages.c.source == source, pages.c.gone_at < cut, ~used).limit(AT_ONCE)
+    gone = (pages.c.source == source) & (pages.c.gone_at < cut) & (pages.c.id < _newest(pages))
+    return select(pages.c.id).where(gone, ~used).limit(AT_ONCE)
 
 
 def _drop_pages(connection: Connection, again: Select[Any], ids: Sequence[int]) -> None:

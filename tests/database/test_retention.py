@@ -247,6 +247,7 @@ def test_what_comes_back_in_between_stays(db: Db, meddled: Meddled) -> None:
     """It is looked for, and then dropped: in two transactions, so that nobody has to wait for long."""
     past = Past(pages=[(10, 20, 20), (10, 20, 20)], items=[(20, (20,)), (20, (20,))], changes=(), failures=(), runs=())
     db.write(lambda c: enter(c, "mine", past, now()))
+    db.write(lambda c: enter(c, "newer", past, now()))  # the last rows of all are never dropped
 
     def back(connection: Connection) -> None:
         connection.execute(update(items).where(items.c.key == "0").values(removed_at=None))

@@ -167,11 +167,11 @@ def test_a_database_of_a_newer_version_is_not_touched(project: Project, site: Si
     plain(project, site)
     assert project.run("db", "upgrade").returncode == 0
     connection = sqlite3.connect(project.path / "bowerbird.db")
-    connection.execute("UPDATE meta SET value = '99'")
+    connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.commit()
     connection.close()
     one_line(project.run("serve"), "newer version")
-    assert rows(project, "SELECT value FROM meta") == [("99",)]
+    assert rows(project, "SELECT version_num FROM alembic_version") == [("9999",)]
 
 
 @pytest.fixture

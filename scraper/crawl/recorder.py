@@ -211,7 +211,7 @@ class Recorder:
         self, batch: list[Visit], times: list[HostTimes], wanted: list[tuple[str, int]]
     ) -> tuple[visits.Finished, dict[str, list[Claim]]]:
         try:
-            return await self._store.write(partial(self._unit, batch, times, wanted))
+            return await self._put(batch, times, wanted)
         except (Unavailable, Unusable):
             raise
         except Exception as error:  # one of them cannot be stored: the others must not suffer for it
@@ -231,21 +231,26 @@ class Recorder:
     ) -> tuple[visits.Finished, dict[str, list[Claim]]]:
         """One visit that could not be stored: another worker may have stored the like meanwhile, so once more."""
         with contextlib.suppress(Exception):
-            return await self._store.write(partial(self._unit, [visit], times, wanted))
+            return await self._put([visit], times, wanted)
         log.error("a visit cannot be stored", extra={"url": visit.claim.url}, exc_info=error)
         said = f"{type(error).__name__}: {error}".partition("\n")[0][:500]
         work = self._works.get(visit.claim.source)
         again = work is not None and visit.claim.attempts < work.http.retries
         retry_at = visit.at + timedelta(seconds=AGAIN_S) if again else None
         failed = Visit(visit.claim, visit.at, failure=Failure.STORE, message=said, retry_at=retry_at)
-        return await self._store.write(partial(self._unit, [failed], times, wanted))
+        return await self._put([failed], times, wanted)
 
-    def _unit(
-        self, batch: list[Visit], times: list[HostTimes], wanted: list[tuple[str, int]], connection: Connection
+    async def _put(
+        self, batch: list[Visit], times: list[HostTimes], wanted: list[tuple[str, int]]
     ) -> tuple[visits.Finished, dict[str, list[Claim]]]:
         depths = {name: work.source.max_depth for name, work in self._works.items()}
-        bounds = visits.Bounds(depths, self._known)
-        done = visits.finish(connection, batch, self._store.owner, bounds, times)
+        ready = await self._store.aside(partial(visits.prepare, batch, visits.Bounds(depths, self._known)))
+        return await self._store.write(partial(self._unit, ready, times, wanted))
+
+    def _unit(
+        self, batch: visits.Batch, times: list[HostTimes], wanted: list[tuple[str, int]], connection: Connection
+    ) -> tuple[visits.Finished, dict[str, list[Claim]]]:
+        done = visits.finish(connection, batch, self._store.owner, times)
         return done, self._give_out(connection, wanted) if wanted else {}
 
 

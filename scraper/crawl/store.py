@@ -105,6 +105,10 @@ class Store:
         self.db.hurried = True
         self._leaving.set()
 
+    async def aside(self, work: Callable[[], T]) -> T:
+        """Have something done in the store's thread that needs no database: others may have that meanwhile."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
     async def look_after(self, *, idle: bool) -> None:
         """Keep SQLite's write-ahead log short, if that is for this process. idle: nothing is being crawled."""
         if self._keeper is None:

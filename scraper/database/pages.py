@@ -3,6 +3,7 @@
 import hashlib
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
@@ -90,36 +91,51 @@ def touch(connection: Connection, visits: Sequence[Visit]) -> None:
     )
 
 
-def put(connection: Connection, visits: Sequence[Visit]) -> list[int]:
-    """Store the pages of visits: new, changed, or as they were. Returns the id of each, in order.
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A visit and what is to be stored of its page, as far as that does not depend on what is stored already."""
 
-    No two of them may be of the same page of one source.
+    visit: Visit
+    mark: bytes
+    digest: str
+    seen: dict[str, Any]
+    content: dict[str, Any]
+
+
+def ready(visit: Visit) -> Ready:
+    """Make what is to be stored of a page. It takes a while, in which the database need not be ours."""
+    digest = visit.digest or hashlib.sha256(_fetched(visit).body).hexdigest()
+    return Ready(visit, fingerprint(_final(visit)), digest, _seen(visit), _content(visit, digest))
+
+
+def put(connection: Connection, batch: Sequence[Ready]) -> list[int]:
+    """Store pages: new, changed, or as they were. Returns the id of each, in order.
+
+    No two of them may be the same page of one source.
     """
-    named = [(visit.claim.source, fingerprint(_final(visit))) for visit in visits]
-    digests = [visit.digest or hashlib.sha256(_fetched(visit).body).hexdigest() for visit in visits]
-    known = _known(connection, named)
-    copies = _copies(connection, digests)
+    known = _known(connection, [(page.visit.claim.source, page.mark) for page in batch])
+    copies = _copies(connection, [page.digest for page in batch])
     told: list[dict[str, Any]] = []
     seen: list[dict[str, Any]] = []
     ids: list[int] = []
     fresh: list[int] = []
-    for number, (visit, name, digest) in enumerate(zip(visits, named, digests, strict=True)):
-        row = known.get(name)
+    for number, page in enumerate(batch):
+        row = known.get((page.visit.claim.source, page.mark))
         ids.append(row.id if row is not None else 0)
         if row is None:
             fresh.append(number)
             continue
-        if row.content_hash != digest or (not row.stored_bytes and not _fetched(visit).not_modified):
-            _alter(connection, visit, row, digest, copies)
+        if row.content_hash != page.digest or (not row.stored_bytes and not _fetched(page.visit).not_modified):
+            _alter(connection, page, row, copies)
         else:
-            seen.append({"page": row.id} | _seen(visit))
-        told += _told(visit, row, digest)
+            seen.append({"page": row.id} | page.seen)
+        told += _told(page.visit, row, page.digest)
     _SEE.run(connection, [values for values in seen if "status" not in values])
     _SEE_ANEW.run(connection, [values for values in seen if "status" in values])
-    made = _create(connection, [(visits[n], named[n][1], digests[n]) for n in fresh], copies)
+    made = _create(connection, [batch[number] for number in fresh], copies)
     for number, page_id in zip(fresh, made, strict=True):
         ids[number] = page_id
-        told.append(_change(visits[number], page_id, "created", {}))
+        told.append(_change(batch[number].visit, page_id, "created", {}))
     _TELL.run(connection, told)
     return ids
 
@@ -190,31 +206,23 @@ def _content(visit: Visit, digest: str) -> dict[str, Any]:
     }
 
 
-def _create(
-    connection: Connection,
-    new: Sequence[tuple[Visit, bytes, str]],
-    copies: dict[tuple[str, str], int],
-) -> list[int]:
+def _create(connection: Connection, new: Sequence[Ready], copies: dict[tuple[str, str], int]) -> list[int]:
     if not new:
         return []
     ids = reserve(connection, pages, len(new))
     rows = []
-    for page_id, (visit, mark, digest) in zip(ids, new, strict=True):
-        source = visit.claim.source
-        named = {"id": page_id, "source": source, "fingerprint": mark, "url": visit.claim.url}
-        first = copies.setdefault((source, digest), page_id)
-        rows.append(
-            named | _seen(visit) | _content(visit, digest) | {"duplicate_of": first if first != page_id else None}
-        )
+    for page_id, page in zip(ids, new, strict=True):
+        claim = page.visit.claim
+        named = {"id": page_id, "source": claim.source, "fingerprint": page.mark, "url": claim.url}
+        first = copies.setdefault((claim.source, page.digest), page_id)
+        rows.append(named | page.seen | page.content | {"duplicate_of": first if first != page_id else None})
     _CREATE.run(connection, rows)
     return ids
 
 
-def _alter(
-    connection: Connection, visit: Visit, row: Row[Any], digest: str, copies: dict[tuple[str, str], int]
-) -> None:
-    values = _seen(visit) | _content(visit, digest) | {"duplicate_of": copies.get((visit.claim.source, digest))}
-    if digest == row.content_hash:  # its body was kept no more, and is again
+def _alter(connection: Connection, page: Ready, row: Row[Any], copies: dict[tuple[str, str], int]) -> None:
+    values = page.seen | page.content | {"duplicate_of": copies.get((page.visit.claim.source, page.digest))}
+    if page.digest == row.content_hash:  # its body was kept no more, and is again
         del values["changed_at"], values["duplicate_of"]
     connection.execute(update(pages).where(pages.c.id == row.id).values(**values))
 

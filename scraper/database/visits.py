@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, select, update
 
@@ -43,9 +44,26 @@ class Bounds:
     known: Mapping[int, Collection[str]] = field(default_factory=dict)
 
 
-def finish(
-    connection: Connection, visits: Sequence[Visit], owner: str, bounds: Bounds, states: Sequence[HostTimes]
-) -> Finished:
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Visits that are to be stored together, with all that can be made ready before the database is ours.
+
+    pages: by the number of the URL. links: the rows of each run, by address; the shallow ones first.
+    """
+
+    visits: Sequence[Visit]
+    bounds: Bounds
+    pages: Mapping[int, pages.Ready]
+    links: Mapping[int, Mapping[str, dict[str, Any]]]
+
+
+def prepare(visits: Sequence[Visit], bounds: Bounds) -> Batch:
+    """Make visits ready to be stored."""
+    ready = {visit.claim.url_id: pages.ready(visit) for visit in visits if _is_fresh(visit)}
+    return Batch(visits, bounds, ready, _links(visits, bounds))
+
+
+def finish(connection: Connection, batch: Batch, owner: str, states: Sequence[HostTimes]) -> Finished:
     """Store visits, each whole or not at all.
 
     owner: the worker that claimed the URLs; a visit whose URL it does not hold any more is dropped, for it was
@@ -53,15 +71,19 @@ def finish(
     """
     done = Finished()
     counts: Counts = defaultdict(lambda: defaultdict(int))
-    kept = _settle(connection, visits, owner)
+    kept = _settle(connection, batch.visits, owner)
+    if len(kept) < len(batch.visits):  # what a dropped one links to may be what another one links to as well
+        batch = prepare(kept, batch.bounds)
     well = [visit for visit in kept if visit.failure is None]
     if well:
         failures.resolve(connection, [visit.claim.url_id for visit in well], max(visit.at for visit in well))
-        _keep(connection, well, counts)
+        _keep(connection, well, batch.pages, counts)
     for visit in kept:
         if visit.failure is not None:
             _fail(connection, visit, counts)
-    _spread(connection, kept, bounds, counts, done)
+        for url, reason in visit.reading.refused:
+            _refuse(connection, visit, url, reason, counts)
+    _enter(connection, batch.links, counts, done)
     _count(connection, counts)
     usage.add(connection, kept)
     hosts.record(connection, owner, states)
@@ -150,7 +172,12 @@ _SETTLE = Bulk(
 )
 
 
-def _keep(connection: Connection, well: Sequence[Visit], counts: Counts) -> None:
+def _is_fresh(visit: Visit) -> bool:
+    """Whether there is a page to store."""
+    return visit.failure is None and visit.claim.kind == "page" and not visit.unchanged
+
+
+def _keep(connection: Connection, well: Sequence[Visit], ready: Mapping[int, pages.Ready], counts: Counts) -> None:
     for visit in well:
         counts[visit.claim.run_id]["bytes"] += _wire_bytes(visit)
     stored = [visit for visit in well if visit.claim.kind == "page"]
@@ -160,20 +187,20 @@ def _keep(connection: Connection, well: Sequence[Visit], counts: Counts) -> None
     for visit in same:
         counts[visit.claim.run_id]["pages"] += 1
         counts[visit.claim.run_id]["items"] += visit.claim.known.items if visit.claim.known else 0
-    fresh = [visit for visit in stored if not visit.unchanged]
+    fresh = [visit for visit in stored if _is_fresh(visit)]
     direct = [visit for visit in fresh if not _redirected(visit)]
-    _put(connection, direct, counts)
+    _put(connection, direct, ready, counts)
     for visit in fresh:  # one by one: some may lead to the same page
         claim = visit.claim
         if _redirected(visit) and not pages.seen_in(connection, claim.source, _final_url(visit), claim.run_id):
             _settle_target(connection, visit)
-            _put(connection, [visit], counts)
+            _put(connection, [visit], ready, counts)
 
 
-def _put(connection: Connection, visits: Sequence[Visit], counts: Counts) -> None:
+def _put(connection: Connection, visits: Sequence[Visit], ready: Mapping[int, pages.Ready], counts: Counts) -> None:
     if not visits:
         return
-    ids = pages.put(connection, visits)
+    ids = pages.put(connection, [ready[visit.claim.url_id] for visit in visits])
     items.put(connection, list(zip(visits, ids, strict=True)))
     for visit in visits:
         counts[visit.claim.run_id]["pages"] += 1
@@ -215,21 +242,21 @@ def _settle_target(connection: Connection, visit: Visit) -> None:
     failures.resolve(connection, [int(url_id or 0)], visit.at)
 
 
-def _spread(connection: Connection, kept: Sequence[Visit], bounds: Bounds, counts: Counts, done: Finished) -> None:
-    """Enter what the pages link to, the shallow ones first."""
-    by_run: dict[int, dict[str, tuple[Link, int, str]]] = {}
-    for visit in sorted(kept, key=lambda visit: visit.claim.depth):
-        claim, reading = visit.claim, visit.reading
-        for url, reason in reading.refused:
-            _refuse(connection, visit, url, reason, counts)
+def _links(visits: Sequence[Visit], bounds: Bounds) -> dict[int, dict[str, dict[str, Any]]]:
+    """The rows of what the pages link to, each once, as near to a start as it is linked."""
+    by_run: dict[int, dict[str, dict[str, Any]]] = {}
+    for visit in sorted(visits, key=lambda visit: visit.claim.depth):
+        claim = visit.claim
         known = bounds.known.get(claim.run_id, ())
         wanted = by_run.setdefault(claim.run_id, {})
         most = bounds.depths.get(claim.source, 0)
-        for link in [link for link in reading.links if link.url not in known and link.url not in wanted]:
+        for link in [link for link in visit.reading.links if link.url not in known and link.url not in wanted]:
             depth = _depth(claim, link)
             if depth <= (INDEX_DEPTH if link.kind == "sitemap" else most):
-                wanted[link.url] = link, depth, claim.source
-    _enter(connection, {run_id: found for run_id, found in by_run.items() if found}, counts, done)
+                row = frontier.row_of(claim.run_id, claim.source, link, depth)
+                if row is not None:
+                    wanted[link.url] = row
+    return {run_id: found for run_id, found in by_run.items() if found}
 
 
 def _depth(claim: Claim, link: Link) -> int:
@@ -240,16 +267,11 @@ def _depth(claim: Claim, link: Link) -> int:
 
 
 def _enter(
-    connection: Connection, found: Mapping[int, Mapping[str, tuple[Link, int, str]]], counts: Counts, done: Finished
+    connection: Connection, found: Mapping[int, Mapping[str, dict[str, Any]]], counts: Counts, done: Finished
 ) -> None:
     if not found:
         return
-    rows = [
-        row
-        for run_id, links in found.items()
-        for link, depth, source in links.values()
-        if (row := frontier.row_of(run_id, source, link, depth)) is not None
-    ]
+    rows = [row for links in found.values() for row in links.values()]
     rooms = {
         run.id: frontier.Room(
             max(KNOWN_AT_LEAST, run.max_pages * KNOWN_PER_PAGE) - run.known, unknown_only=run.kind == RunKind.RETRY

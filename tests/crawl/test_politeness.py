@@ -587,7 +587,7 @@ async def test_two_workers_split_the_hosts_and_never_ask_one_at_the_same_time(cr
         dbs = [Db(Database(url=str(crawler.db.url))) for _ in range(2)]
         stores = [Store(db, f"scraper-{place}@here") for place, db in enumerate(dbs)]
         http = [Http(delay=0, per_host=1, user_agent=f"w{n}/1", allow_networks=HTTP.allow_networks) for n in range(2)]
-        engines = [Engine(store, http[n], [run]) for n, store in enumerate(stores)]
+        engines = [Engine(store, http[n], [run], siblings=(n, 2)) for n, store in enumerate(stores)]
         async with asyncio.timeout(20):
             await asyncio.gather(*(engine.run([watched], Before(now())) for engine in engines))
         for store, db in zip(stores, dbs, strict=True):

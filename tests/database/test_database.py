@@ -102,7 +102,8 @@ def test_what_a_worker_claimed_goes_to_whoever_takes_its_host_over(db: Db) -> No
     assert taken.former == {"a.org": "one"}
     db.write(lambda c: frontier.take_back(c, taken.former))
     failed = [Visit(claim, late, failure=Failure.CONNECT, message="late") for claim in claims]
-    db.write(lambda c: visits.finish(c, failed, "one", visits.Bounds({"s": 9}), []))
+    batch = visits.prepare(failed, visits.Bounds({"s": 9}))
+    db.write(lambda c: visits.finish(c, batch, "one", []))
     assert db.read(lambda c: frontier.count(c, run, UrlState.QUEUED)) == 2  # what "one" brings is refused
     assert len(db.write(lambda c: frontier.claim(c, "a.org", "two", 9, late, [run], {run: 9}))) == 2
 

@@ -45,7 +45,7 @@ def lanes(names: Sequence[str], events: Sequence[dict[str, Any]], now: datetime)
 
 def _lane(name: str, told: Sequence[dict[str, Any]], now: datetime) -> Lane:
     moves = [(e["at"], str(e["facts"]["is"])) for e in told if e["event"] == "moved" and "is" in e["facts"]]
-    ends = [at for at, _ in moves[1:]] + [now]
+    ends = [*(at for at, _ in moves), now][1:]
     stretches = []
     for (at, state), end in zip(moves, ends, strict=True):
         x, until = _x(at, now), _x(end, now)

@@ -1,6 +1,7 @@
 """Statements that run for many rows at once."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -107,7 +108,7 @@ class Bulk:
 _COUNTED = {"preserve_rowcount": True}
 
 
-class _Ready:
+class _Ready(ABC):
     """A compiled statement: its text, and how a row becomes the driver's parameters."""
 
     def __init__(self, statement: Any, dialect: Dialect, keys: list[str]) -> None:
@@ -129,9 +130,9 @@ class _Ready:
             if (convert := _processor(bind.type, dialect)) is not None
         ]
 
+    @abstractmethod
     def values(self, rows: Sequence[Mapping[str, Any]]) -> Any:
         """Return the rows as the driver takes them. Raises KeyError for one that lacks a value."""
-        raise NotImplementedError
 
 
 class _Rows(_Ready):

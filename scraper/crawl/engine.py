@@ -257,6 +257,10 @@ class Engine:
                     extra={"source": name, "variable": error.args[0]},
                 )
 
+    def rely_on(self, task: "asyncio.Task[None]") -> None:
+        """Have the failure of a task beside the crawl end it: a fresh process does better than half a one."""
+        task.add_done_callback(self._ended)
+
     def _ended(self, task: "asyncio.Task[None]") -> None:
         """A failure of ours ends the engine, and with it the process."""
         error = asyncio.CancelledError() if task.cancelled() else task.exception()

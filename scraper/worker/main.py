@@ -151,6 +151,8 @@ class Scraper:
         heart = asyncio.create_task(self._heart.run(engine), name="heartbeat")
         upkeep = Upkeep(store, self._settings.retention, lambda: not engine.progress().sources)
         beside = [heart, *([asyncio.create_task(upkeep.run(), name="upkeep")] if self._place()[0] == 0 else [])]
+        for task in beside:
+            engine.rely_on(task)
         try:
             await engine.run(self._settings.source, Before(self._died_at(), suspect))
             if self._boot.get("once") is not None and self._place()[0] == 0 and not (self._asked or self._terminated):

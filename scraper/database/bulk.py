@@ -31,6 +31,8 @@ from scraper.database.models import Instant, Json
 TABLES, EVENTS, SOURCES, RUNS = range(4)
 FIRST_MATTER = 7215460139
 
+IN_MOST = 500  # values in one IN: databases have a limit
+
 Processor = Callable[[Any], Any]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select, update
 
-from scraper.database.bulk import upsert
+from scraper.database.bulk import IN_MOST, upsert
 from scraper.database.models import failures
 from scraper.errors import NotFound
 from scraper.records import Visit
@@ -31,16 +31,16 @@ def note(connection: Connection, visit: Visit) -> None:
 
 def resolve(connection: Connection, url_ids: Sequence[int], at: datetime) -> None:
     """Note that URLs work (again)."""
-    for start in range(0, len(url_ids), 500):
-        mine = failures.c.url_id.in_(url_ids[start : start + 500])
+    for start in range(0, len(url_ids), IN_MOST):
+        mine = failures.c.url_id.in_(url_ids[start : start + IN_MOST])
         connection.execute(update(failures).where(mine, failures.c.resolved_at.is_(None)).values(resolved_at=at))
 
 
 def of(connection: Connection, ids: Sequence[int]) -> list[Row[Any]]:
     """Return failures. Raises NotFound for one that is not there."""
     found: list[Row[Any]] = []
-    for start in range(0, len(ids), 500):
-        found += connection.execute(select(failures).where(failures.c.id.in_(ids[start : start + 500]))).all()
+    for start in range(0, len(ids), IN_MOST):
+        found += connection.execute(select(failures).where(failures.c.id.in_(ids[start : start + IN_MOST]))).all()
     missing = set(ids) - {row.id for row in found}
     if missing:
         raise NotFound(f"there is no failure {min(missing)}; `bowerbird failures list` shows their numbers")

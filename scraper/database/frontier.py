@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from sqlalchemy import Connection, Row, bindparam, exists, func, or_, select, update
 
-from scraper.database.bulk import Bulk, upsert
+from scraper.database.bulk import IN_MOST, Bulk, upsert
 from scraper.database.models import hosts, in_state, pages, runs, urls
 from scraper.records import Claim, Known, Link
 from scraper.states import RunState, UrlState
@@ -18,7 +18,6 @@ from scraper.urls import fingerprint, host_of
 POISON = 2
 # A host that is to be left alone for longer is not waited for.
 REST = timedelta(seconds=15)
-IN_MOST = 500  # values in one IN: databases have a limit
 
 
 def row_of(

@@ -7,12 +7,11 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, or_, select, update
 
-from scraper.database.bulk import Bulk, upsert
+from scraper.database.bulk import IN_MOST, Bulk, upsert
 from scraper.database.models import hosts, robots
 from scraper.records import HostTimes
 
 LEASE_S = 60.0
-IN_MOST = 500  # values in one IN: databases have a limit
 KEPT = tuple(field.name for field in fields(HostTimes))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
-from scraper.database.bulk import Bulk, reserve
+from scraper.database.bulk import IN_MOST, Bulk, reserve
 from scraper.database.models import changes, pages
 from scraper.errors import NotFound
 from scraper.inflate import inflate
@@ -19,7 +19,6 @@ from scraper.urls import fingerprint
 _SECRET_HEADERS = {"set-cookie", "set-cookie2"}
 BRIEF = [column for column in pages.c if column.name not in ("body", "fingerprint", "links", "rules")]
 STORED_MOST = 2**31
-IN_MOST = 500  # values in one IN: databases have a limit
 
 _SEEN = ("run_id", "final_url", "depth", "fetched_at", "gone_at", "rules", "links", "item_count")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, exists, insert, literal, or_, select, update
 
-from scraper.database.bulk import RUNS, in_turn
+from scraper.database.bulk import IN_MOST, RUNS, in_turn
 from scraper.database.connection import made_id
 from scraper.database.models import Instant, changes, failures, in_state, items, pages, runs, sources, urls
 from scraper.errors import NotFound
@@ -161,8 +161,8 @@ def _remove_unseen(connection: Connection, run_id: int, source: str, at: datetim
     connection.execute(
         insert(changes), [{**told, "kind": row.kind, "item_id": row.id, "page_id": row.page_id} for row in gone]
     )
-    for start_at in range(0, len(gone), 500):
-        ids = [row.id for row in gone[start_at : start_at + 500]]
+    for start_at in range(0, len(gone), IN_MOST):
+        ids = [row.id for row in gone[start_at : start_at + IN_MOST]]
         connection.execute(update(items).where(items.c.id.in_(ids)).values(removed_at=at))
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from scraper.database import failures, frontier, hosts, items, pages, sources, usage
 from scraper.database import runs as runs_of
-from scraper.database.bulk import Bulk, upsert
+from scraper.database.bulk import IN_MOST, Bulk, upsert
 from scraper.database.models import hosts as hosts_of
 from scraper.database.models import in_state, runs, urls
 from scraper.errors import Failure
@@ -99,8 +99,8 @@ def retry(connection: Connection, failure_ids: Sequence[int], at: datetime) -> d
     for source in sorted({row.source for row in found}):
         asked[source] = runs_of.request_retry(connection, source, at)
         ids = [row.url_id for row in found if row.source == source]
-        for start in range(0, len(ids), 500):
-            frontier.again(connection, ids[start : start + 500], asked[source])
+        for start in range(0, len(ids), IN_MOST):
+            frontier.again(connection, ids[start : start + IN_MOST], asked[source])
     return asked
 
 
@@ -142,8 +142,8 @@ def _settle(connection: Connection, visits: Sequence[Visit], owner: str) -> list
     """Give each URL its state; return the visits whose URLs we still held."""
     ids = [visit.claim.url_id for visit in visits]
     held: set[int] = set()
-    for start in range(0, len(ids), frontier.IN_MOST):
-        held.update(connection.scalars(_HELD, {"ids": ids[start : start + frontier.IN_MOST], "owner": owner}))
+    for start in range(0, len(ids), IN_MOST):
+        held.update(connection.scalars(_HELD, {"ids": ids[start : start + IN_MOST], "owner": owner}))
     kept = [visit for visit in visits if visit.claim.url_id in held]
     _SETTLE.run(
         connection,

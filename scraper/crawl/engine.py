@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -23,16 +24,17 @@ from scraper.crawl.robots import Robots
 from scraper.crawl.shares import Shares
 from scraper.crawl.store import Store
 from scraper.crawl.visit import Visitor, Work, fetch_robots, unmarked
-from scraper.database import frontier, hosts, pages, runs, sources, usage, visits, workers
+from scraper.database import activity, changes, events, frontier, hosts, pages, runs, sources, usage, visits, workers
 from scraper.database.hosts import LEASE_S
 from scraper.errors import BowerbirdError, Unavailable
 from scraper.offload import Browsers, Readers
-from scraper.records import Claim, HostTimes, Link
-from scraper.states import RunKind, State, UrlState
+from scraper.records import Claim, Event, HostTimes, Level, Link
+from scraper.states import RunKind, RunState, State, UrlState
 from scraper.urls import canonical
 
 TICK_LEAST_S = 0.05
 STARTS_AT_ONCE = 50
+KEEP_EACH_S = LEASE_S / 6
 DRAIN_S = 2.0
 # Sources that are overdue at a start begin one after the other, so far apart, within so long.
 SPREAD_EACH_S = 0.1
@@ -214,7 +216,7 @@ class Engine:
                 self._ticked = time.monotonic()
                 if wait_s is None:
                     break
-                if clock() - kept_at > LEASE_S / 4:
+                if clock() - kept_at > KEEP_EACH_S:
                     await self._keep_house()
                     kept_at = clock()
                 with contextlib.suppress(TimeoutError):
@@ -276,7 +278,12 @@ class Engine:
             self._politeness.drop(gate.host)
         hopeless = [gate.host for gate in gates if gate.trips >= GIVE_UP_TRIPS]
         asked = asyncio.get_running_loop().time()
-        held = await self._store.write(lambda c: self._renew(c, states, hopeless))
+        taken = self._recorder.taken()
+        try:
+            held = await self._store.write(lambda c: self._renew(c, states, hopeless, taken))
+        except BowerbirdError:
+            self._recorder.give_back(taken)
+            raise
         self._politeness.renewed_at = asked
         for gate in gates:
             if gate not in idle and gate.host not in held:
@@ -288,14 +295,21 @@ class Engine:
         await self._readers.prune()
         await self._browsers.prune()
 
-    def _renew(self, connection: Connection, leaving: list[HostTimes], hopeless: list[str]) -> set[str]:
+    def _renew(
+        self, connection: Connection, leaving: list[HostTimes], hopeless: list[str], taken: activity.Taken
+    ) -> set[str]:
         hosts.record(connection, self._store.owner, leaving)
         hosts.release(connection, [state.host for state in leaving], self._store.owner)
         held = hosts.renew(connection, self._store.owner, self._store.now())
         frontier.release_lost(connection, self._store.now())
         for host in hopeless:
             visits.give_up(connection, host, self._store.now())
+        self._tell_activity(connection, taken)
         return held
+
+    def _tell_activity(self, connection: Connection, taken: activity.Taken) -> None:
+        if taken or self._open:
+            activity.add(connection, self._store.owner, taken, runs.waiting(connection), self._store.now())
 
     async def _end(self, recorder: "asyncio.Task[None]") -> None:
         self._stopping = True
@@ -316,6 +330,7 @@ class Engine:
 
     def _leave(self, connection: Connection, states: list[HostTimes]) -> None:
         workers.gone(connection, self._store.owner, self._store.now())
+        self._tell_activity(connection, self._recorder.taken())
         frontier.release(connection, self._store.owner)
         hosts.record(connection, self._store.owner, states)
         hosts.release(connection, [state.host for state in states], self._store.owner)
@@ -360,19 +375,21 @@ class Engine:
         if self._once is None and may_start:
             runs.request_due(connection, names, at)
         waiting = runs.queued(connection, names, self._once, STARTS_AT_ONCE)
+        happened: list[Event] = []
         for run_id, name, kind in waiting:
             self._start(connection, run_id, self._works[name], kind, at)
+            happened.append(Event(at, "run", name, "started", "info", {"run": run_id, "kind": str(kind)}))
         opened: dict[int, str] = {}
+        told: list[dict[str, object]] = []
         for run in runs.running(connection, self._once):
             full = run.pages >= run.max_pages
             if run.claimed or (run.queued and not full):
                 opened[run.id] = run.source
                 continue
             left = frontier.count(connection, run.id, UrlState.QUEUED) if full else 0
-            state = runs.finish(connection, run.id, at, left)
-            log.info(
-                "run finished", extra={"source": run.source, "run": run.id, "state": str(state), "pages": run.pages}
-            )
+            ended = runs.finish(connection, run.id, at, left)
+            told += ended.told
+            happened += self._ended_run(run, ended, at)
         moments = [
             frontier.next_retry(connection, at),
             None if self._once is not None else sources.next_due_at(connection),
@@ -382,6 +399,9 @@ class Engine:
         able = [run_id for run_id, left in self._budgets(connection, at).items() if left > 0]
         due = frontier.hosts_due(connection, at, able, self._store.owner)
         workers.seen(connection, self._store.owner, at, len(due) if may_start else 0)
+        changes.tell(connection, told)
+        if happened:
+            events.add(connection, happened)
         return Seen(
             tuple(opened),
             tuple(opened.values()),
@@ -389,6 +409,18 @@ class Engine:
             workers.at_work(connection, at),
             min((m for m in moments if m is not None and m > at - timedelta(seconds=TICK_S)), default=None),
         )
+
+    def _ended_run(self, run: Any, ended: runs.Ended, at: datetime) -> list[Event]:
+        """What there is to tell of the end of a run."""
+        facts = {"run": run.id, "state": str(ended.state), "pages": run.pages, "items": run.items}
+        facts |= {"failures": run.failures, "changes": run.changes + len(ended.told)}
+        log.info("run finished", extra={"source": run.source, **facts})
+        level: Level = "warning" if ended.state is RunState.FAILED else "info"
+        happened = [Event(at, "run", run.source, "finished", level, facts)]
+        for said in ended.alarms:
+            log.warning("what a source yields is alarming", extra={"source": run.source, "alarm": said})
+            happened.append(Event(at, "alarm", run.source, "raised", "warning", {"run": run.id, "said": said}))
+        return happened
 
     def _start(self, connection: Connection, run_id: int, work: Work, kind: RunKind, at: datetime) -> None:
         source = work.source

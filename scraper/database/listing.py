@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, String, cast, select
 
-from scraper.database import events, failures, items, pages, runs
+from scraper.database import changes, events, failures, items, pages, runs
 from scraper.database.connection import Db, now
 from scraper.database.models import changes as change_table
 from scraper.database.models import events as event_table
@@ -22,7 +22,7 @@ _LISTS: dict[str, tuple[Any, list[Any], Callable[[Row[Any]], Made]]] = {
     "runs": (run_table, list(run_table.c), lambda row: runs.public(row, now())),
     "pages": (page_table, pages.BRIEF, pages.public),
     "items": (item_table, list(item_table.c), items.public),
-    "changes": (change_table, list(change_table.c), items.change),
+    "changes": (change_table, list(change_table.c), changes.public),
     "events": (event_table, list(event_table.c), events.public),
     "failures": (failure_table, list(failure_table.c), failures.public),
 }

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader
 
 from api.deps import RowId, TheDb, TheService
 from api.timeline import lanes
-from scraper.database import Db, changes, listing, sources, visits
+from scraper.database import Db, changes, health, listing, visits
 from scraper.database.connection import now
 from scraper.errors import BowerbirdError
 from scraper.service import Service
@@ -75,7 +75,7 @@ templates.filters.update(ago=_ago, amount=_amount, every=_every, short=_short)
 def _picture(service: Service, db: Db) -> dict[str, Any]:
     picture: dict[str, Any] = {"status": service.status().answer(time.monotonic()), "trouble": None}
     try:
-        picture["sources"] = db.read(sources.listed)
+        picture["sources"] = db.read(health.listed)[0]
         picture["runs"] = {
             run["source"]: run for run in reversed(db.read(lambda c: listing.rows(c, "runs", {}, None, 100)))
         }

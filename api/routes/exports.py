@@ -17,7 +17,7 @@ def export_source(
     source: str, db: TheDb, format: Literal["jsonl", "csv"] = "jsonl", kind: Word = None
 ) -> StreamingResponse:
     """The items of a source."""
-    db.read(lambda c: sources.one(c, source))
+    db.read(lambda c: sources.definition(c, source))
     lines = export.lines(db, "items", {"source": source, "kind": kind, "present": True}, format)
     return StreamingResponse(
         lines,

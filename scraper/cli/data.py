@@ -38,7 +38,7 @@ def export(
     filters |= {} if pages else {"kind": kind, "present": True}
     with preflight(settings_of(config)) as db:
         if source is not None:
-            db.read(lambda c: sources.one(c, source))
+            db.read(lambda c: sources.definition(c, source))
         lines = exports.lines(db, "pages" if pages else "items", filters, form.value)
         if output is None:
             sys.stdout.writelines(lines)

@@ -83,6 +83,21 @@ class Seen:
     hosts: dict[str, frontier.Due]
     workers: Sequence[str]
     next_at: datetime | None
+    sources: "Sources | None"
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What there is to work on, at one moment: definitions by name, and who is paused."""
+
+    edition: int
+    definitions: Mapping[str, dict[str, object]]
+    paused: frozenset[str]
+
+    @classmethod
+    def of(cls, connection: Connection) -> "Sources":
+        """Return what is there now."""
+        return cls(sources.edition(connection), sources.definitions(connection), frozenset(sources.paused(connection)))
 
 
 class Engine:
@@ -113,6 +128,7 @@ class Engine:
         self._runs_at: dict[str, set[int]] = {}
         self._once = list(once) if once is not None else None
         self._works: dict[str, Work] = {}
+        self._sources = Sources(0, {}, frozenset())
         self._fetcher = Fetcher()
         self._readers = Readers(limits or Limits())
         self._browsers = Browsers(limits or Limits())
@@ -203,8 +219,8 @@ class Engine:
 
     async def _run(self, wanted: Sequence[Source], before: Before) -> None:
         await self._store.upgrade()
-        definitions, self._recorder.last_check = await self._store.write(lambda c: self._take_over(c, wanted, before))
-        self._prepare(definitions, wanted)
+        there, self._recorder.last_check = await self._store.write(lambda c: self._take_over(c, wanted, before))
+        self._prepare(there, wanted)
         recorder = asyncio.create_task(self._recorder.run(), name="recorder")
         recorder.add_done_callback(self._ended)
         clock = asyncio.get_running_loop().time
@@ -227,7 +243,7 @@ class Engine:
 
     def _take_over(
         self, connection: Connection, wanted: Sequence[Source], before: Before
-    ) -> tuple[dict[str, dict[str, object]], datetime | None]:
+    ) -> tuple[Sources, datetime | None]:
         if self._once is None:
             local = self._store.now().astimezone()
             sources.sync(connection, wanted, lambda s, last: schedule.next_due(s.every, s.cron, last, local))
@@ -241,15 +257,20 @@ class Engine:
                 hosts.recover(connection, stranger, self._store.now())
                 frontier.release(connection, stranger)
         workers.seen(connection, self._store.owner, self._store.now(), due=1)  # so that who starts with us knows
-        known = sources.definitions(connection)
+        there = Sources.of(connection)
         if self._once is None:
-            runs.stop_strangers(connection, list(known), self._store.now())
-        return known, sources.last_check(connection)
+            runs.stop_strangers(connection, list(there.definitions), self._store.now())
+        return there, sources.last_check(connection)
 
-    def _prepare(self, definitions: Mapping[str, object], wanted: Sequence[Source]) -> None:
-        known = {name: build(Source, definition, (), []) for name, definition in definitions.items()}
+    def _prepare(self, there: Sources, wanted: Sequence[Source] = ()) -> None:
+        """Take what is there for what is to be done. wanted: sources of the file, which need not be there."""
+        before = self._sources.definitions
+        fresh = {name: made for name, made in there.definitions.items() if before.get(name) != made}
+        known = {name: build(Source, definition, (), []) for name, definition in fresh.items()}
+        self._sources = there
         for name, source in {**known, **{source.name: source for source in wanted}}.items():
             if source is None:
+                log.error("a source is left out: its definition is not one of this version", extra={"source": name})
                 continue
             try:
                 self._works[name] = Work.of(source, self._http, self._variables)
@@ -343,6 +364,8 @@ class Engine:
         seen = await self._store.write(partial(self._advance, may_start=self._lanes.going))
         least_s = max(TICK_LEAST_S, 2 * (time.monotonic() - began))  # a look that takes long is not had all the time
         self._forget(seen.runs)
+        if seen.sources is not None:
+            self._prepare(seen.sources)
         if seen.open != self._open:
             self._open = seen.open
             self.changed.set()
@@ -371,7 +394,10 @@ class Engine:
 
     def _advance(self, connection: Connection, *, may_start: bool) -> Seen:
         at = self._store.now()
-        names = list(self._works)
+        fresh = Sources.of(connection) if sources.edition(connection) != self._sources.edition else None
+        names = [name for name in self._works if name in self._sources.definitions or self._once is not None]
+        if fresh is not None and self._once is None:
+            runs.stop_strangers(connection, list(fresh.definitions), at)
         if self._once is None and may_start:
             runs.request_due(connection, names, at)
         waiting = runs.queued(connection, names, self._once, STARTS_AT_ONCE)
@@ -408,6 +434,7 @@ class Engine:
             due,
             workers.at_work(connection, at),
             min((m for m in moments if m is not None and m > at - timedelta(seconds=TICK_S)), default=None),
+            fresh,
         )
 
     def _ended_run(self, run: Any, ended: runs.Ended, at: datetime) -> list[Event]:
@@ -434,7 +461,7 @@ class Engine:
         known = frontier.add(connection, [row for row in rows if row], {run_id: frontier.Room(len(rows))})
         runs.start(connection, run_id, source.max_pages, len(known[run_id]), at)
         next_at = schedule.next_due(source.every, source.cron, at, at.astimezone())
-        sources.started(connection, source.name, at, next_at)
+        sources.started(connection, source.name, run_id, at, next_at)
 
     # -- URLs
 
@@ -446,12 +473,16 @@ class Engine:
     def _budgets(self, connection: Connection, at: datetime) -> dict[int, int]:
         """How many pages each open run of ours may visit now."""
         return allowance.budgets(
-            runs.counts(connection, self._once),
+            [run for run in runs.counts(connection, self._once) if self._may_visit(run.source)],
             {name: work.source for name, work in self._works.items()},
             frontier.claimed(connection),
             usage.of(connection, at),
             at,
         )
+
+    def _may_visit(self, name: str) -> bool:
+        """Whether a source is there and not paused; what was asked for by number is done all the same."""
+        return self._once is not None or (name in self._works and name not in self._sources.paused)
 
     def _give_out(self, connection: Connection, wanted: Sequence[tuple[str, int]]) -> dict[str, list[Claim]]:
         at = self._store.now()

@@ -55,21 +55,24 @@ def _made(statement: Select[Any], public: Callable[[Row[Any]], Made], connection
     return [public(row) for row in connection.execute(statement)]
 
 
+# What a filter means that is not just a column and a value.
+_FILTERS: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
+    "changed_since": lambda c, value: c.changed_at >= value,
+    "fetched_since": lambda c, value: c.fetched_at >= value,
+    "since": lambda c, value: c.at >= value,
+    "until": lambda c, value: c.at < value,
+    "q": lambda c, value: cast(c.data, String).icontains(value, autoescape=True),
+    "present": lambda c, value: c.removed_at.is_(None),
+    "unresolved": lambda c, value: c.resolved_at.is_(None),
+    "removed": lambda c, value: c.removed_at.is_not(None) if value else c.removed_at.is_(None),
+    "gone": lambda c, value: c.gone_at.is_not(None) if value else c.gone_at.is_(None),
+    "unread": lambda c, value: c.read_at.is_(None) if value else c.read_at.is_not(None),
+    "later": lambda c, value: c.change != "created",
+}
+
+
 def _conditions(table: Any, filters: dict[str, Any]) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
-    for name, value in filters.items():
-        if value is None:
-            continue
-        if name == "changed_since":
-            conditions.append(table.c.changed_at >= value)
-        elif name == "since":
-            conditions.append(table.c.at >= value)
-        elif name == "q":
-            conditions.append(cast(table.c.data, String).icontains(value, autoescape=True))
-        elif name == "present":
-            conditions.append(table.c.removed_at.is_(None))
-        elif name == "unresolved":
-            conditions.append(table.c.resolved_at.is_(None))
-        else:
-            conditions.append(table.c[name] == value)
-    return conditions
+    given = {name: value for name, value in filters.items() if value is not None}
+    return [
+        _FILTERS[name](table.c, value) if name in _FILTERS else table.c[name] == value for name, value in given.items()
+    ]

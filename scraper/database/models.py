@@ -374,6 +374,8 @@ failures = Table(
     Column("resolved_at", Instant),
 )
 
+_partial("failures_open", failures.c.source, failures.c.reason, failures.c.id, where=failures.c.resolved_at.is_(None))
+
 events = Table(
     "events",
     metadata,

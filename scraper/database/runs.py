@@ -47,7 +47,13 @@ def request_due(connection: Connection, names: Sequence[str], at: datetime) -> N
     active = exists().where(runs.c.source == sources.c.name, runs.c.state.in_(ACTIVE))
     due = (
         select(sources.c.name, literal(str(RunState.QUEUED)), literal(at, Instant()))
-        .where(sources.c.name.in_(names), sources.c.enabled, sources.c.next_at <= at, ~active)
+        .where(
+            sources.c.name.in_(names),
+            sources.c.enabled,
+            sources.c.paused_at.is_(None),
+            sources.c.next_at <= at,
+            ~active,
+        )
         .order_by(sources.c.next_at)
     )
     connection.execute(insert(runs).from_select(["source", "state", "queued_at"], due))
@@ -210,6 +216,13 @@ def stop(connection: Connection, run_id: int, at: datetime) -> bool:
     left = update(urls).where(urls.c.run_id == run_id, in_state(UrlState.QUEUED))
     connection.execute(left.values(state=UrlState.DONE, not_before=None))
     return True
+
+
+def pulse(connection: Connection) -> dict[str, int]:
+    """Return numbers that are others when anything moved: what the active runs did, and which run is the last."""
+    done = func.coalesce(func.sum(runs.c.pages + runs.c.failures), 0)
+    found = connection.execute(select(func.count(), done).where(runs.c.state.in_(ACTIVE))).one()
+    return {"runs": int(connection.scalar(select(func.max(runs.c.id))) or 0), "active": found[0], "done": int(found[1])}
 
 
 def waiting(connection: Connection) -> int:

@@ -121,6 +121,7 @@ def upgrade() -> None:  # noqa: PLR0915  a list of tables
         sa.PrimaryKeyConstraint("id", name="pk_failures"),
         sa.UniqueConstraint("url_id", name="uq_failures_url_id"),
     )
+    _partial("resolved_at IS NULL", "failures_open", "failures", ["source", "reason", "id"])
     op.create_index("ix_failures_source", "failures", ["source"])
     op.create_table(
         "hosts",

@@ -229,7 +229,9 @@ def test_what_goes_on_is_told_by_events_in_order(serve: Serve, scraping: Project
     with again as answer:
         following = next(line for line in answer.iter_lines() if line.startswith("id: "))
     assert following == f"id: {ids[3]}"
-    with httpx.stream("GET", f"{service.http.base_url}/api/events?since=999999000000000000", timeout=20, trust_env=False) as answer:
+    with httpx.stream(
+        "GET", f"{service.http.base_url}/api/events?since=999999000000000000", timeout=20, trust_env=False
+    ) as answer:
         assert next(line for line in answer.iter_lines() if line.startswith("event: ")) == "event: resync"
 
 

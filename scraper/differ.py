@@ -35,6 +35,14 @@ def stretches(
     return [pair for pair in found if pair[0] or pair[1]]
 
 
+def aligned(old: Sequence[str], new: Sequence[str]) -> list[tuple[Kind | Literal["other"], list[str], list[str]]]:
+    """Return two lists of blocks beside each other: stretches that both have ("same"), or that differ ("other")."""
+    return [
+        ("same" if tag == "equal" else "other", list(old[a:b]), list(new[c:d]))
+        for tag, a, b, c, d in _opcodes(old, new)
+    ]
+
+
 def _opcodes(was: Sequence[str], now: Sequence[str]) -> list[tuple[str, int, int, int, int]]:
     """How to get from one to the other; what both begin and end with is not looked at twice."""
     head = 0

@@ -1,6 +1,5 @@
 """What was scraped: runs, pages, items, changes, alarms, failures. Lists are newest first and page by cursor."""
 
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
@@ -8,7 +7,8 @@ from pydantic import BaseModel, Field
 
 from api.deps import Paging, RowId, Since, TheDb, Word
 from api.examples import example
-from scraper.database import Connection, alarms, changes, items, listing, pages, runs, visits
+from api.verbs import retry_all
+from scraper.database import Connection, alarms, changes, items, pages, runs, visits
 from scraper.database.connection import now
 from scraper.errors import BadConfig, Failure, Problem
 from scraper.states import RunState
@@ -18,7 +18,6 @@ router = APIRouter(prefix="/api")
 SANDBOX = {"Content-Security-Policy": "sandbox; default-src 'none'"}
 Change = Literal["created", "changed", "removed", "returned", "moved"]
 Of = Literal["item", "page"]
-AT_ONCE = 10_000
 
 
 @router.get("/runs", tags=["runs"], responses=example("run", listed=True))
@@ -170,12 +169,11 @@ def list_failures(
 
 
 class Retry(BaseModel):
-    """Which failures: by number, or all of a source, with a reason, that first failed since."""
+    """Which failures: by number, or all of a source, with a reason."""
 
     ids: list[Annotated[int, Field(ge=0, lt=2**63)]] = Field(default=[], max_length=500)
     source: str | None = Field(default=None, max_length=100)
     reason: Failure | None = None
-    since: datetime | None = None
     dry_run: bool = False
 
 
@@ -184,20 +182,9 @@ def retry_failures(which: Retry, db: TheDb) -> dict[str, Any]:
     """Visit URLs that failed again, now; with dry_run only say how many. Answers the runs that do it, by source."""
     if not which.ids and which.source is None and which.reason is None:
         raise BadConfig([Problem("ids", "say which: ids, or source, reason of those that are meant")])
-    return retry_all(db, which.ids, which.source, which.reason, dry_run=which.dry_run)
-
-
-def retry_all(db: TheDb, ids: list[int], source: str | None, reason: str | None, *, dry_run: bool) -> dict[str, Any]:
-    """Visit URLs again, at most AT_ONCE at once: by their failures' numbers, or all of a source or reason."""
-    filters = {"source": source, "reason": reason, "unresolved": True}
-
-    def unit(c: Connection) -> dict[str, Any]:
-        wanted = list(ids)
-        if source is not None or reason is not None:
-            wanted += [row["id"] for row in listing.rows(c, "failures", filters, None, AT_ONCE)]
-        return {"failures": len(wanted), "runs": {} if dry_run else visits.retry(c, wanted, now()), "dry_run": dry_run}
-
-    return db.write(unit)
+    named = {"source": which.source, "reason": which.reason}
+    filters = {name: value for name, value in named.items() if value is not None}
+    return db.write(lambda c: retry_all(c, which.ids, filters, dry_run=which.dry_run))
 
 
 @router.post("/failures/{failure_id}/retry", status_code=202, tags=["failures"])

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Body, Header, Response
 from pydantic import BaseModel, Field
 
 from api.deps import Cursor, Limit, TheDb, TheService, Word, after_text, pointer
+from api.verbs import Action, act, chosen
 from scraper.config.secrets import environment
 from scraper.crawl.check import check
 from scraper.database import Connection, health, runs, sources
@@ -87,33 +88,18 @@ class Several(BaseModel):
     dry_run: bool = False
 
 
-Action = Literal["pause", "resume", "run", "remove"]
-
-
 @router.post("/actions/{action}")
 def act_on_sources(action: Action, which: Several, db: TheDb) -> dict[str, Any]:
     """Pause, resume, run or remove several sources at once. With dry_run: only say which."""
     if not (which.names or which.state or which.tag or which.q):
         raise BadConfig([Problem("names", "say which: names, or state, tag, q of those that are meant")])
-    return {"names": db.write(lambda c: act(c, action, which)), "dry_run": which.dry_run}
-
-
-def act(c: Connection, action: Action, which: Several) -> list[str]:
-    """Do something to sources. Returns the names of those that it was done to. Raises Conflict for those of the file."""
     wanted = health.Wanted(which.state, which.q, which.tag, limit=1_000_000)
-    names = [one.row.name for one in health.chosen(health.summaries(c), wanted)[0]]
-    if which.names:
-        names = [name for name in names if name in set(which.names)]
-    if which.dry_run:
-        return names
-    if action in ("pause", "resume"):
-        return sources.pause(c, names, now() if action == "pause" else None)
-    for name in names:
-        if action == "run":
-            runs.request(c, name, now())
-        else:
-            sources.remove(c, name)
-    return names
+
+    def unit(c: Connection) -> list[str]:
+        names = chosen(c, wanted, which.names)
+        return names if which.dry_run else act(c, action, names)
+
+    return {"names": db.write(unit), "dry_run": which.dry_run}
 
 
 @router.get("/{name}")

@@ -9,8 +9,9 @@ from scraper.config.settings import Http, Limits, Source
 from scraper.crawl.fetcher import Fetcher
 from scraper.crawl.politeness import Place, Politeness
 from scraper.crawl.robots import Robots
-from scraper.crawl.visit import Visitor, Work, fetch_robots
+from scraper.crawl.visit import Visitor, Work, fetch_robots, is_short
 from scraper.database.connection import now
+from scraper.extract import propose
 from scraper.offload import Browsers, Readers
 from scraper.records import Claim, HostTimes
 from scraper.urls import canonical, host_of
@@ -44,10 +45,13 @@ async def check(
     url: str | None = None,
     limits: Limits | None = None,
     variables: Mapping[str, str] | None = None,
+    *,
+    proposals: bool = False,
 ) -> dict[str, Any]:
     """Return what one page of a source yields: its items, how many links it follows, or its failure.
 
-    url: which page; None: the first start address. Raises ValueError if there is no such URL.
+    url: which page; None: the first start address. proposals: also rules for items that might suit it. Raises ValueError if
+    there is no such URL.
     """
     target = canonical(url or (source.start or source.sitemaps)[0])
     if target is None:
@@ -74,7 +78,9 @@ async def check(
         await readers.close()
         await browsers.close()
     fetched, reading = visit.fetched, visit.reading
+    shown = propose.of_page(fetched) if proposals and fetched is not None and is_short(fetched.body) else None
     return {
+        **({"proposals": shown.rules, "texts": shown.texts, "lists": shown.lists} if shown is not None else {}),
         "url": target,
         "final_url": fetched.final_url if fetched else None,
         "status": fetched.status if fetched else None,

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from scraper.database.bulk import CHANGES, IN_MOST, Bulk, in_turn
-from scraper.database.models import changes, items, pages
+from scraper.database.models import changes, is_news, items, pages
 from scraper.errors import NotFound
 
 NAMES = ("id", "at", "source", "of", "kind", "change", "item_id", "page_id", "fields")
@@ -82,7 +82,7 @@ def with_subjects(connection: Connection, found: Sequence[dict[str, Any]]) -> li
 
 def of_subject(connection: Connection, change: dict[str, Any], limit: int = 50) -> list[dict[str, Any]]:
     """Return the changes of the page or item that one change is of, without its creation, the newest first."""
-    statement = select(changes).where(_same(change), changes.c.change != "created")
+    statement = select(changes).where(_same(change), is_news)
     return [public(row) for row in connection.execute(statement.order_by(changes.c.id.desc()).limit(limit))]
 
 
@@ -94,7 +94,7 @@ def _same(change: dict[str, Any]) -> Any:
 
 def neighbours(connection: Connection, change_id: int, source: str | None) -> tuple[int | None, int | None]:
     """Return the ids of the change before and the one after, of the same source if one is named, creations left out."""
-    wanted = [changes.c.change != "created"] + ([changes.c.source == source] if source is not None else [])
+    wanted = [is_news] + ([changes.c.source == source] if source is not None else [])
     before = select(func.max(changes.c.id)).where(changes.c.id < change_id, *wanted)
     after = select(func.min(changes.c.id)).where(changes.c.id > change_id, *wanted)
     return connection.scalar(before), connection.scalar(after)
@@ -107,7 +107,7 @@ def mark_read(connection: Connection, at: datetime, ids: Sequence[int] = (), up_
 
 
 def unread(connection: Connection) -> int:
-    """Return how many of the last changes nobody has seen yet, creations left out; at most COUNTED_MOST are looked at."""
-    last = select(changes.c.read_at, changes.c.change).order_by(changes.c.id.desc()).limit(COUNTED_MOST).subquery()
-    new = select(func.count()).select_from(last).where(last.c.read_at.is_(None), last.c.change != "created")
+    """Return how many of the last COUNTED_MOST changes nobody has seen yet, creations left out."""
+    last = select(changes.c.read_at).where(is_news).order_by(changes.c.id.desc()).limit(COUNTED_MOST).subquery()
+    new = select(func.count()).select_from(last).where(last.c.read_at.is_(None))
     return int(connection.scalar(new) or 0)

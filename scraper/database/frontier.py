@@ -338,6 +338,25 @@ def strangers(connection: Connection, instance: str) -> list[str]:
     return sorted(owner for owner in owners if not owner.endswith(f"@{instance}"))
 
 
+def listed(connection: Connection, state: str, source: str | None, limit: int) -> list[dict[str, Any]]:
+    """Return URLs of the open runs: "due" ones that are visited next, those in "flight", those that wait for a next try."""
+    wanted = {
+        "flight": urls.c.claimed_by.is_not(None),
+        "retrying": urls.c.not_before.is_not(None) & in_state(UrlState.QUEUED),
+    }.get(state, in_state(UrlState.QUEUED) & urls.c.not_before.is_(None))
+    open_runs = select(runs.c.id).where(runs.c.state == RunState.RUNNING)
+    statement = select(urls).where(wanted, urls.c.run_id.in_(open_runs)).limit(limit)
+    if source is not None:
+        statement = statement.where(urls.c.source == source)
+    order = (
+        (urls.c.not_before,)
+        if state == "retrying"
+        else (urls.c.run_id, urls.c.host, urls.c.rank, urls.c.depth, urls.c.id)
+    )
+    names = ("id", "source", "url", "host", "kind", "depth", "attempts", "not_before", "claimed_by")
+    return [{name: getattr(row, name) for name in names} for row in connection.execute(statement.order_by(*order))]
+
+
 def count(connection: Connection, run_id: int, state: UrlState) -> int:
     """Return how many URLs of a run are in a state."""
     return int(connection.scalar(select(func.count()).where(urls.c.run_id == run_id, in_state(state))) or 0)

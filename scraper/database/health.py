@@ -16,7 +16,10 @@ from scraper.database import alarms
 from scraper.database.connection import now
 from scraper.database.hosts import robots_of as stored_robots
 from scraper.database.models import alarms as alarm_rows
-from scraper.database.models import failures, hosts, runs, sources, usage
+from scraper.database.models import changes as changes_of
+from scraper.database.models import failures, hosts, runs, sources, urls, usage
+from scraper.database.models import items as items_of
+from scraper.database.models import pages as pages_of
 from scraper.database.sources import definition as of_name
 from scraper.database.sources import tag
 from scraper.errors import Failure, NotFound
@@ -318,6 +321,36 @@ def robots_of(connection: Connection, name: str) -> list[dict[str, Any]]:
         {"origin": origin, "status": told.status, "fetched_at": told.fetched_at, "text": told.text}
         for origin, told in found.items()
     ]
+
+
+def hosts_told(connection: Connection, limit: int) -> list[dict[str, Any]]:
+    """Return how hosts are treated: those first that are left alone for longest."""
+    last = hosts.c.next_at.is_(None), hosts.c.next_at.desc(), hosts.c.host
+    names = ("host", "delay_s", "crawl_delay_s", "penalty_s", "latency_s", "strikes", "next_at", "why", "lease_owner")
+    rows = connection.execute(select(hosts).order_by(*last).limit(limit))
+    return [{name: getattr(row, name) for name in names} for row in rows]
+
+
+def reasons(connection: Connection, source: str | None) -> dict[str, int]:
+    """Return how many URLs fail at present, by the name of the failure."""
+    statement = select(failures.c.reason, func.count()).where(failures.c.resolved_at.is_(None))
+    if source is not None:
+        statement = statement.where(failures.c.source == source)
+    rows = connection.execute(statement.group_by(failures.c.reason).order_by(func.count().desc())).all()
+    return {str(reason): int(count) for reason, count in rows}
+
+
+def sizes(connection: Connection) -> list[dict[str, Any]]:
+    """Return how many rows the larger tables have, about: by their last number."""
+    named = (
+        ("pages", pages_of),
+        ("items", items_of),
+        ("changes", changes_of),
+        ("urls", urls),
+        ("runs", runs),
+        ("failures", failures),
+    )
+    return [{"name": name, "rows": int(connection.scalar(select(func.max(t.c.id))) or 0)} for name, t in named]
 
 
 def outcomes(connection: Connection, names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:

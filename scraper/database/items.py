@@ -1,12 +1,12 @@
 """items, item_versions, changes: what was extracted, what it was before, and what changed."""
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select, update
 
 from scraper.database import changes
 from scraper.database.bulk import Bulk, given, reserve
@@ -234,6 +234,22 @@ def one(connection: Connection, item_id: int) -> dict[str, Any]:
     if row is None:
         raise NotFound(f"there is no item {item_id}")
     return public(row)
+
+
+def count(connection: Connection, filters: Mapping[str, Any], most: int) -> int:
+    """Return how many items of a source and a kind there are, or `most` if there are more."""
+    wanted = [items.c[name] == filters[name] for name in ("source", "kind") if filters.get(name) is not None]
+    if (since := filters.get("changed_since")) is not None:
+        wanted.append(items.c.changed_at >= since)
+    gone = items.c.removed_at.is_not(None) if filters.get("removed") else items.c.removed_at.is_(None)
+    some = select(items.c.id).where(*wanted, gone).limit(most).subquery()
+    return int(connection.scalar(select(func.count()).select_from(some)) or 0)
+
+
+def on_page(connection: Connection, page_id: int, most: int = 50) -> list[dict[str, Any]]:
+    """Return the items that were seen on a page."""
+    rows = connection.execute(select(items).where(items.c.page_id == page_id).order_by(items.c.id).limit(most))
+    return [public(row) for row in rows]
 
 
 def history(connection: Connection, item_id: int) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from scraper.database.models import changes as change_table
 from scraper.database.models import deliveries as delivery_table
 from scraper.database.models import events as event_table
 from scraper.database.models import failures as failure_table
+from scraper.database.models import is_news
 from scraper.database.models import items as item_table
 from scraper.database.models import pages as page_table
 from scraper.database.models import runs as run_table
@@ -69,7 +70,7 @@ _FILTERS: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
     "removed": lambda c, value: c.removed_at.is_not(None) if value else c.removed_at.is_(None),
     "gone": lambda c, value: c.gone_at.is_not(None) if value else c.gone_at.is_(None),
     "unread": lambda c, value: c.read_at.is_(None) if value else c.read_at.is_not(None),
-    "later": lambda c, value: c.change != "created",
+    "news": lambda c, value: is_news,
 }
 
 

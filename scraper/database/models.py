@@ -345,7 +345,7 @@ changes = Table(
     metadata,
     Column("id", Id, primary_key=True),
     Column("at", Instant, nullable=False),
-    Column("source", Text, nullable=False, index=True),
+    Column("source", Text, nullable=False),
     Column("of", Text, nullable=False),
     Column("kind", Text),
     Column("change", Text, nullable=False),
@@ -353,11 +353,14 @@ changes = Table(
     Column("page_id", Id),
     Column("fields", Json, nullable=False),
     Column("read_at", Instant),  # when a person saw it
+    Index("changes_of_source", "source", "id"),
 )
-# Few, beside what is created once and for all.
-_later = changes.c.change != literal_column("'created'", Text)
-_partial("changes_of_item", changes.c.item_id, changes.c.id, where=changes.c.item_id.is_not(None) & _later)
-_partial("changes_of_page", changes.c.page_id, changes.c.id, where=changes.c.item_id.is_(None) & _later)
+# In words, not as a parameter, as in in_state(). These are few, beside what is created once and for all.
+is_news = changes.c.change != literal_column("'created'", Text)
+_partial("changes_news", changes.c.id, where=is_news)
+_partial("changes_news_of_source", changes.c.source, changes.c.id, where=is_news)
+_partial("changes_of_item", changes.c.item_id, changes.c.id, where=changes.c.item_id.is_not(None) & is_news)
+_partial("changes_of_page", changes.c.page_id, changes.c.id, where=changes.c.item_id.is_(None) & is_news)
 
 failures = Table(
     "failures",

@@ -336,6 +336,11 @@ def _change(visit: Visit, page_id: int, change: str, fields: dict[str, Any]) -> 
     return changes.row(visit.at, visit.claim.source, "page", change, page_id=page_id, fields=fields)
 
 
+def links_of(connection: Connection, page_id: int) -> bytes:
+    """Return the links of a page as they are stored."""
+    return connection.scalar(select(pages.c.links).where(pages.c.id == page_id)) or b""
+
+
 def versions(connection: Connection, page_id: int) -> list[dict[str, Any]]:
     """Return what a page was and is, the newest first: `id` None is what it is now. Raises NotFound."""
     page = one(connection, page_id)

@@ -27,6 +27,11 @@ def of_changes(rule: str, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
+def test(rule: str) -> dict[str, Any]:
+    """Return the payload of a test."""
+    return {"type": "test", "rule": rule, "said": "This is a test. Whoever reads it is told by Bowerbird."}
+
+
 def merged(payload: Mapping[str, Any], more: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return a payload of changes with more of them."""
     room = max(0, CHANGES_MOST - len(payload["changes"]))

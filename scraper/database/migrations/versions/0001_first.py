@@ -65,9 +65,11 @@ def upgrade() -> None:  # noqa: PLR0915  a list of tables
         sa.Column("read_at", Instant(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_changes"),
     )
+    _partial("change != 'created'", "changes_news", "changes", ["id"])
+    _partial("change != 'created'", "changes_news_of_source", "changes", ["source", "id"])
     _partial("item_id IS NOT NULL AND change != 'created'", "changes_of_item", "changes", ["item_id", "id"])
     _partial("item_id IS NULL AND change != 'created'", "changes_of_page", "changes", ["page_id", "id"])
-    op.create_index("ix_changes_source", "changes", ["source"])
+    op.create_index("changes_of_source", "changes", ["source", "id"])
     op.create_table(
         "counters",
         sa.Column("name", sa.Text(), nullable=False),

@@ -1,0 +1,135 @@
+"""A source's definition as a form, and as TOML. Pure."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+FIELDS = 10
+
+Form = Mapping[str, list[str]]
+
+
+def blank(url: str) -> dict[str, Any]:
+    """Return what the form for a new source shows at first."""
+    given = {"url": url, "name": name_of(url) if url else "", "every": "1h", "follow": "", "kind": "item", "select": ""}
+    return {"given": given | {"key": "", "fields": []}, "found": None, "problem": None}
+
+
+def name_of(url: str) -> str:
+    """Return a name for a source that starts at a URL."""
+    try:
+        host = (urlsplit(url).hostname or "").removeprefix("www.")
+    except ValueError:
+        host = ""
+    name = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in host.lower())
+    return name.strip("-")[:100] or "source"
+
+
+def _one(form: Form, name: str) -> str:
+    return form.get(name, [""])[0].strip()
+
+
+def of_form(form: Form) -> dict[str, Any]:
+    """Return the definition that a form describes, as in the configuration; what is wrong with it is not looked at here."""
+    url = _one(form, "url")
+    url = url if not url or "://" in url else f"https://{url}"
+    made: dict[str, Any] = {"name": _one(form, "name") or name_of(url), "start": [url] if url else []}
+    for key in ("every", "cron"):
+        if value := _one(form, key):
+            made[key] = value
+    if follow := _one(form, "follow"):
+        made["follow"] = True if follow == "*" else [line.strip() for line in follow.splitlines() if line.strip()]
+    fields = {name: rule for name, rule in _fields(form)}
+    if fields:
+        item: dict[str, Any] = {"kind": _one(form, "kind") or "item", "fields": fields}
+        if select := _one(form, "select"):
+            item["select"] = select
+        if key_names := [name for name in _one(form, "key").replace(",", " ").split() if name]:
+            item["key"] = key_names
+        made["item"] = [item]
+    return made
+
+
+def _fields(form: Form) -> list[tuple[str, dict[str, Any]]]:
+    names, places = form.get("field_name", []), form.get("field_place", [])
+    types = form.get("field_type", [])
+    found = []
+    for number, (name, place) in enumerate(zip(names, places, strict=False)):
+        if name.strip() and place.strip():
+            kind = types[number] if number < len(types) else ""
+            found.append((name.strip(), _place(place.strip()) | ({"type": kind} if kind else {})))
+    return found
+
+
+def _place(text: str) -> dict[str, Any]:
+    """Where a value stands: CSS, or another kind with its name before it."""
+    for kind in ("xpath", "jsonld", "json", "css"):
+        if text.startswith(f"{kind}:"):
+            return {kind: text[len(kind) + 1 :].strip()}
+    return {"css": text}
+
+
+def shown(form: Form, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the form shows again."""
+    rule = (given.get("item") or [{}])[0]
+    follow = given.get("follow", "")
+    return {
+        "url": (given.get("start") or [""])[0],
+        "name": given["name"],
+        "every": given.get("every", ""),
+        "follow": "*" if follow is True else "\n".join(follow),
+        "page": _one(form, "page"),
+        "kind": rule.get("kind", "item"),
+        "select": rule.get("select", ""),
+        "key": ", ".join(rule.get("key", ())),
+        "fields": [
+            {"name": name, "place": place_of(field), "type": field.get("type", "")}
+            for name, field in rule.get("fields", {}).items()
+        ],
+    }
+
+
+def place_of(field: Mapping[str, Any] | str) -> str:
+    """Return where a field stands as the form writes it."""
+    if isinstance(field, str):
+        return field
+    kind = next(kind for kind in ("css", "xpath", "jsonld", "json") if field.get(kind) is not None)
+    return str(field[kind]) if kind == "css" else f"{kind}:{field[kind]}"
+
+
+def as_toml(definition: Mapping[str, Any]) -> str:
+    """Return a definition as it would stand in the configuration, below [[source]]; what is at its default is left out."""
+    lines = [f"{name} = {_value(value)}" for name, value in definition.items() if name != "item" and _says(value)]
+    for rule in definition.get("item", ()):
+        lines += ["", "[[item]]"]
+        lines += [f"{name} = {_value(value)}" for name, value in rule.items() if name != "fields" and _says(value)]
+        lines += ["[item.fields]"]
+        lines += [f"{_key(name)} = {_value(field)}" for name, field in rule.get("fields", {}).items()]
+    return "\n".join(lines) + "\n"
+
+
+_DEFAULTS: tuple[Any, ...] = (None, [], {}, "", 0, False)
+
+
+def _says(value: Any) -> bool:
+    return value is True or (
+        value not in _DEFAULTS and not (isinstance(value, dict) and not any(map(_says, value.values())))
+    )
+
+
+def _key(name: str) -> str:
+    plain = name.isascii() and name.replace("_", "").replace("-", "").isalnum()
+    return name if plain else json.dumps(name)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{_key(name)} = {_value(v)}" for name, v in value.items() if _says(v)) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_value(member) for member in value) + "]"
+    if isinstance(value, int | float):
+        return str(value)
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")

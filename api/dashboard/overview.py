@@ -1,0 +1,87 @@
+"""GET /: what is running, what needs attention, what changed."""
+
+import os
+import shutil
+import time
+from typing import Any, Literal
+
+from fastapi import APIRouter, Request
+
+from api.dashboard.charts import RANGES, charts
+from api.dashboard.views import back, page
+from api.deps import Form, TheDb, TheService
+from api.timeline import lanes
+from scraper.database import Connection, activity, alarms, changes, health, listing
+from scraper.database.connection import now
+from scraper.errors import BowerbirdError
+from scraper.statedir import Verb
+from scraper.states import RunState
+
+ROWS = 20
+WORST = 8
+EVENTS = 500
+HAPPENED = 5
+DISK_LOW = 2**30
+
+router = APIRouter(include_in_schema=False)
+
+
+@page(router, "/", "overview.html")
+def overview(
+    request: Request, service: TheService, db: TheDb, range: Literal["1h", "24h", "7d"] = "1h"
+) -> dict[str, Any]:
+    """The first page."""
+    status = service.status().answer(time.monotonic())
+    board = status["shared_state"]["board"]
+    found: dict[str, Any] = {
+        "status": status,
+        "trouble": None,
+        "range": range,
+        "ranges": list(RANGES),
+        "disk": disk(service.loaded.base),
+        "processes": [(process, board.get(process["name"], {})) for process in status["processes"]],
+    }
+    try:
+        names = [process["name"] for process in status["processes"]]
+        return found | db.read(lambda c: _kept(c, range, names))
+    except BowerbirdError as error:
+        empty: list[Any] = []
+        nothing = {"counts": {}, "total": 0, "worst": empty, "alarms": empty, "changes": empty, "charts": empty}
+        return (
+            found | nothing | {"trouble": str(error), "lanes": empty, "happened": empty, "running": empty, "unread": 0}
+        )
+
+
+def _kept(c: Connection, span: str, names: list[str]) -> dict[str, Any]:
+    summed = health.summaries(c)
+    worst, _ = health.chosen(summed, health.Wanted(state="failing", sort="last", limit=WORST))
+    degraded, _ = health.chosen(summed, health.Wanted(state="degraded", limit=WORST))
+    news = listing.rows(c, "changes", {"news": True}, None, ROWS)
+    fresh = news or listing.rows(c, "changes", {"of": "item"}, None, ROWS)
+    events = listing.rows(c, "events", {"kind": "process"}, None, EVENTS)
+    minutes, points = RANGES[span]
+    return {
+        "counts": health.counts(summed),
+        "total": len(summed),
+        "worst": health.told(c, [*worst, *degraded][:WORST]),
+        "alarms": [alarm for alarm in alarms.standing(c) if alarm["accepted_at"] is None],
+        "running": listing.rows(c, "runs", {"state": RunState.RUNNING}, None, WORST),
+        "changes": changes.with_subjects(c, fresh),
+        "unread": changes.unread(c),
+        "charts": charts(activity.series(c, now(), minutes, points)),
+        "lanes": lanes(names, events, now()),
+        "happened": [event for event in events if event["event"] != "moved" and event["level"] != "info"][:HAPPENED],
+    }
+
+
+def disk(base: Any) -> dict[str, Any]:
+    """How full the disk is that the service works on."""
+    usage = shutil.disk_usage(os.fspath(base))
+    return {"free": usage.free, "total": usage.total, "low": usage.free < DISK_LOW}
+
+
+@router.post("/control/{verb}")
+def control(verb: Verb, request: Request, service: TheService, form: Form) -> Any:
+    """A button: a form, so that it works without JavaScript."""
+    service.ask(verb)
+    return back(request, form.get("next", ["/"])[0])

@@ -1,0 +1,213 @@
+"""How the dashboard shows things: the templates, their filters, and each page as HTML or as JSON."""
+
+import inspect
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from fastapi import APIRouter, Request
+from fastapi.encoders import jsonable_encoder
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from jinja2 import Environment, FileSystemLoader
+
+from scraper import differ
+from scraper.database import Connection, changes, health
+from scraper.errors import BowerbirdError
+from scraper.states import State
+
+VALUE_MOST = 80
+DIFF_MOST = 20_000
+NAVIGATION_S = 2.0
+
+Filled = Mapping[str, Any]
+
+
+def _ago(moment: datetime | str | None) -> str:
+    if moment is None:
+        return "never"
+    at = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+    seconds = (datetime.now(UTC) - at).total_seconds()
+    text = _span(abs(seconds))
+    return f"{text} ago" if seconds >= 0 else f"in {text}"
+
+
+def _span(seconds: float | None) -> str:
+    """A length of time in its largest unit."""
+    if seconds is None:
+        return "–"
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 1 or seconds == 0 else f"{seconds * 1000:.0f} ms"
+
+
+def _amount(bytes_: float | None) -> str:
+    if bytes_ is None:
+        return "–"
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if bytes_ >= size:
+            return f"{bytes_ / size:.1f} {unit}"
+    return f"{bytes_:.0f} B"
+
+
+def _number(value: float | None) -> str:
+    """A count with its thousands apart."""
+    return "–" if value is None else f"{value:,.0f}".replace(",", "\u202f")
+
+
+def _every(source: Filled) -> str:
+    if source["cron"]:
+        return str(source["cron"])
+    if source["every"] is None:
+        return "when asked"
+    seconds = float(source["every"])
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size and seconds % size == 0:
+            return f"every {seconds / size:.0f} {unit}"
+    return f"every {seconds:g} s"
+
+
+def _short(value: Any, most: int = VALUE_MOST) -> str:
+    text = "–" if value is None or value == "" else str(value)
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _exact(moment: datetime | str | None) -> str:
+    return "" if moment is None else moment if isinstance(moment, str) else moment.isoformat(timespec="seconds")
+
+
+def _is_web(url: object) -> bool:
+    """Whether a scraped address may be a link."""
+    try:
+        return isinstance(url, str) and urlsplit(url).scheme in ("http", "https")
+    except ValueError:
+        return False
+
+
+def _named(row: Filled) -> str:
+    """What a person calls an item or a page."""
+    data = row.get("data") or {}
+    found = data.get("title") or data.get("name") or row.get("title") or row.get("key") or row.get("url") or ""
+    return _short(found)
+
+
+def _pieces(old: Any, new: Any) -> list[differ.Piece]:
+    """A value and its successor as one, word by word."""
+    return differ.words(_text(old)[:DIFF_MOST], _text(new)[:DIFF_MOST])
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def with_query(request: Request, **changed: Any) -> str:
+    """The address of this page with other filters: the address holds all of them."""
+    kept = {name: value for name, value in request.query_params.items() if name not in changed and name != "cursor"}
+    kept |= {name: str(value) for name, value in changed.items() if value not in (None, "")}
+    path = request.url.path.removesuffix(".json")
+    return f"{path}?{urlencode(kept)}" if kept else path
+
+
+templates = Environment(
+    loader=FileSystemLoader(Path(__file__).parent.parent / "templates"),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+templates.filters.update(
+    ago=_ago, amount=_amount, every=_every, exact=_exact, named=_named, number=_number, short=_short, span=_span
+)
+templates.tests["web"] = _is_web
+templates.globals["pieces"] = _pieces
+
+
+def page(router: APIRouter, path: str, template: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Have a function that gives a page's values answered as a page, and under the same address with .json as JSON."""
+
+    def register(values: Callable[..., Any]) -> Callable[..., Any]:
+        router.get(path, name=template, response_class=HTMLResponse)(_rendered(values, template))
+        if path != "/":
+            router.get(f"{path}.json", name=f"{template} as JSON")(_plain(values))
+        return values
+
+    return register
+
+
+def _rendered(values: Callable[..., Any], template: str) -> Callable[..., Any]:
+    def show(**given: Any) -> Response:
+        found = values(**given)
+        if isinstance(found, Response):
+            return found
+        request: Request = given["request"]
+        return HTMLResponse(render(request, template, found))
+
+    return _like(show, values)
+
+
+def _plain(values: Callable[..., Any]) -> Callable[..., Any]:
+    def show(**given: Any) -> Response:
+        found = values(**given)
+        return found if isinstance(found, Response) else JSONResponse(jsonable_encoder(found))
+
+    return _like(show, values)
+
+
+def _like(show: Callable[..., Any], values: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a function the signature of another: what FastAPI fills in is read from it."""
+    show.__signature__ = inspect.signature(values)  # type: ignore[attr-defined]
+    show.__name__, show.__doc__ = values.__name__, values.__doc__
+    return show
+
+
+def _navigation(request: Request) -> dict[str, Any]:
+    """The counts of trouble beside the names of the pages; looked up anew each two seconds."""
+    kept = getattr(request.app.state, "navigation", None)
+    if kept is not None and time.monotonic() - kept[0] < NAVIGATION_S:
+        return dict(kept[1])
+    try:
+        found = request.app.state.db.read(_trouble)
+    except BowerbirdError:
+        found = {"failing": 0, "sick": 0, "unread": 0, "failures": 0, "trouble": True}
+    found["trouble"] = found["trouble"] or request.app.state.service.status().state in (State.FAILED, State.HUNG)
+    request.app.state.navigation = time.monotonic(), found
+    return dict(found)
+
+
+def _trouble(c: Connection) -> dict[str, Any]:
+    counts = health.counts(health.summaries(c))
+    unread = changes.unread(c)
+    failing = counts["failing"]
+    return {
+        "failing": failing,
+        "sick": failing + counts["degraded"],
+        "unread": f"{unread}+" if unread >= changes.COUNTED_MOST else unread,
+        "failures": 0,
+        "trouble": failing > 0,
+    }
+
+
+def render(request: Request, template: str, values: Filled) -> str:
+    """Return a page."""
+    caller = request.state.caller
+    keys = request.app.state.keys
+    return templates.get_template(template).render(
+        request=request,
+        link=lambda **changed: with_query(request, **changed),
+        caller=caller if keys.needed else None,
+        live=request.query_params.get("live") != "0",
+        nav=_navigation(request),
+        **values,
+    )
+
+
+def back(request: Request, to: str) -> RedirectResponse:
+    """Go on to a page after a form; only to one of ours."""
+    return RedirectResponse(to if is_ours(to) else "/", status_code=303)
+
+
+def is_ours(path: str) -> bool:
+    """Whether an address is a path of this service, and nothing that a browser takes for another host."""
+    return path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable() and "\\" not in path

@@ -1,0 +1,66 @@
+"""What a call of the API and a button of the dashboard do alike."""
+
+from collections.abc import Collection, Sequence
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from scraper.config.settings import Notify
+from scraper.database import Connection, health, listing, notices, runs, sources, visits
+from scraper.database.connection import now
+
+Action = Literal["pause", "resume", "run", "remove"]
+AT_ONCE = 10_000
+
+
+def chosen(c: Connection, wanted: health.Wanted, names: Collection[str]) -> list[str]:
+    """Return the names of the sources that are meant: those of these names, or all that a filter lets through."""
+    found = [one.row.name for one in health.chosen(health.summaries(c), wanted)[0]]
+    return [name for name in found if name in set(names)] if names else found
+
+
+def act(c: Connection, action: Action, names: Sequence[str]) -> list[str]:
+    """Do something to sources. Returns the names of those for which that is new. Raises Conflict for those of the file."""
+    if action in ("pause", "resume"):
+        return sources.pause(c, names, now() if action == "pause" else None)
+    for name in names:
+        if action == "run":
+            sources.definition(c, name)
+            runs.request(c, name, now())
+        else:
+            sources.remove(c, name)
+    return list(names)
+
+
+def retry_all(c: Connection, ids: Sequence[int], filters: dict[str, Any], *, dry_run: bool) -> dict[str, Any]:
+    """Visit URLs again, at most AT_ONCE at once: by their failures' numbers, or all that filters let through."""
+    wanted = list(ids)
+    if filters:
+        found = listing.rows(c, "failures", {**filters, "unresolved": True}, None, AT_ONCE)
+        wanted += [row["id"] for row in found]
+    asked = visits.retry(c, wanted, now()) if wanted and not dry_run else {}
+    return {"failures": len(wanted), "runs": asked, "dry_run": dry_run}
+
+
+def rules_with_counts(c: Connection, rules: Sequence[Notify]) -> list[dict[str, Any]]:
+    """Return the rules for notifications; of an address, which may hold a secret, only the kind and the host."""
+    found = notices.counts(c)
+    return [
+        {
+            "name": rule.name,
+            "to": shown(rule.url),
+            "on": list(rule.on),
+            "source": list(rule.source),
+            "where": rule.where,
+        }
+        | {"deliveries": found.get(rule.name, {})}
+        for rule in rules
+    ]
+
+
+def shown(url: str) -> str:
+    """An address without what may be secret in it."""
+    try:
+        parts = urlsplit(url)
+        return f"{parts.scheme}://{parts.hostname}/…" if parts.scheme in ("http", "https") else f"{parts.scheme}://…"
+    except ValueError:
+        return "…"

@@ -196,8 +196,8 @@ def _keep(
         counts[visit.claim.run_id]["bytes"] += _wire_bytes(visit)
     stored = [visit for visit in well if visit.claim.kind == "page"]
     same = [visit for visit in stored if visit.unchanged]
-    pages.touch(connection, same)
     items.touch(connection, same)
+    pages.touch(connection, same)
     for visit in same:
         counts[visit.claim.run_id]["pages"] += 1
         counts[visit.claim.run_id]["items"] += visit.claim.known.items if visit.claim.known else 0

@@ -21,6 +21,7 @@ from scraper.urls import fingerprint
 _SECRET_HEADERS = {"set-cookie", "set-cookie2"}
 BRIEF = [column for column in pages.c if column.name not in ("body", "fingerprint", "links", "rules")]
 STORED_MOST = 2**31
+UNREAD = ""  # the mark of no rules: whoever sees the page again reads it
 
 _PACE = ("check_every_s", "check_after")
 _SEEN = ("run_id", "final_url", "depth", "fetched_at", "gone_at", "rules", "links", "item_count", "elapsed_s", *_PACE)
@@ -300,7 +301,7 @@ def mark_moved(connection: Connection, visit: Visit, page_id: int) -> list[dict[
     row = connection.execute(_itself(visit)).first()
     if row is None or row.id == page_id:
         return []
-    connection.execute(update(pages).where(pages.c.id == row.id).values(gone_at=visit.at))
+    _leave(connection, row.id, visit)
     return [_change(visit, page_id, "moved", {"url": [row.final_url, _final(visit)]})]
 
 
@@ -328,8 +329,21 @@ def mark_gone(connection: Connection, visit: Visit) -> list[dict[str, Any]]:
     row = connection.execute(_itself(visit)).first()
     if row is None:
         return []
-    connection.execute(update(pages).where(pages.c.id == row.id).values(gone_at=visit.at))
+    _leave(connection, row.id, visit)
     return [_change(visit, row.id, "removed", {})]
+
+
+def _leave(connection: Connection, page_id: int, visit: Visit) -> None:
+    gone = update(pages).where(pages.c.id == page_id)
+    connection.execute(gone.values(gone_at=visit.at, rules=UNREAD))
+
+
+def read_anew(connection: Connection, ids: Collection[int]) -> None:
+    """Have pages be read when they are seen again, though they be as they are stored: their items are to return."""
+    wanted = sorted(ids)
+    for start in range(0, len(wanted), IN_MOST):
+        part = pages.c.id.in_(wanted[start : start + IN_MOST])
+        connection.execute(update(pages).where(part).values(rules=UNREAD))
 
 
 def _change(visit: Visit, page_id: int, change: str, fields: dict[str, Any]) -> dict[str, Any]:

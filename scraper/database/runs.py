@@ -11,6 +11,7 @@ from scraper.database import alarms, changes
 from scraper.database.bulk import IN_MOST, RUNS, in_turn
 from scraper.database.connection import made_id
 from scraper.database.models import Instant, failures, in_state, items, pages, runs, sources, urls
+from scraper.database.pages import read_anew
 from scraper.errors import NotFound
 from scraper.records import RunCount, RunTally
 from scraper.states import RunKind, RunState, UrlState
@@ -172,7 +173,7 @@ def _remove_unseen(
 ) -> tuple[list[dict[str, Any]], str]:
     """Mark items that are gone. Returns what there is to tell, or why they are not taken for gone."""
     unseen = (
-        select(items.c.id, items.c.kind, items.c.page_id)
+        select(items.c.id, items.c.kind, items.c.page_id, pages.c.run_id.label("seen_in"))
         .join(pages, pages.c.id == items.c.page_id)
         .where(items.c.source == source, items.c.run_id < run_id, items.c.removed_at.is_(None))
     )
@@ -185,6 +186,7 @@ def _remove_unseen(
         there = connection.scalar(select(func.count()).where(items.c.source == source, items.c.removed_at.is_(None)))
         if len(gone) * 2 > int(there or 0):
             return [], f"{len(gone)} of {there} items were not seen any more; they are kept until that is accepted"
+    read_anew(connection, {row.page_id for row in gone if row.seen_in < run_id})
     told = [
         changes.row(at, source, "item", "removed", kind=row.kind, item_id=row.id, page_id=row.page_id) for row in gone
     ]

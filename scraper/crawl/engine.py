@@ -123,6 +123,7 @@ class Engine:
             self._politeness,
             self._works,
             self._stored_body,
+            self._stored_other,
             store.now,
             self._readers,
             self._browsers,
@@ -479,6 +480,9 @@ class Engine:
 
     async def _stored_body(self, page_id: int) -> tuple[bytes, dict[str, str]] | None:
         return await self._store.read(lambda c: pages.body_of(c, page_id))
+
+    async def _stored_other(self, source: str, url: str, digest: str) -> tuple[bytes, dict[str, str]] | None:
+        return await self._store.read(lambda c: pages.body_at(c, source, url, digest))
 
     async def _ask_robots(self, origin: str, http: Http, place: Place) -> Robots:
         return await fetch_robots(self._fetcher, origin, http, place)

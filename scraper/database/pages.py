@@ -72,6 +72,13 @@ def body_of(connection: Connection, page_id: int) -> tuple[bytes, dict[str, str]
     return (whole(row.body), row.headers) if row is not None and row.body else None
 
 
+def body_at(connection: Connection, source: str, url: str, digest: str) -> tuple[bytes, dict[str, str]] | None:
+    """Return the stored body and headers of the page at a URL, if there is one, and it is not the one of this digest."""
+    there = (pages.c.source == source) & (pages.c.fingerprint == fingerprint(url)) & (pages.c.content_hash != digest)
+    row = connection.execute(select(pages.c.body, pages.c.headers).where(there)).first()
+    return (whole(row.body), row.headers) if row is not None and row.body else None
+
+
 def content(connection: Connection, page_id: int) -> tuple[str, bytes]:
     """Return the content type and the stored body of a page. Raises NotFound."""
     row = connection.execute(select(pages.c.headers, pages.c.body).where(pages.c.id == page_id)).first()

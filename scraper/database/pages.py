@@ -94,12 +94,11 @@ def whole(stored: bytes) -> bytes:
     return inflate(stored, STORED_MOST)
 
 
-def seen_in(connection: Connection, source: str, url: str, run_id: int) -> bool:
-    """Say whether this run has stored the page of a URL already."""
-    found = connection.scalar(
-        select(pages.c.run_id).where(pages.c.source == source, pages.c.fingerprint == fingerprint(url))
-    )
-    return found == run_id
+def seen_in(connection: Connection, source: str, url: str, run_id: int) -> int | None:
+    """Return the id of the page of a URL if this run has stored it already."""
+    there = (pages.c.source == source) & (pages.c.fingerprint == fingerprint(url)) & (pages.c.run_id == run_id)
+    found: int | None = connection.scalar(select(pages.c.id).where(there))
+    return found
 
 
 def touch(connection: Connection, visits: Sequence[Visit]) -> None:

@@ -139,11 +139,9 @@ def finish(connection: Connection, run_id: int, at: datetime, dropped: int) -> E
     raised: list[str] = []
     if run.pages:
         complete = run.kind == RunKind.CRAWL and not dropped and connection.scalar(_lost_sight(run_id)) is None
-        found = {("field", name): said for name, said in alarms.lost_fields(connection, run_id, run.source).items()}
         told, vanished = _remove_unseen(connection, run_id, run.source, at, complete=complete)
-        if vanished:
-            found["items", ""] = vanished
-        raised = alarms.settle(connection, run.source, found, at) if run.kind == RunKind.CRAWL else []
+        if run.kind == RunKind.CRAWL:
+            raised = _settle(connection, run_id, run.source, at, vanished, complete=complete)
         alarms.forget_runs(connection, run.source)
     if told:
         connection.execute(update(runs).where(runs.c.id == run_id).values(changes=runs.c.changes + len(told)))
@@ -154,6 +152,26 @@ def finish(connection: Connection, run_id: int, at: datetime, dropped: int) -> E
             .values(state=UrlState.DONE, not_before=None)
         )
     return Ended(state, told, raised)
+
+
+def _settle(
+    connection: Connection, run_id: int, source: str, at: datetime, vanished: str, *, complete: bool
+) -> list[str]:
+    """Open and end the alarms of a source by what a run saw. Returns what is alarming and was not yet."""
+    fields = alarms.fields(connection, run_id, source)
+    found = {("field", name): said for name, said in fields.lost.items()}
+    mended = {("field", name) for name in fields.there}
+    if vanished:
+        found["items", ""] = vanished
+    elif complete or not _is_half_unseen(connection, run_id, source):
+        mended.add(("items", ""))
+    return alarms.settle(connection, source, found, mended, at)
+
+
+def _is_half_unseen(connection: Connection, run_id: int, source: str) -> bool:
+    there = select(func.count()).where(items.c.source == source, items.c.removed_at.is_(None))
+    unseen = connection.scalar(there.where(items.c.run_id < run_id)) or 0
+    return unseen * 2 > int(connection.scalar(there) or 0)
 
 
 def _lost_sight(run_id: int) -> Select[Any]:

@@ -98,7 +98,11 @@ def _shares(connection: Connection, run_id: int) -> dict[tuple[str, str], tuple[
 
 
 def settle(
-    connection: Connection, source: str, found: Mapping[tuple[str, str], str], mended: Collection[tuple[str, str]], at: datetime
+    connection: Connection,
+    source: str,
+    found: Mapping[tuple[str, str], str],
+    mended: Collection[tuple[str, str]],
+    at: datetime,
 ) -> list[str]:
     """Open or renew alarms of a source, as (kind, name) and a sentence; end those that are mended. Returns the new sentences.
 

@@ -36,13 +36,7 @@ _THERE = (
     & (items.c.run_id < bindparam("run"))
     & items.c.removed_at.is_(None)
 )
-_TOUCH = Bulk(
-    lambda _: (
-        update(items)
-        .where(_THERE)
-        .values(run_id=bindparam("run"), last_seen=bindparam("at"))
-    )
-)
+_TOUCH = Bulk(lambda _: update(items).where(_THERE).values(run_id=bindparam("run"), last_seen=bindparam("at")))
 _KEEP = Bulk(lambda _: insert(item_versions))
 _PASS = Bulk(lambda _: update(items).where(_THERE).values(run_id=bindparam("run")))
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select,
 
 from scraper.database import changes
 from scraper.database.bulk import IN_MOST, Bulk, reserve
-from scraper.database.models import page_versions, pages
+from scraper.database.models import UNREAD, page_versions, pages
 from scraper.errors import NotFound
 from scraper.inflate import inflate
 from scraper.records import Fetched, Visit, packed
@@ -21,7 +21,6 @@ from scraper.urls import fingerprint
 _SECRET_HEADERS = {"set-cookie", "set-cookie2"}
 BRIEF = [column for column in pages.c if column.name not in ("body", "fingerprint", "links", "rules")]
 STORED_MOST = 2**31
-UNREAD = ""  # the mark of no rules: whoever sees the page again reads it
 
 _PACE = ("check_every_s", "check_after")
 _SEEN = ("run_id", "final_url", "depth", "fetched_at", "gone_at", "rules", "links", "item_count", "elapsed_s", *_PACE)
@@ -342,14 +341,6 @@ def mark_gone(connection: Connection, visit: Visit) -> list[dict[str, Any]]:
 def _leave(connection: Connection, page_id: int, visit: Visit) -> None:
     gone = update(pages).where(pages.c.id == page_id)
     connection.execute(gone.values(gone_at=visit.at, rules=UNREAD))
-
-
-def read_anew(connection: Connection, ids: Collection[int]) -> None:
-    """Have pages be read when they are seen again, though they be as they are stored: their items are to return."""
-    wanted = sorted(ids)
-    for start in range(0, len(wanted), IN_MOST):
-        part = pages.c.id.in_(wanted[start : start + IN_MOST])
-        connection.execute(update(pages).where(part).values(rules=UNREAD))
 
 
 def _change(visit: Visit, page_id: int, change: str, fields: dict[str, Any]) -> dict[str, Any]:

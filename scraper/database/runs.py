@@ -10,8 +10,7 @@ from sqlalchemy import Connection, Row, Select, exists, func, insert, literal, o
 from scraper.database import alarms, changes
 from scraper.database.bulk import IN_MOST, RUNS, in_turn
 from scraper.database.connection import made_id
-from scraper.database.models import Instant, failures, in_state, items, pages, runs, sources, urls
-from scraper.database.pages import read_anew
+from scraper.database.models import UNREAD, Instant, failures, in_state, items, pages, runs, sources, urls
 from scraper.errors import NotFound
 from scraper.records import RunCount, RunTally
 from scraper.states import RunKind, RunState, UrlState
@@ -204,7 +203,7 @@ def _remove_unseen(
         there = connection.scalar(select(func.count()).where(items.c.source == source, items.c.removed_at.is_(None)))
         if len(gone) * 2 > int(there or 0):
             return [], f"{len(gone)} of {there} items were not seen any more; they are kept until that is accepted"
-    read_anew(connection, {row.page_id for row in gone if row.seen_in < run_id})
+    _read_anew(connection, sorted({row.page_id for row in gone if row.seen_in < run_id}))
     told = [
         changes.row(at, source, "item", "removed", kind=row.kind, item_id=row.id, page_id=row.page_id) for row in gone
     ]
@@ -212,6 +211,13 @@ def _remove_unseen(
         ids = [row.id for row in gone[start_at : start_at + IN_MOST]]
         connection.execute(update(items).where(items.c.id.in_(ids)).values(removed_at=at))
     return told, ""
+
+
+def _read_anew(connection: Connection, ids: Sequence[int]) -> None:
+    """Have pages be read when they are seen again, though they be as they are stored: their items are to return."""
+    for start_at in range(0, len(ids), IN_MOST):
+        part = pages.c.id.in_(ids[start_at : start_at + IN_MOST])
+        connection.execute(update(pages).where(part).values(rules=UNREAD))
 
 
 def stop(connection: Connection, run_id: int, at: datetime) -> bool:

@@ -1,12 +1,13 @@
 """What is told of sites that change: every version is kept, a change is what a reader sees, a rebuilt site is an alarm."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
-from scraper.config.settings import FieldRule, ItemRule, Limits, Noise, Source
+from scraper.config.settings import Expression, FieldRule, ItemRule, Limits, Noise, Source
 from scraper.database import alarms, changes, pages, runs
 from scraper.database.connection import now
 from scraper.database.models import alarms as alarm_table
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.databases("sqlite", "postgresql", "pgbouncer")
 sqlite_only = pytest.mark.databases("sqlite")
 
 RULE = ItemRule(
-    select=FieldRule(css="li.item"),
+    select=Expression(css="li.item"),
     key=("name",),
     fields={"name": FieldRule(css="b::text"), "price": FieldRule(css="i::text")},
 )
@@ -102,7 +103,7 @@ async def test_every_version_of_a_page_and_of_an_item_is_kept(crawler: Crawler, 
     found = crawler.db.read(lambda c: pages.versions(c, page["id"]))
     assert [version["id"] is None for version in found] == [True, False, False]
     assert [a["at"] for a in found] == [found[1]["until"], found[2]["until"], found[2]["at"]]
-    bodies = [crawler.db.read(lambda c, v=v: pages.version_body(c, page["id"], v["id"]))[0] for v in found]
+    bodies = [crawler.db.read(partial(pages.version_body, page_id=page["id"], version_id=v["id"]))[0] for v in found]
     assert [b"today 3" in bodies[0], b"today 2" in bodies[1], b"today 1" in bodies[2]] == [True] * 3
     assert told.take("page") == told.take("item") == ["changed"]
     [item] = told.changes("item")

@@ -1,19 +1,20 @@
 """Each page at its own pace: which pages a run asks for, and what becomes of those that it does not."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import update
+from sqlalchemy import Connection, update
 
 from scraper.config.settings import Expression, FieldRule, ItemRule, Noise, Recheck, Source
 from scraper.crawl.schedule import next_check
 from scraper.database import activity, alarms, usage
 from scraper.database.connection import now
 from scraper.database.models import pages as page_table
+from scraper.errors import Unavailable
 from tests.crawl.test_engine import Crawler, links, source
 from tests.site import Site, html
 
@@ -188,3 +189,22 @@ def test_the_pace_of_a_page_is_found(soonest: float, changes: list[bool]) -> Non
         for _ in range(20):
             reached = next_check(reached, soonest, latest, changed=changed)
         assert reached == end
+
+
+async def test_a_leave_that_is_taken_twice_is_counted_once(
+    crawler: Crawler, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[activity.Taken] = []
+    add = activity.add
+
+    def fail_first(connection: Connection, worker: str, taken: activity.Taken, depth: int, at: datetime) -> None:
+        add(connection, worker, taken, depth, at)
+        tries.append(taken)
+        if len(tries) == 1:
+            raise Unavailable("for a moment")
+
+    monkeypatch.setattr(activity, "add", fail_first)
+    site.page("/", "x")
+    await crawler.run(source(site))
+    assert len(tries) == 2
+    assert crawler.db.read(activity.totals)[activity.VISITS] == {("s", activity.STORED): 1.0}

@@ -11,11 +11,13 @@ import pytest
 from sqlalchemy import Connection, insert, select
 
 from scraper.config.settings import Database, Retention
-from scraper.database import Db, alarms, changes, pages, retention, runs, schema
+from scraper.database import Db, alarms, changes, frontier, pages, retention, runs, schema
 from scraper.database.connection import made_id, now
 from scraper.database.models import page_versions
 from scraper.database.models import pages as page_table
 from scraper.errors import NotFound
+from scraper.records import Link
+from scraper.states import UrlState
 from tests.crawl.test_engine import Crawler
 from tests.crawl.test_history import many, shop
 from tests.postgres import Address
@@ -143,8 +145,14 @@ def test_what_was_read_and_what_stands_beside_it(db: Db) -> None:
 @everywhere
 def test_a_run_is_stopped_once(db: Db) -> None:
     run = db.write(lambda c: runs.request(c, "s", now()))
+    row = frontier.row_of(run, "s", Link("http://a.org/"), 0)
+    assert row is not None
+    db.write(lambda c: frontier.add(c, [row], {run: frontier.Room(1)}))
+    db.write(lambda c: runs.start(c, run, 10, 1, now()))
+    assert db.read(runs.waiting) == 1
     assert db.write(lambda c: runs.stop(c, run, now()))
     assert not db.write(lambda c: runs.stop(c, run, now()))
+    assert db.read(runs.waiting) == db.read(lambda c: frontier.count(c, run, UrlState.QUEUED)) == 0
     assert db.write(lambda c: runs.request(c, "s", now())) != run
     with pytest.raises(NotFound):
         db.write(lambda c: runs.stop(c, 99, now()))

@@ -451,6 +451,8 @@ async def test_a_field_that_is_lost_is_an_alarm_until_it_is_found(crawler: Crawl
     for _ in range(3):  # read anew, and then unchanged
         await crawler.run(shop(site))
         assert standing(crawler) == [("field", "item.price")]
+    [alarm] = crawler.db.read(alarms.standing)
+    assert alarm["last_at"] > alarm["at"]
     site.page("/", many(30, price="2"))
     await crawler.run(shop(site))
     assert standing(crawler) == []

@@ -110,8 +110,8 @@ def test_workers_that_count_at_once_lose_nothing(db: Db) -> None:
     def work(worker: int) -> None:
         with Db(db.settings) as own:
             for number in range(20):
-                failures = [Failure.DNS, Failure.TIMEOUT][:: 1 if (number + worker) % 2 else -1]
-                add(own, f"w{worker}", taken(visit(), *(visit(failure=failure) for failure in failures)))
+                all_three = [visit(), visit(failure=Failure.DNS), visit(failure=Failure.TIMEOUT)]
+                add(own, f"w{worker}", taken(*all_three[:: 1 if (number + worker) % 2 else -1]))
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(work, range(4)))

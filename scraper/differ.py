@@ -8,7 +8,8 @@ from difflib import SequenceMatcher
 from typing import Literal
 
 # Blocks times blocks, or words times words, that are compared in order; beyond that only what is there and what is not.
-WORK_MOST = 1_000_000
+# The worst takes the cube of either: some half a second.
+WORK_MOST = 250_000
 _WORD = re.compile(r"\s+|[\w’'-]+|[^\w\s]")
 
 Kind = Literal["same", "went", "came"]
@@ -31,20 +32,25 @@ def stretches(
     was, now = [key(block) for block in old], [key(block) for block in new]
     if was == now:
         return []
-    found = [(list(old[a:b]), list(new[c:d])) for tag, a, b, c, d in _opcodes(was, now) if tag != "equal"]
+    found = [(list(old[a:b]), list(new[c:d])) for tag, a, b, c, d in _opcodes(was, now, _unordered) if tag != "equal"]
     return [pair for pair in found if pair[0] or pair[1]]
+
+
+Opcode = tuple[str, int, int, int, int]
 
 
 def aligned(old: Sequence[str], new: Sequence[str]) -> list[tuple[Kind | Literal["other"], list[str], list[str]]]:
     """Return two lists of blocks beside each other: stretches that both have ("same"), or that differ ("other")."""
     return [
         ("same" if tag == "equal" else "other", list(old[a:b]), list(new[c:d]))
-        for tag, a, b, c, d in _opcodes(old, new)
+        for tag, a, b, c, d in _opcodes(old, new, _unordered)
     ]
 
 
-def _opcodes(was: Sequence[str], now: Sequence[str]) -> list[tuple[str, int, int, int, int]]:
-    """How to get from one to the other; what both begin and end with is not looked at twice."""
+def _opcodes(
+    was: Sequence[str], now: Sequence[str], beyond: Callable[[Sequence[str], Sequence[str]], list[Opcode]]
+) -> list[Opcode]:
+    """How to get from one to the other; what both begin and end with is not looked at twice. beyond: for what is too much."""
     head = 0
     least = min(len(was), len(now))
     while head < least and was[head] == now[head]:
@@ -53,9 +59,9 @@ def _opcodes(was: Sequence[str], now: Sequence[str]) -> list[tuple[str, int, int
     while tail < least - head and was[-1 - tail] == now[-1 - tail]:
         tail += 1
     a, b = was[head : len(was) - tail], now[head : len(now) - tail]
-    middle: list[tuple[str, int, int, int, int]]
+    middle: list[Opcode]
     if len(a) * len(b) > WORK_MOST:
-        middle = _unordered(a, b)
+        middle = beyond(a, b)
     else:
         middle = list(SequenceMatcher(None, a, b, autojunk=False).get_opcodes())
     done = [("equal", 0, head, 0, head)] if head else []
@@ -65,10 +71,14 @@ def _opcodes(was: Sequence[str], now: Sequence[str]) -> list[tuple[str, int, int
     return done
 
 
-def _unordered(a: Sequence[str], b: Sequence[str]) -> list[tuple[str, int, int, int, int]]:
-    """Too much to be put in order: each that only one of them has, by itself."""
+def _whole(a: Sequence[str], b: Sequence[str]) -> list[Opcode]:
+    return [("replace", 0, len(a), 0, len(b))]
+
+
+def _unordered(a: Sequence[str], b: Sequence[str]) -> list[Opcode]:
+    """Too much to be put in order: each that only one of them has, by itself; all of it, if only the order differs."""
     left, right = Counter(b), Counter(a)
-    found = []
+    found: list[Opcode] = []
     for place, word in enumerate(a):
         if left[word] > 0:
             left[word] -= 1
@@ -79,16 +89,14 @@ def _unordered(a: Sequence[str], b: Sequence[str]) -> list[tuple[str, int, int, 
             right[word] -= 1
         else:
             found.append(("insert", len(a), len(a), place, place + 1))
-    return found
+    return found or _whole(a, b)
 
 
 def words(old: str, new: str) -> list[Piece]:
     """Return a text and its successor as one, word by word."""
     was, now = _WORD.findall(old), _WORD.findall(new)
-    if len(was) * len(now) > WORK_MOST:
-        return [piece for piece in (Piece("went", old), Piece("came", new)) if piece.text]
     pieces: list[Piece] = []
-    for tag, a, b, c, d in _opcodes(was, now):
+    for tag, a, b, c, d in _opcodes(was, now, _whole):
         if tag == "equal":
             pieces.append(Piece("same", "".join(was[a:b])))
             continue

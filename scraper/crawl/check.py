@@ -61,14 +61,13 @@ async def check(
     async def ask_robots(origin: str, settings: Http, place: Place) -> Robots:
         return await fetch_robots(fetcher, origin, settings, place)
 
-    async def no_body(page_id: int) -> None:
+    async def no_body(*page: object) -> None:
         """Nothing is stored."""
 
     politeness = Politeness(Forgetful(), 1, ask_robots)
     readers, browsers = Readers(limits or Limits()), Browsers(limits or Limits())
-    visitor = Visitor(
-        fetcher, politeness, {source.name: Work.of(source, base, variables or {})}, no_body, now, readers, browsers
-    )
+    works = {source.name: Work.of(source, base, variables or {})}
+    visitor = Visitor(fetcher, politeness, works, no_body, no_body, now, readers, browsers)
     kind = "page" if url or source.start else "sitemap"
     claim = Claim(0, 0, source.name, target, host_of(target), 0, "sitemap" if kind == "sitemap" else "page", 0)
     try:

@@ -139,6 +139,7 @@ class Engine:
             self._politeness,
             self._works,
             self._stored_body,
+            self._stored_other,
             store.now,
             self._readers,
             self._browsers,
@@ -342,16 +343,17 @@ class Engine:
             async with asyncio.timeout(DRAIN_S):
                 await asyncio.gather(recorder, return_exceptions=True)
                 if self._store.trouble is None:
-                    await self._store.write(lambda c: self._leave(c, states))
+                    taken = self._recorder.taken()  # here: a unit may have to be done again
+                    await self._store.write(lambda c: self._leave(c, states, taken))
         except (TimeoutError, BowerbirdError):
             log.warning("left without giving back what was claimed; the next start does")
         await self._fetcher.close()
         await self._readers.close()
         await self._browsers.close()
 
-    def _leave(self, connection: Connection, states: list[HostTimes]) -> None:
+    def _leave(self, connection: Connection, states: list[HostTimes], taken: activity.Taken) -> None:
         workers.gone(connection, self._store.owner, self._store.now())
-        self._tell_activity(connection, self._recorder.taken())
+        self._tell_activity(connection, taken)
         frontier.release(connection, self._store.owner)
         hosts.record(connection, self._store.owner, states)
         hosts.release(connection, [state.host for state in states], self._store.owner)
@@ -510,6 +512,9 @@ class Engine:
 
     async def _stored_body(self, page_id: int) -> tuple[bytes, dict[str, str]] | None:
         return await self._store.read(lambda c: pages.body_of(c, page_id))
+
+    async def _stored_other(self, source: str, url: str, digest: str) -> tuple[bytes, dict[str, str]] | None:
+        return await self._store.read(lambda c: pages.body_at(c, source, url, digest))
 
     async def _ask_robots(self, origin: str, http: Http, place: Place) -> Robots:
         return await fetch_robots(self._fetcher, origin, http, place)

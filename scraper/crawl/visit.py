@@ -44,7 +44,9 @@ SLOW_PAGES = 200  # of a source are read elsewhere after one that was slow
 HTML = ("text/html", "application/xhtml+xml", "")
 # What of a page's own requests is sent: the rest is ours to say.
 PASSED_ON = ("accept", "content-type", "cookie", "origin", "x-requested-with", "x-csrf-token", "authorization", "range")
-StoredBody = Callable[[int], Awaitable[tuple[bytes, dict[str, str]] | None]]
+Stored = Awaitable[tuple[bytes, dict[str, str]] | None]
+StoredBody = Callable[[int], Stored]
+StoredOther = Callable[[str, str, str], Stored]
 
 log = logging.getLogger(__name__)
 
@@ -139,6 +141,7 @@ class Visitor:
         politeness: Politeness,
         works: Mapping[str, Work],
         stored_body: StoredBody,
+        stored_other: StoredOther,
         now: Callable[[], datetime],
         readers: Readers,
         browsers: Browsers,
@@ -149,6 +152,7 @@ class Visitor:
         self._politeness = politeness
         self._works = works
         self._stored_body = stored_body
+        self._stored_other = stored_other
         self._now = now
         self._readers = readers
         self._browsers = browsers
@@ -223,9 +227,12 @@ class Visitor:
     async def _before(self, claim: Claim, fetched: Fetched, digest: str) -> Before | None:
         """What is stored of a page, if this is another, to be compared."""
         known = claim.known
-        if known is None or claim.kind != "page" or known.digest in ("", digest) or not known.has_body:
+        if claim.kind != "page":
             return None
-        if known.final_url != fetched.final_url:
+        if claim.url != fetched.final_url:  # what is known is not where this page lives
+            found = await self._stored_other(claim.source, fetched.final_url, digest)
+            return Before(*found) if found is not None else None
+        if known is None or known.digest in ("", digest) or not known.has_body:
             return None
         stored = await self._stored_body(known.page_id)
         return Before(*stored) if stored is not None else None

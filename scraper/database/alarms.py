@@ -1,6 +1,7 @@
 """alarms: what is wrong with what a source yields: items that vanish at once, fields that are empty at once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -50,11 +51,19 @@ def _added(dialect: str) -> Any:
 _ADD = Bulk(_added)
 
 
-def lost_fields(connection: Connection, run_id: int, source: str) -> dict[str, str]:
-    """Return the fields that were filled in earlier runs of a source and are not in this one: "kind.field" and a sentence."""
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """What a run tells of the fields: the lost ones as "kind.field" and a sentence, and those that are there. Of others it says nothing."""
+
+    lost: Mapping[str, str]
+    there: Collection[str]
+
+
+def fields(connection: Connection, run_id: int, source: str) -> Fields:
+    """Return which fields were filled in earlier runs of a source and are not in this one, and which are."""
     now = _shares(connection, run_id)
     if not now:
-        return {}
+        return Fields({}, ())
     before = connection.scalars(
         select(run_fields.c.run_id)
         .join(runs, runs.c.id == run_fields.c.run_id)
@@ -65,8 +74,8 @@ def lost_fields(connection: Connection, run_id: int, source: str) -> dict[str, s
     ).all()
     found: dict[str, str] = {}
     was: dict[tuple[str, str], tuple[float, int]] = {}
-    for earlier in before:  # of each field what the last run says that saw enough items
-        was = _shares(connection, earlier) | was
+    for earlier in before:  # of each field what the last run says that saw enough items, and had not lost it
+        was = {name: share for name, share in _shares(connection, earlier).items() if share[0] > FILLED_NOW} | was
     for (kind, field), (filled, _) in was.items():
         if filled < FILLED_BEFORE or (kind, "") not in now or now[kind, ""][1] < FIELD_ITEMS_LEAST:
             continue
@@ -75,7 +84,7 @@ def lost_fields(connection: Connection, run_id: int, source: str) -> dict[str, s
             found[f"{kind}.{field}"] = (
                 f"{field} of {kind} was filled in {filled:.0%} of the items, and is in {present:.0%} of {now[kind, ''][1]} now"
             )
-    return found
+    return Fields(found, {f"{kind}.{name}" for (kind, name), (share, _) in now.items() if name and share > FILLED_NOW})
 
 
 def _shares(connection: Connection, run_id: int) -> dict[tuple[str, str], tuple[float, int]]:
@@ -88,8 +97,17 @@ def _shares(connection: Connection, run_id: int) -> dict[tuple[str, str], tuple[
     }
 
 
-def settle(connection: Connection, source: str, found: Mapping[tuple[str, str], str], at: datetime) -> list[str]:
-    """Have the open alarms of a source be these, as (kind, name) and a sentence. Returns the sentences of the new ones."""
+def settle(
+    connection: Connection,
+    source: str,
+    found: Mapping[tuple[str, str], str],
+    mended: Collection[tuple[str, str]],
+    at: datetime,
+) -> list[str]:
+    """Open or renew alarms of a source, as (kind, name) and a sentence; end those that are mended. Returns the new sentences.
+
+    An alarm that is neither stays: a run that reads little cannot tell.
+    """
     there = {(row.kind, row.name): row for row in connection.execute(_open(source)).all()}
     told = []
     for (kind, name), message in found.items():
@@ -100,7 +118,7 @@ def settle(connection: Connection, source: str, found: Mapping[tuple[str, str], 
             made_id(connection.execute(insert(alarms).values(**values)))
         else:
             connection.execute(update(alarms).where(alarms.c.id == row.id).values(last_at=at, message=message))
-    over = [row.id for name, row in there.items() if name not in found]
+    over = [row.id for name, row in there.items() if name in mended and name not in found]
     if over:
         connection.execute(update(alarms).where(alarms.c.id.in_(over)).values(resolved_at=at))
     return told

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select,
 
 from scraper.database import changes
 from scraper.database.bulk import Bulk, given, reserve
-from scraper.database.models import item_versions, items
+from scraper.database.models import item_versions, items, pages
 from scraper.errors import NotFound
 from scraper.records import Item, Visit
 
@@ -29,21 +29,16 @@ _CREATE = Bulk(lambda _: insert(items))
 _SEE = Bulk(lambda _: update(items).where(items.c.id == bindparam("item")).values(_SEEN))
 _ALTER = Bulk(lambda _: update(items).where(items.c.id == bindparam("item")).values(_ALTERED))
 _HUSH = Bulk(lambda _: update(items).where(items.c.id == bindparam("item")).values(_HUSHED))
-_TOUCH = Bulk(
-    lambda _: (
-        update(items)
-        .where(items.c.page_id == bindparam("page"), items.c.removed_at.is_(None), items.c.run_id < bindparam("run"))
-        .values(run_id=bindparam("run"), last_seen=bindparam("at"))
-    )
+# Those that were on the page when it was read last: what was missing then, and is kept for an alarm, is missing still.
+_THERE = (
+    (items.c.page_id == bindparam("page"))
+    & (items.c.run_id == select(pages.c.run_id).where(pages.c.id == bindparam("page")).scalar_subquery())
+    & (items.c.run_id < bindparam("run"))
+    & items.c.removed_at.is_(None)
 )
+_TOUCH = Bulk(lambda _: update(items).where(_THERE).values(run_id=bindparam("run"), last_seen=bindparam("at")))
 _KEEP = Bulk(lambda _: insert(item_versions))
-_PASS = Bulk(
-    lambda _: (
-        update(items)
-        .where(items.c.page_id == bindparam("page"), items.c.removed_at.is_(None), items.c.run_id < bindparam("run"))
-        .values(run_id=bindparam("run"))
-    )
-)
+_PASS = Bulk(lambda _: update(items).where(_THERE).values(run_id=bindparam("run")))
 
 
 @dataclass(slots=True)
@@ -118,7 +113,7 @@ def _stored_as(dialect: str) -> Select[Any]:
 
 
 def touch(connection: Connection, visits: Sequence[Visit]) -> None:
-    """Note that the items of pages that are as they were are still there."""
+    """Note that the items of pages that are as they were are still there; before the pages themselves are touched."""
     _TOUCH.run(
         connection,
         [

@@ -252,6 +252,9 @@ _partial("urls_failed", urls.c.run_id, where=in_state(UrlState.FAILED))
 _partial("urls_claimed", urls.c.claimed_by, urls.c.run_id, urls.c.kind, where=urls.c.claimed_by.is_not(None))
 _partial("urls_waiting", urls.c.not_before, where=urls.c.not_before.is_not(None))
 
+# The mark of no rules: whoever sees such a page reads it, though it be as it is stored.
+UNREAD = ""
+
 pages = Table(
     "pages",
     metadata,

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select,
 
 from scraper.database import changes
 from scraper.database.bulk import IN_MOST, Bulk, reserve
-from scraper.database.models import page_versions, pages
+from scraper.database.models import UNREAD, page_versions, pages
 from scraper.errors import NotFound
 from scraper.inflate import inflate
 from scraper.records import Fetched, Visit, packed
@@ -71,6 +71,13 @@ def body_of(connection: Connection, page_id: int) -> tuple[bytes, dict[str, str]
     return (whole(row.body), row.headers) if row is not None and row.body else None
 
 
+def body_at(connection: Connection, source: str, url: str, digest: str) -> tuple[bytes, dict[str, str]] | None:
+    """Return the stored body and headers of the page at a URL, if there is one, and it is not the one of this digest."""
+    there = (pages.c.source == source) & (pages.c.fingerprint == fingerprint(url)) & (pages.c.content_hash != digest)
+    row = connection.execute(select(pages.c.body, pages.c.headers).where(there)).first()
+    return (whole(row.body), row.headers) if row is not None and row.body else None
+
+
 def content(connection: Connection, page_id: int) -> tuple[str, bytes]:
     """Return the content type and the stored body of a page. Raises NotFound."""
     row = connection.execute(select(pages.c.headers, pages.c.body).where(pages.c.id == page_id)).first()
@@ -86,12 +93,11 @@ def whole(stored: bytes) -> bytes:
     return inflate(stored, STORED_MOST)
 
 
-def seen_in(connection: Connection, source: str, url: str, run_id: int) -> bool:
-    """Say whether this run has stored the page of a URL already."""
-    found = connection.scalar(
-        select(pages.c.run_id).where(pages.c.source == source, pages.c.fingerprint == fingerprint(url))
-    )
-    return found == run_id
+def seen_in(connection: Connection, source: str, url: str, run_id: int) -> int | None:
+    """Return the id of the page of a URL if this run has stored it already."""
+    there = (pages.c.source == source) & (pages.c.fingerprint == fingerprint(url)) & (pages.c.run_id == run_id)
+    found: int | None = connection.scalar(select(pages.c.id).where(there))
+    return found
 
 
 def touch(connection: Connection, visits: Sequence[Visit]) -> None:
@@ -300,7 +306,7 @@ def mark_moved(connection: Connection, visit: Visit, page_id: int) -> list[dict[
     row = connection.execute(_itself(visit)).first()
     if row is None or row.id == page_id:
         return []
-    connection.execute(update(pages).where(pages.c.id == row.id).values(gone_at=visit.at))
+    _leave(connection, row.id, visit)
     return [_change(visit, page_id, "moved", {"url": [row.final_url, _final(visit)]})]
 
 
@@ -328,8 +334,13 @@ def mark_gone(connection: Connection, visit: Visit) -> list[dict[str, Any]]:
     row = connection.execute(_itself(visit)).first()
     if row is None:
         return []
-    connection.execute(update(pages).where(pages.c.id == row.id).values(gone_at=visit.at))
+    _leave(connection, row.id, visit)
     return [_change(visit, row.id, "removed", {})]
+
+
+def _leave(connection: Connection, page_id: int, visit: Visit) -> None:
+    gone = update(pages).where(pages.c.id == page_id)
+    connection.execute(gone.values(gone_at=visit.at, rules=UNREAD))
 
 
 def _change(visit: Visit, page_id: int, change: str, fields: dict[str, Any]) -> dict[str, Any]:

@@ -61,7 +61,8 @@ _VERSIONS = ((item_versions, "item_id"), (page_versions, "page_id"))
 
 def _oldest(connection: Connection, table: Table, column: str, source: str, cut: datetime) -> list[int]:
     """Of the oldest rows of a source, those before an instant. Rows are made in the order of time, so these are all."""
-    query = select(table.c.id, table.c[column]).where(table.c.source == source).order_by(table.c.id).limit(AT_ONCE)
+    earlier = (table.c.source == source) & (table.c.id < _newest(table))
+    query = select(table.c.id, table.c[column]).where(earlier).order_by(table.c.id).limit(AT_ONCE)
     return [row.id for row in connection.execute(query) if row[1] < cut]
 
 

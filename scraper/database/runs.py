@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, Select, exists, func, insert, literal, o
 from scraper.database import alarms, changes
 from scraper.database.bulk import IN_MOST, RUNS, in_turn
 from scraper.database.connection import made_id
-from scraper.database.models import Instant, failures, in_state, items, pages, runs, sources, urls
+from scraper.database.models import UNREAD, Instant, failures, in_state, items, pages, runs, sources, urls
 from scraper.errors import NotFound
 from scraper.records import RunCount, RunTally
 from scraper.states import RunKind, RunState, UrlState
@@ -144,11 +144,9 @@ def finish(connection: Connection, run_id: int, at: datetime, dropped: int) -> E
     raised: list[str] = []
     if run.pages:
         complete = run.kind == RunKind.CRAWL and not dropped and connection.scalar(_lost_sight(run_id)) is None
-        found = {("field", name): said for name, said in alarms.lost_fields(connection, run_id, run.source).items()}
         told, vanished = _remove_unseen(connection, run_id, run.source, at, complete=complete)
-        if vanished:
-            found["items", ""] = vanished
-        raised = alarms.settle(connection, run.source, found, at) if run.kind == RunKind.CRAWL else []
+        if run.kind == RunKind.CRAWL:
+            raised = _settle(connection, run_id, run.source, at, vanished, complete=complete)
         alarms.forget_runs(connection, run.source)
     if told:
         connection.execute(update(runs).where(runs.c.id == run_id).values(changes=runs.c.changes + len(told)))
@@ -159,6 +157,26 @@ def finish(connection: Connection, run_id: int, at: datetime, dropped: int) -> E
             .values(state=UrlState.DONE, not_before=None)
         )
     return Ended(state, told, raised)
+
+
+def _settle(
+    connection: Connection, run_id: int, source: str, at: datetime, vanished: str, *, complete: bool
+) -> list[str]:
+    """Open and end the alarms of a source by what a run saw. Returns what is alarming and was not yet."""
+    fields = alarms.fields(connection, run_id, source)
+    found = {("field", name): said for name, said in fields.lost.items()}
+    mended = {("field", name) for name in fields.there}
+    if vanished:
+        found["items", ""] = vanished
+    elif complete or not _is_half_unseen(connection, run_id, source):
+        mended.add(("items", ""))
+    return alarms.settle(connection, source, found, mended, at)
+
+
+def _is_half_unseen(connection: Connection, run_id: int, source: str) -> bool:
+    there = select(func.count()).where(items.c.source == source, items.c.removed_at.is_(None))
+    unseen = connection.scalar(there.where(items.c.run_id < run_id)) or 0
+    return unseen * 2 > int(connection.scalar(there) or 0)
 
 
 def _lost_sight(run_id: int) -> Select[Any]:
@@ -178,7 +196,7 @@ def _remove_unseen(
 ) -> tuple[list[dict[str, Any]], str]:
     """Mark items that are gone. Returns what there is to tell, or why they are not taken for gone."""
     unseen = (
-        select(items.c.id, items.c.kind, items.c.page_id)
+        select(items.c.id, items.c.kind, items.c.page_id, pages.c.run_id.label("seen_in"))
         .join(pages, pages.c.id == items.c.page_id)
         .where(items.c.source == source, items.c.run_id < run_id, items.c.removed_at.is_(None))
     )
@@ -191,6 +209,7 @@ def _remove_unseen(
         there = connection.scalar(select(func.count()).where(items.c.source == source, items.c.removed_at.is_(None)))
         if len(gone) * 2 > int(there or 0):
             return [], f"{len(gone)} of {there} items were not seen any more; they are kept until that is accepted"
+    _read_anew(connection, sorted({row.page_id for row in gone if row.seen_in < run_id}))
     told = [
         changes.row(at, source, "item", "removed", kind=row.kind, item_id=row.id, page_id=row.page_id) for row in gone
     ]
@@ -198,6 +217,13 @@ def _remove_unseen(
         ids = [row.id for row in gone[start_at : start_at + IN_MOST]]
         connection.execute(update(items).where(items.c.id.in_(ids)).values(removed_at=at))
     return told, ""
+
+
+def _read_anew(connection: Connection, ids: Sequence[int]) -> None:
+    """Have pages be read when they are seen again, though they be as they are stored: their items are to return."""
+    for start_at in range(0, len(ids), IN_MOST):
+        part = pages.c.id.in_(ids[start_at : start_at + IN_MOST])
+        connection.execute(update(pages).where(part).values(rules=UNREAD))
 
 
 def stop(connection: Connection, run_id: int, at: datetime) -> bool:

@@ -196,8 +196,8 @@ def _keep(
         counts[visit.claim.run_id]["bytes"] += _wire_bytes(visit)
     stored = [visit for visit in well if visit.claim.kind == "page"]
     same = [visit for visit in stored if visit.unchanged]
-    pages.touch(connection, same)
     items.touch(connection, same)
+    pages.touch(connection, same)
     for visit in same:
         counts[visit.claim.run_id]["pages"] += 1
         counts[visit.claim.run_id]["items"] += visit.claim.known.items if visit.claim.known else 0
@@ -205,8 +205,12 @@ def _keep(
     direct = [visit for visit in fresh if not _redirected(visit)]
     _put(connection, direct, ready, counts, told)
     for visit in fresh:  # one by one: some may lead to the same page
-        claim = visit.claim
-        if _redirected(visit) and not pages.seen_in(connection, claim.source, _final_url(visit), claim.run_id):
+        if not _redirected(visit):
+            continue
+        seen = pages.seen_in(connection, visit.claim.source, _final_url(visit), visit.claim.run_id)
+        if seen is not None:
+            told += pages.mark_moved(connection, visit, seen)
+        else:
             _settle_target(connection, visit)
             _put(connection, [visit], ready, counts, told)
 
@@ -222,8 +226,7 @@ def _put(
         return
     ids = pages.put(connection, [ready[visit.claim.url_id] for visit in visits], told)
     for visit, page_id in zip(visits, ids, strict=True):
-        if visit.fetched is not None and visit.fetched.moved:
-            told += pages.mark_moved(connection, visit, page_id)
+        told += pages.mark_moved(connection, visit, page_id)
     told += items.put(connection, list(zip(visits, ids, strict=True)), pages.gone_among)
     for visit in visits:
         counts[visit.claim.run_id]["pages"] += 1

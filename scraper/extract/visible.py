@@ -1,21 +1,23 @@
 """What a person reads on a page, block by block; and what of it counts as news."""
 
+import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from lxml import etree
 
-from scraper import differ
+from scraper import clean, differ
 from scraper.config.settings import Noise
 from scraper.errors import VisitFailed
 from scraper.extract.page import Page
 from scraper.extract.select import compiled_css
 from scraper.records import Before, Difference
 
-MOST_BLOCKS = 5000
-BLOCK_MOST = 10_000  # characters
+MOST_BLOCKS = 50_000  # what is beyond is compared as one
+BLOCK_MOST = 10_000  # characters; a longer one is several
 TOLD_MOST = 2000  # characters of either side, as they are kept with a change
 _HIDDEN = {"script", "style", "noscript", "template", "head", "svg", "iframe", "object"}
 _INLINE = frozenset(
@@ -62,12 +64,28 @@ _NUMBER = re.compile(r"\d+(?:[.,:/ \u00a0-]\d+)*")
 
 def blocks(page: Page, noise: Noise) -> list[str]:
     """Return the text that is seen on a page, a paragraph or a cell at a time, white space folded. Raises VisitFailed."""
-    found = _of_json(page) if page.is_json else _of_tree(page, noise)
-    return [block[:BLOCK_MOST] for _, block in zip(range(MOST_BLOCKS), found, strict=False)]
+    found = _parts(_of_json(page) if page.is_json else _of_tree(page, noise))
+    kept = list(islice(found, MOST_BLOCKS))
+    rest, count = hashlib.blake2b(digest_size=16), 0
+    for block in found:
+        if counted := sense(block, noise):
+            rest.update(f"{counted}\n".encode("utf-8", "surrogatepass"))
+            count += 1
+    return [*kept, f"… and {count} more: {rest.hexdigest()}"] if count else kept
+
+
+def _parts(found: Iterable[str]) -> Iterator[str]:
+    for block in found:
+        for start in range(0, len(block), BLOCK_MOST):
+            yield block[start : start + BLOCK_MOST]
 
 
 def _of_json(page: Page) -> Iterator[str]:
-    yield from json.dumps(page.json(), indent=1, ensure_ascii=False, sort_keys=True).splitlines()
+    document = page.json()
+    try:
+        yield from json.dumps(document, indent=1, ensure_ascii=False, sort_keys=True).splitlines()
+    except RecursionError:
+        yield from _parts([page.text])
 
 
 def _of_tree(page: Page, noise: Noise) -> Iterator[str]:
@@ -113,19 +131,22 @@ def changes(old: Sequence[str], new: Sequence[str], noise: Noise) -> list[tuple[
 
 
 def difference(before: Before, page: Page, noise: Noise) -> Difference | None:
-    """Return what is new on a page for those who read it, or None if the earlier one cannot be read any more."""
+    """Return what is new on a page for those who read it, or None if one of the two cannot be read."""
     try:
         was = blocks(Page(page.url, 200, before.headers, before.body), noise)
+        now = blocks(page, noise)
     except VisitFailed:
         return None
-    found = changes(was, blocks(page, noise), noise)
-    went = "\n".join(block for old, _ in found for block in old)
-    came = "\n".join(block for _, new in found for block in new)
-    words = differ.word_count(went, came)
+    found = changes(was, now, noise)
+    went = [block for old, _ in found for block in old]
+    came = [block for _, new in found for block in new]
+    words = differ.word_count(*("\n".join(sense(block, noise) for block in side) for side in (went, came)))
+    words = max(words, 1) if found else 0  # what only stands elsewhere now
     if words <= noise.words:
         return Difference("", "", 0)
-    return Difference(_told(went), _told(came), words)
+    return Difference(_told("\n".join(went)), _told("\n".join(came)), words)
 
 
 def _told(text: str) -> str:
+    text = clean.text(text)
     return text if len(text) <= TOLD_MOST else text[: TOLD_MOST - 1] + "…"

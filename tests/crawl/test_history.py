@@ -1,0 +1,490 @@
+"""What is told of sites that change: every version is kept, a change is what a reader sees, a rebuilt site is an alarm."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from scraper.config.settings import Expression, FieldRule, ItemRule, Limits, Noise, Source
+from scraper.database import alarms, changes, pages, runs
+from scraper.database.connection import now
+from scraper.database.models import alarms as alarm_table
+from tests.crawl.test_engine import HTTP, Crawler, links, source
+from tests.site import Site, html
+
+pytestmark = pytest.mark.databases("sqlite", "postgresql", "pgbouncer")
+sqlite_only = pytest.mark.databases("sqlite")
+
+RULE = ItemRule(
+    select=Expression(css="li.item"),
+    key=("name",),
+    fields={"name": FieldRule(css="b::text"), "price": FieldRule(css="i::text")},
+)
+
+
+def things(*names: str, price: str = "1") -> str:
+    return "".join(f"<li class=item><b>{name}</b> <i>{price}</i></li>" for name in names)
+
+
+def many(count: int, first: int = 0, price: str = "1") -> str:
+    return things(*(f"n{number}" for number in range(first, first + count)), price=price)
+
+
+def moved(status: int, target: str) -> bytes:
+    return f"HTTP/1.1 {status} M\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n".encode()
+
+
+class Told:
+    """What was told since it was last asked."""
+
+    def __init__(self, crawler: Crawler) -> None:
+        self._crawler = crawler
+        self._last = 0
+
+    def changes(self, of: str) -> list[dict[str, Any]]:
+        """Return all that was told of pages or of items since, the oldest first."""
+        found = self._crawler.db.read(lambda c: changes.after(c, self._last, 10_000))
+        return [change for change in found if change["of"] == of]
+
+    def take(self, of: str) -> list[str]:
+        """Return what happened to pages or items since, sorted."""
+        return sorted(change["change"] for change in self.changes(of))
+
+    def forget(self) -> None:
+        self._last = self._crawler.db.read(changes.newest)
+
+
+@pytest.fixture
+def told(crawler: Crawler) -> Told:
+    return Told(crawler)
+
+
+def shop(site: Site, *paths: str, **more: Any) -> Source:
+    return source(site, *paths, **{"item": (RULE,), **more})
+
+
+def standing(crawler: Crawler) -> list[tuple[str, str]]:
+    return [(alarm["kind"], alarm["name"]) for alarm in crawler.db.read(alarms.standing)]
+
+
+def accept(crawler: Crawler) -> None:
+    [alarm] = crawler.db.read(alarms.standing)
+    crawler.db.write(lambda c: alarms.accept(c, alarm["id"], now()))
+
+
+def present(crawler: Crawler) -> list[str]:
+    return sorted(item["key"] for item in crawler.rows("items") if item["removed_at"] is None)
+
+
+async def again(crawler: Crawler, told: Told, wanted: Source, **more: Any) -> dict[str, Any]:
+    """Run a source once more; what was told before is forgotten."""
+    told.forget()
+    return await crawler.run(wanted, **more)
+
+
+def text_of(told: Told) -> list[Any]:
+    [change] = told.changes("page")
+    found: list[Any] = change["fields"]["text"]
+    return found
+
+
+# -- versions
+
+
+async def test_every_version_of_a_page_and_of_an_item_is_kept(crawler: Crawler, told: Told, site: Site) -> None:
+    for price in ("1", "2", "3"):
+        site.page("/", f"<p>today {price}</p>" + things("a", price=price))
+        told.forget()
+        run = await crawler.run(shop(site))
+        assert run["changes"] == 2
+    [page] = crawler.rows("pages")
+    found = crawler.db.read(lambda c: pages.versions(c, page["id"]))
+    assert [version["id"] is None for version in found] == [True, False, False]
+    assert [a["at"] for a in found] == [found[1]["until"], found[2]["until"], found[2]["at"]]
+    bodies = [crawler.db.read(partial(pages.version_body, page_id=page["id"], version_id=v["id"]))[0] for v in found]
+    assert [b"today 3" in bodies[0], b"today 2" in bodies[1], b"today 1" in bodies[2]] == [True] * 3
+    assert told.take("page") == told.take("item") == ["changed"]
+    [item] = told.changes("item")
+    assert item["fields"] == {"price": ["2", "3"]}
+    assert text_of(told) == ["today 2\na 2", "today 3\na 3"]
+
+
+async def test_what_nobody_sees_is_no_change_and_no_version(crawler: Crawler, told: Told, site: Site) -> None:
+    for number in range(3):
+        site.page("/", f"<!-- {number} --><p class=c{number}>the  same\n<script>var a = {number}</script> text</p>")
+        told.forget()
+        await crawler.run(shop(site))
+    assert told.take("page") == []
+    [page] = crawler.rows("pages")
+    assert page["changed_at"] < page["fetched_at"]
+    assert len(crawler.db.read(lambda c: pages.versions(c, page["id"]))) == 1
+    body, _ = crawler.db.read(lambda c: pages.version_body(c, page["id"], None))
+    assert b"var a = 2" in body
+
+
+@pytest.mark.parametrize(
+    ("noise", "old", "new", "is_news"),
+    [
+        pytest.param(
+            Noise(select=(".ad",)), "<p>x</p><p class=ad>1</p>", "<p>x</p><p class=ad>2</p>", False, id="part"
+        ),
+        pytest.param(Noise(select=(".ad",)), "<p>x</p><p class=ad>1</p>", "<p>y</p><p class=ad>1</p>", True, id="rest"),
+        pytest.param(Noise(select=("*",)), "<p>x</p>", "<p>y</p>", False, id="all is noise"),
+        pytest.param(
+            Noise(select=("span",)), "<p>a <span>1</span> b</p>", "<p>a <span>1</span> c</p>", True, id="tail"
+        ),
+        pytest.param(Noise(patterns=("at .*",)), "<p>x at 10:00</p>", "<p>x at 11:00</p>", False, id="pattern"),
+        pytest.param(Noise(patterns=("",)), "<p>x</p>", "<p>y</p>", True, id="a pattern of nothing"),
+        pytest.param(Noise(numbers=True), "<p>seen 1,234 times</p>", "<p>seen 99 times</p>", False, id="numbers"),
+        pytest.param(Noise(numbers=True), "<p>seen 1 times</p>", "<p>sold 2 times</p>", True, id="not numbers"),
+        pytest.param(Noise(words=2), "<p>a b c</p>", "<p>a b d</p>", False, id="few words"),
+        pytest.param(Noise(words=1), "<p>a b c</p>", "<p>a b d</p>", True, id="enough words"),
+        pytest.param(
+            Noise(words=2, numbers=True),
+            "<p>1 user, 5 days</p>",
+            "<p>7 users, 9 days</p>",
+            False,
+            id="numbers uncounted",
+        ),
+        pytest.param(Noise(), "<p>a</p><p>b</p>", "<p>b</p><p>a</p>", True, id="another order"),
+        pytest.param(Noise(), "<p>a</p>", "<p>a</p><p>a</p>", True, id="once more"),
+        pytest.param(Noise(), "x" * 20_000 + "a", "x" * 20_000 + "b", True, id="the end of a long paragraph"),
+        pytest.param(Noise(), "<p>x" * 6000 + "a", "<p>x" * 6000 + "b", True, id="the end of a long page"),
+    ],
+)
+@sqlite_only
+async def test_noise(crawler: Crawler, told: Told, site: Site, noise: Noise, old: str, new: str, is_news: bool) -> None:
+    wanted = source(site, noise=noise)
+    site.page("/", old)
+    await crawler.run(wanted)
+    site.page("/", new)
+    assert (await again(crawler, told, wanted))["failures"] == 0
+    assert told.take("page") == (["changed"] if is_news else [])
+    [page] = crawler.rows("pages")
+    assert len(crawler.db.read(lambda c: pages.versions(c, page["id"]))) == 1 + is_news
+
+
+async def test_noise_counts_for_what_a_redirect_leads_to(crawler: Crawler, told: Told, site: Site) -> None:
+    site.raw("/", moved(302, "/home"), close=False)
+    wanted = source(site, noise=Noise(numbers=True))
+    site.page("/home", "<p>it is 10:01</p>")
+    await crawler.run(wanted)
+    site.page("/home", "<p>it is 10:02</p>")
+    await again(crawler, told, wanted)
+    assert told.take("page") == []
+    site.page("/home", "<p>it was 10:02</p>")
+    await again(crawler, told, wanted)
+    assert text_of(told) == ["it is 10:02", "it was 10:02"]
+
+
+async def test_a_quiet_field_is_kept_and_is_no_news(crawler: Crawler, told: Told, site: Site) -> None:
+    rule = ItemRule(select=RULE.select, key=RULE.key, fields=RULE.fields, quiet=("price",))
+    site.page("/", things("a", price="1"))
+    await crawler.run(shop(site, item=(rule,)))
+    site.page("/", things("a", price="2"))
+    await again(crawler, told, shop(site, item=(rule,)))
+    assert told.take("item") == []
+    [item] = crawler.rows("items")
+    assert item["data"] == {"name": "a", "price": "2"}
+    assert item["changed_at"] < item["last_seen"]
+
+
+# -- hostile versions
+
+HTML = html("<p>plain</p>")
+VERSIONS = {
+    "plain": HTML,
+    "other": html("<p>other</p>"),
+    "huge": html("<p>word</p>" * 150_000),
+    "one paragraph": html("word " * 300_000),
+    "json": html('{"a": [1, "two", null, NaN]}', kind="application/json"),
+    "broken json": html('{"a": ', kind="application/json"),
+    "deep json": html("[" * 900 + "]" * 900, kind="application/json"),
+    "odd json": html('{"a": "\\ud800 \\u0000 b"}', kind="application/json"),
+    "blank": html(" \n "),
+    "no text": html("<script>1</script>"),
+    "wrong charset": b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-16\r\nContent-Length: 9\r\n\r\n<p>\xff\xfe\x00\xd8</p",
+    "no charset": b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=none-such\r\nContent-Length: 8\r\n\r\n\xff\x00\x80<p>\xc3\n",
+    "xml": html("<?xml version='1.0'?><a><b>x</b></a>", kind="application/xml"),
+    "surrogates": html("<p>&#xD800; &#0; &#x10FFFF;</p>"),
+}
+FATES = [("plain", name) for name in VERSIONS if name != "plain"] + [
+    (name, "plain") for name in VERSIONS if name != "plain"
+]
+FATES += [("broken json", "json"), ("json", "odd json"), ("odd json", "deep json"), ("huge", "one paragraph")]
+
+
+@pytest.mark.databases("sqlite", "postgresql")
+async def test_whatever_becomes_of_a_page_is_stored_and_told(crawler: Crawler, told: Told, site: Site) -> None:
+    """Many pages at once: each is first this and then that."""
+    paths = [f"/{number}" for number in range(len(FATES))]
+    for when in (0, 1):
+        for path, fate in zip(paths, FATES, strict=True):
+            site.raw(path, VERSIONS[fate[when]], close=False)
+        told.forget()
+        run = await crawler.run(source(site, *paths, follow=False))
+        assert [(f["url"], f["reason"], f["message"]) for f in crawler.rows("failures")] == []
+        assert run["pages"] == len(FATES)
+    of = {page["id"]: FATES[int(page["url"].rpartition("/")[2])] for page in crawler.rows("pages")}
+    changed = {of[change["page_id"]] for change in told.changes("page") if change["change"] == "changed"}
+    assert set(FATES) - changed == set()
+
+
+@sqlite_only
+async def test_a_pattern_without_end_is_a_failure_of_its_page_alone(crawler: Crawler, site: Site) -> None:
+    wanted = source(site, noise=Noise(patterns=(r"(a+)+$",)))
+    site.page("/", "<p>a</p>" + links("/b"))
+    site.page("/b", "<p>x</p>")
+    await crawler.run(wanted)
+    site.page("/", "<p>" + "a" * 60 + "!</p>" + links("/b"))
+    site.page("/b", "<p>y</p>")
+    wanted = source(site, "/", "/b", noise=wanted.noise)
+    http = type(HTTP)(delay=0, retries=0, allow_networks=HTTP.allow_networks)
+    run = await crawler.run(wanted, http, Limits(parse_timeout=1.0))
+    assert (run["pages"], run["failures"]) == (1, 1)
+    assert [(f["url"], f["reason"]) for f in crawler.rows("failures")] == [(site.url + "/", "parse_limit")]
+
+
+# -- moved, gone, and back
+
+
+@pytest.mark.parametrize(("status", "is_for_good"), [(301, True), (308, True), (302, False), (307, False)])
+@sqlite_only
+async def test_a_page_moves_for_good_or_not_at_all(
+    crawler: Crawler, told: Told, site: Site, status: int, is_for_good: bool
+) -> None:
+    site.page("/", links("/old"))
+    site.page("/old", things("a"))
+    await crawler.run(shop(site))
+    site.raw("/old", moved(status, "/new"), close=False)
+    site.page("/new", things("a"))
+    await again(crawler, told, shop(site))
+    assert told.take("page") == (["created", "moved"] if is_for_good else ["created"])
+    assert told.take("item") == (["moved"] if is_for_good else [])
+    gone = [page["url"] for page in crawler.rows("pages") if page["gone_at"]]
+    assert gone == ([site.url + "/old"] if is_for_good else [])
+    [item] = crawler.rows("items")
+    assert (item["url"], item["removed_at"]) == (site.url + "/new", None)
+    if is_for_good:
+        fields = {"url": [site.url + "/old", site.url + "/new"]}
+        assert [c["fields"] for c in told.changes("page") if c["change"] == "moved"] == [fields]
+        assert [c["fields"] for c in told.changes("item")] == [fields]
+    await again(crawler, told, shop(site))
+    assert told.take("page") + told.take("item") == []
+
+
+async def test_a_move_by_way_of_a_temporary_address_is_none(crawler: Crawler, told: Told, site: Site) -> None:
+    site.page("/old", "x")
+    await crawler.run(source(site, "/old"))
+    site.raw("/old", moved(301, "/between"), close=False)
+    site.raw("/between", moved(302, "/new"), close=False)
+    site.page("/new", "x")
+    await again(crawler, told, source(site, "/old"))
+    assert told.take("page") == ["created"]
+
+
+async def test_a_page_has_moved_to_one_that_was_seen_already(crawler: Crawler, told: Told, site: Site) -> None:
+    site.page("/new", links("/old"))
+    site.page("/old", "x")
+    await crawler.run(source(site, "/new"))
+    site.raw("/old", moved(301, "/new"), close=False)
+    await again(crawler, told, source(site, "/new"))
+    assert told.take("page") == ["moved"]
+    await again(crawler, told, source(site, "/new"))
+    assert told.take("page") == []
+
+
+@pytest.mark.parametrize("etag", [{}, {"ETag": '"1"'}], ids=["whole", "304"])
+async def test_a_page_that_is_back_returns_with_its_items(
+    crawler: Crawler, told: Told, site: Site, etag: dict[str, str]
+) -> None:
+    site.page("/", links("/a"))
+    site.page("/a", things("a"), **etag)
+    await crawler.run(shop(site))
+    site.raw("/a", html("", status="404 No"), close=False)
+    await again(crawler, told, shop(site))
+    assert (told.take("page"), told.take("item")) == (["removed"], ["removed"])
+    await again(crawler, told, shop(site))
+    assert (told.take("page"), told.take("item")) == ([], [])
+    site.page("/a", things("a"), **etag)
+    await again(crawler, told, shop(site))
+    assert (told.take("page"), told.take("item")) == (["returned"], ["returned"])
+    assert present(crawler) == ["a"]
+
+
+async def test_items_of_a_page_that_is_linked_again_return(crawler: Crawler, told: Told, site: Site) -> None:
+    site.page("/a", things("a"), ETag='"1"')
+    site.page("/", links("/a"))
+    await crawler.run(shop(site))
+    site.page("/", "nothing")
+    await again(crawler, told, shop(site))
+    assert told.take("item") == ["removed"]
+    site.page("/", links("/a"))
+    await again(crawler, told, shop(site))
+    assert told.take("item") == ["returned"]
+
+
+async def test_an_item_on_two_pages_does_not_move(crawler: Crawler, told: Told, site: Site) -> None:
+    for number in range(4):
+        # Either page may be the first, and either may be unchanged.
+        front, back = ("/a", "/b") if number % 2 else ("/b", "/a")
+        site.page("/", links(front, back))
+        site.page("/a", things("x", "a") + str(number // 2))
+        site.page("/b", things("x", "b") + str((number + 1) // 2))
+        told.forget()
+        await crawler.run(shop(site))
+        assert told.take("item") == (["created"] * 3 if number == 0 else [])
+    assert present(crawler) == ["a", "b", "x"]
+
+
+# -- alarms
+
+
+@pytest.mark.parametrize(
+    ("had", "has", "is_alarm"), [(9, 0, False), (10, 0, True), (20, 10, False), (21, 10, True), (19, 10, False)]
+)
+@sqlite_only
+async def test_when_items_that_vanish_are_an_alarm(
+    crawler: Crawler, told: Told, site: Site, had: int, has: int, is_alarm: bool
+) -> None:
+    site.page("/", many(had))
+    await crawler.run(shop(site))
+    site.page("/", "left: " + many(has))
+    await again(crawler, told, shop(site))
+    assert standing(crawler) == ([("items", "")] if is_alarm else [])
+    assert told.take("item") == ([] if is_alarm else ["removed"] * (had - has))
+    assert len(present(crawler)) == (had if is_alarm else has)
+
+
+ETAGS: Sequence[Any] = [pytest.param({}, id="whole"), pytest.param({"ETag": '"2"'}, id="304")]
+
+
+@pytest.mark.parametrize("etag", ETAGS)
+async def test_an_alarm_stands_until_it_is_accepted(
+    crawler: Crawler, told: Told, site: Site, etag: dict[str, str]
+) -> None:
+    site.page("/", many(12))
+    await crawler.run(shop(site))
+    site.page("/", many(1), **etag)
+    for _ in range(3):
+        await again(crawler, told, shop(site))
+        assert told.take("item") == []
+        assert standing(crawler) == [("items", "")]
+    assert len(crawler.db.read(lambda c: c.execute(select(alarm_table)).all())) == 1
+    accept(crawler)
+    run = await again(crawler, told, shop(site))
+    assert told.take("item") == ["removed"] * 11
+    assert run["changes"] == 11
+    assert standing(crawler) == []
+    assert present(crawler) == ["n0"]
+    site.page("/", "nothing")
+    await again(crawler, told, shop(site))
+    assert told.take("item") == ["removed"]
+
+
+async def test_an_alarm_ends_when_the_items_are_back(crawler: Crawler, told: Told, site: Site) -> None:
+    site.page("/", many(12))
+    await crawler.run(shop(site))
+    site.page("/", "rebuilt")
+    await crawler.run(shop(site))
+    site.page("/", many(12))
+    await again(crawler, told, shop(site))
+    assert told.take("item") == []
+    assert standing(crawler) == []
+    [alarm] = crawler.db.read(lambda c: c.execute(select(alarm_table)).all())
+    assert alarm.resolved_at is not None
+    site.page("/", "rebuilt")  # what was accepted or over once does not count for the next time
+    await again(crawler, told, shop(site))
+    assert standing(crawler) == [("items", "")]
+
+
+async def test_an_alarm_is_told_once(crawler: Crawler, site: Site) -> None:
+    site.page("/", many(12))
+    await crawler.run(shop(site))
+    site.page("/", "rebuilt")
+    for _ in range(3):
+        await crawler.run(shop(site))
+    found = [(event["kind"], event["event"]) for event in crawler.rows("events")]
+    assert (
+        found
+        == [("run", "started"), ("run", "finished")] * 2
+        + [("alarm", "raised")]
+        + [
+            ("run", "started"),
+            ("run", "finished"),
+        ]
+        * 2
+    )
+    [raised] = [event for event in crawler.rows("events") if event["kind"] == "alarm"]
+    assert (raised["name"], raised["level"]) == ("s", "warning")
+    assert "12 of 12 items" in raised["facts"]["said"]
+
+
+async def test_a_run_that_did_not_see_everything_leaves_an_alarm(crawler: Crawler, told: Told, site: Site) -> None:
+    http = type(HTTP)(delay=0, retries=0, allow_networks=HTTP.allow_networks)
+    site.page("/", links("/list", "/other"))
+    site.page("/list", many(12))
+    site.page("/other", "x")
+    await crawler.run(shop(site), http)
+    site.page("/", links("/other"))
+    await crawler.run(shop(site), http)
+    assert standing(crawler) == [("items", "")]
+    accept(crawler)
+    site.raw("/other", html("x", status="500 No"), close=False)
+    await again(crawler, told, shop(site), http=http)
+    assert (told.take("item"), standing(crawler)) == ([], [("items", "")])
+    site.page("/other", "x")
+    await again(crawler, told, shop(site), http=http)
+    assert (told.take("item"), standing(crawler)) == (["removed"] * 12, [])
+
+
+async def test_a_field_that_is_lost_is_an_alarm_until_it_is_found(crawler: Crawler, site: Site) -> None:
+    site.page("/", many(30))
+    await crawler.run(shop(site))
+    assert standing(crawler) == []
+    site.page("/", many(30, price="") + things("left", price="9"))  # one of them has it still
+    await crawler.run(shop(site))
+    assert standing(crawler) == [("field", "item.price")]
+    site.page("/", many(30, price="") + things("left", price="8"), ETag='"1"')
+    for _ in range(3):  # read anew, and then unchanged
+        await crawler.run(shop(site))
+        assert standing(crawler) == [("field", "item.price")]
+    [alarm] = crawler.db.read(alarms.standing)
+    assert alarm["last_at"] > alarm["at"]
+    site.page("/", many(30, price="2"))
+    await crawler.run(shop(site))
+    assert standing(crawler) == []
+
+
+async def test_few_items_say_nothing_of_a_field(crawler: Crawler, site: Site) -> None:
+    site.page("/", many(9))
+    await crawler.run(shop(site))
+    site.page("/", many(9, price=""))
+    await crawler.run(shop(site))
+    assert standing(crawler) == []
+
+
+# -- stopping
+
+
+async def test_a_run_that_is_stopped_marks_nothing_as_gone(crawler: Crawler, told: Told, site: Site) -> None:
+    site.page("/", links("/a"))
+    site.page("/a", things("a"))
+    await crawler.run(shop(site))
+
+    def stop(request: Any) -> bytes:
+        [run] = [row["id"] for row in crawler.rows("runs") if row["state"] == "running"]
+        assert crawler.db.write(lambda c: runs.stop(c, run, now()))
+        return html("now " + links("/b", "/c"))
+
+    site.raw("/", stop, close=False)
+    run = await again(crawler, told, shop(site))
+    assert (run["state"], run["message"]) == ("stopped", "stopped by hand")
+    assert site.paths() == ["/", "/a", "/"]
+    assert told.take("item") == []
+    assert not crawler.db.write(lambda c: runs.stop(c, run["id"], now()))
+    site.page("/", links("/a"))
+    await again(crawler, told, shop(site))
+    assert (told.take("item"), present(crawler)) == ([], ["a"])

@@ -76,10 +76,10 @@ def get_history(item_id: RowId, db: TheDb) -> dict[str, Any]:
 
 @router.get("/changes", tags=["items"])
 def list_changes(
-    db: TheDb, page: Paging, source: Word = None, change: Word = None, since: Since = None
+    db: TheDb, page: Paging, source: Word = None, change: Word = None, since: Since = None, kind: Word = None
 ) -> dict[str, Any]:
     """What was created, changed, removed, and came back."""
-    return page.answer(db, "changes", source=source, change=change, since=since)
+    return page.answer(db, "changes", source=source, change=change, since=since, kind=kind)
 
 
 @router.get("/failures", tags=["failures"])

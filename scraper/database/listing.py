@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, String, cast, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, String, cast, func, select
 
 from scraper.database import events, failures, items, pages, runs
 from scraper.database.connection import Db, now
@@ -16,6 +16,9 @@ from scraper.database.models import pages as page_table
 from scraper.database.models import runs as run_table
 
 EXPORT_ROWS = 500
+
+# What counts as the time of a row, where it has no `at`.
+_MOMENTS = {"items": "changed_at", "pages": "changed_at", "failures": "last_at", "runs": "queued_at"}
 
 Made = dict[str, Any]
 _LISTS: dict[str, tuple[Any, list[Any], Callable[[Row[Any]], Made]]] = {
@@ -51,6 +54,35 @@ def stream(db: Db, name: str, filters: dict[str, Any]) -> Iterator[Made]:
         after = found[-1]["id"]
 
 
+def count(connection: Connection, name: str, filters: dict[str, Any]) -> int:
+    """Return how many rows a list has."""
+    table = _LISTS[name][0]
+    return int(connection.scalar(select(func.count()).select_from(table).where(*_conditions(table, filters))) or 0)
+
+
+def changes_told(connection: Connection, filters: dict[str, Any], limit: int) -> list[Made]:
+    """Return the newest changes, each with the key, url and data of its item, or the url and title of its page."""
+    newest = rows(connection, "changes", filters, None, limit)
+    of_items = _by_id(connection, item_table, ("key", "url", "data"), [row["item_id"] for row in newest])
+    of_pages = _by_id(connection, page_table, ("final_url", "title"), [row["page_id"] for row in newest])
+    for row in newest:
+        if row["item_id"] in of_items:
+            key, url, data = of_items[row["item_id"]]
+            row |= {"key": key, "url": url, "data": data}
+        elif row["page_id"] in of_pages:
+            url, title = of_pages[row["page_id"]]
+            row |= {"url": url, "title": title}
+    return newest
+
+
+def _by_id(
+    connection: Connection, table: Any, names: tuple[str, ...], ids: list[int | None]
+) -> dict[int, tuple[Any, ...]]:
+    wanted = sorted({one for one in ids if one is not None})
+    found = connection.execute(select(table.c.id, *(table.c[name] for name in names)).where(table.c.id.in_(wanted)))
+    return {row[0]: tuple(row[1:]) for row in found}
+
+
 def _made(statement: Select[Any], public: Callable[[Row[Any]], Made], connection: Connection) -> list[Made]:
     return [public(row) for row in connection.execute(statement)]
 
@@ -63,7 +95,7 @@ def _conditions(table: Any, filters: dict[str, Any]) -> list[ColumnElement[bool]
         if name == "changed_since":
             conditions.append(table.c.changed_at >= value)
         elif name == "since":
-            conditions.append(table.c.at >= value)
+            conditions.append(table.c[_MOMENTS.get(table.name, "at")] >= value)
         elif name == "q":
             conditions.append(cast(table.c.data, String).icontains(value, autoescape=True))
         elif name == "present":

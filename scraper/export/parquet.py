@@ -10,8 +10,9 @@ from scraper.export.tables import Kind, Table, empty, fits, look
 from scraper.export.wanted import Column, Row, Told, Wanted
 from scraper.export.words import plain
 
-GROUP_ROWS = 10_000
-GROUP_CHARACTERS = 4 * 2**20  # rows may be long
+BATCH_ROWS = 500
+GROUP_ROWS = 20_000
+GROUP_BYTES = 4 * 2**20  # rows may be long
 
 
 def library() -> Any:
@@ -27,17 +28,19 @@ def write(db: Db, wanted: Wanted, style: Style, told: Told) -> Iterator[bytes]:
     table = looked.tables.get("") or empty(wanted)
     schema = arrow.schema([(column.label, _type(arrow, kind)) for column, kind in table.columns.items()])
     sink = _Sink()
-    # The system's own allocator gives back what it does not need; Arrow's keep it.
-    with arrow.parquet.ParquetWriter(
-        sink, schema, compression="zstd", memory_pool=arrow.system_memory_pool()
-    ) as writer:
-        for group in _groups(wanted.rows(db, told, "writing", looked.until), table):
-            made = [
-                arrow.array(cells, field.type, memory_pool=arrow.system_memory_pool())
-                for cells, field in zip(group, schema, strict=True)
-            ]
-            writer.write_batch(arrow.record_batch(made, schema=schema))
+    # The system's own allocator gives back what it does not need; Arrow's keeps it.
+    pool = arrow.system_memory_pool()
+    with arrow.parquet.ParquetWriter(sink, schema, compression="zstd", memory_pool=pool) as writer:
+        group: list[Any] = []
+        for cells in _batches(wanted.rows(db, told, "writing", looked.until), table):
+            made = [arrow.array(column, of.type, memory_pool=pool) for column, of in zip(cells, schema, strict=True)]
+            group.append(arrow.record_batch(made, schema=schema))
+            if sum(batch.num_rows for batch in group) >= GROUP_ROWS or sum(b.nbytes for b in group) >= GROUP_BYTES:
+                writer.write_table(arrow.Table.from_batches(group, schema))
+                group = []
             yield sink.taken()
+        if group:
+            writer.write_table(arrow.Table.from_batches(group, schema))
     yield sink.taken()
 
 
@@ -52,22 +55,16 @@ def _type(arrow: Any, kind: Kind) -> Any:
     return types.get(kind, arrow.string())
 
 
-def _groups(rows: Iterator[Row], table: Table) -> Iterator[list[list[Any]]]:
-    """Groups of rows, each as a list of cells a column."""
+def _batches(rows: Iterator[Row], table: Table) -> Iterator[list[list[Any]]]:
+    """Some rows at a time, as a list of cells a column: as Python has them they take ten times the room."""
     cells: list[list[Any]] = [[] for _ in table.columns]
-    size = count = 0
-    for row in rows:
+    for count, row in enumerate(rows, 1):
         for place, (column, kind) in zip(cells, table.columns.items(), strict=True):
-            cell = _cell(column, kind, row)
-            place.append(cell)
-            size += len(cell) if isinstance(cell, str) else 0
-        count += 1
-        if count >= GROUP_ROWS or size > GROUP_CHARACTERS:
+            place.append(_cell(column, kind, row))
+        if count % BATCH_ROWS == 0:
             yield cells
             cells = [[] for _ in table.columns]
-            size = count = 0
-    if count:
-        yield cells
+    yield cells
 
 
 def _cell(column: Column, kind: Kind, row: Row) -> Any:

@@ -2,13 +2,14 @@
 
 import hashlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
-from scraper.database.bulk import IN_MOST, Bulk, reserve
+from scraper.database.bulk import IN_MOST, Bulk, reserve, upsert
 from scraper.database.models import changes, pages
 from scraper.errors import NotFound
 from scraper.inflate import inflate
@@ -19,6 +20,7 @@ from scraper.urls import fingerprint
 _SECRET_HEADERS = {"set-cookie", "set-cookie2"}
 BRIEF = [column for column in pages.c if column.name not in ("body", "fingerprint", "links", "rules")]
 STORED_MOST = 2**31
+NEVER_READ = ""  # the content hash of a page that is known by its items alone
 
 _SEEN = ("run_id", "final_url", "depth", "fetched_at", "gone_at", "rules", "links", "item_count")
 
@@ -42,6 +44,7 @@ _TELL = Bulk(lambda _: insert(changes))
 _KNOWN = select(
     pages.c.id, pages.c.source, pages.c.fingerprint, pages.c.content_hash, pages.c.gone_at, pages.c.stored_bytes
 ).where(pages.c.fingerprint.in_(bindparam("marks", expanding=True)))
+_PLACE = Bulk(lambda dialect: upsert(dialect, pages).on_conflict_do_nothing())
 _COPIES = (
     select(pages.c.source, pages.c.content_hash, func.min(pages.c.id))
     .where(pages.c.content_hash.in_(bindparam("digests", expanding=True)))
@@ -139,6 +142,29 @@ def put(connection: Connection, batch: Sequence[Ready]) -> list[int]:
     return ids
 
 
+def placed(connection: Connection, source: str, urls: Sequence[str], run_id: int, at: datetime) -> dict[str, int]:
+    """Return the page of each URL. Where there is none, one is made that was never read."""
+    marks = {url: fingerprint(url) for url in urls}
+    named = [(source, mark) for mark in marks.values()]
+    known = _known(connection, named)
+    new = {mark: url for url, mark in marks.items() if (source, mark) not in known}
+    if new:
+        _place(connection, source, new, run_id, at)
+        known = _known(connection, named)
+    return {url: known[source, mark].id for url, mark in marks.items()}
+
+
+def _place(connection: Connection, source: str, new: Mapping[bytes, str], run_id: int, at: datetime) -> None:
+    bare = {"status": 0, "content_type": "", "depth": 0, "content_hash": NEVER_READ, "bytes": 0, "headers": {}}
+    bare |= {"source": source, "run_id": run_id, "body": b"", "stored_bytes": 0, "fetched_at": at, "changed_at": at}
+    ids = reserve(connection, pages, len(new))
+    rows = [
+        bare | {"id": page_id, "fingerprint": mark, "url": url, "final_url": url}
+        for page_id, (mark, url) in zip(ids, new.items(), strict=True)
+    ]
+    _PLACE.run(connection, rows)
+
+
 def _known(connection: Connection, named: Sequence[tuple[str, bytes]]) -> dict[tuple[str, bytes], Row[Any]]:
     """What is stored of pages, by their source and fingerprint."""
     found: dict[tuple[str, bytes], Row[Any]] = {}
@@ -227,6 +253,8 @@ def _alter(connection: Connection, page: Ready, row: Row[Any], copies: dict[tupl
 
 
 def _told(visit: Visit, row: Row[Any], digest: str) -> list[dict[str, Any]]:
+    if row.content_hash == NEVER_READ:
+        return [_change(visit, row.id, "created", {})]
     changed = row.content_hash != digest
     if not changed and row.gone_at is None:
         return []

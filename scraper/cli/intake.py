@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
@@ -77,16 +78,19 @@ def _seconds(every: str | None) -> float | None:
 def _opened(file: Path) -> Iterator[BinaryIO]:
     """The file, such as can be read twice."""
     try:
-        if str(file) == "-":
-            with tempfile.TemporaryFile() as kept:
-                shutil.copyfileobj(sys.stdin.buffer, kept)
-                kept.seek(0)
-                yield kept
-        else:
-            with file.open("rb") as opened:
-                yield opened
+        opened = _kept(sys.stdin.buffer) if str(file) == "-" else file.open("rb")
     except OSError as error:
         raise BowerbirdError(f"{file}: cannot be read: {error.strerror or error}") from None
+    with opened:
+        yield opened
+
+
+def _kept(stream: BinaryIO) -> BinaryIO:
+    """All of a stream, in a file that is gone when it is closed."""
+    kept = tempfile.TemporaryFile()  # noqa: SIM115  who gets it closes it
+    shutil.copyfileobj(stream, kept)
+    kept.seek(0)
+    return kept
 
 
 def _sources(db: Db, opened: BinaryIO, form: Form, every: float | None, *, dry_run: bool) -> int:
@@ -163,7 +167,7 @@ def _items(db: Db, opened: BinaryIO, source: str, entries: intake.Entries, *, dr
             print(fault, file=sys.stderr)
         bad, count = bad + len(faults), count + len(batch)
         if under is not None and batch:
-            db.write(lambda c, under=under, batch=batch: imports.put(c, under, batch, now()))
+            db.write(partial(imports.put, under=under, entries=batch, at=now()))
     done = db.write(lambda c: imports.end(c, under, now())) if under is not None else {}
     same = count - sum(done.values()) if under is not None else 0
     changed = ", ".join(f"{number} {change}" for change, number in done.items())
@@ -182,14 +186,14 @@ def _batches(
     of = opened.seek(0, 2)
     opened.seek(0)
     with Bar("bytes") as bar:
-        for number, record in intake.records(opened):
+        for place, record in intake.records(opened):
             try:
                 if isinstance(record, intake.Unfit):
                     raise record
                 entry = entries.entry(record)
                 batch.append((entry.url or home, entry.item))
             except intake.Unfit as error:
-                faults.append(f"{number}: {error}")
+                faults.append(f"{place}: {error}")
             if len(batch) + len(faults) >= BATCH:
                 bar.show(min(opened.tell(), of), of)
                 yield batch, faults

@@ -28,32 +28,32 @@ class Entry:
     item: Item
 
 
-def read(file: BinaryIO) -> Iterator[tuple[int, dict[str, Any] | Unfit]]:
-    """Yield records, or what is wrong with them, each with the number of its line, or of its place in an array."""
+def read(file: BinaryIO) -> Iterator[tuple[str, dict[str, Any] | Unfit]]:
+    """Yield records, or what is wrong with them, each with its place: "line 3", in an array "item 3"."""
     start = file.tell()
     head = file.read(PIECE).removeprefix(b"\xef\xbb\xbf").lstrip()
     file.seek(start)
     yield from _array(file) if head.startswith(b"[") else _lines(file)
 
 
-def _lines(file: BinaryIO) -> Iterator[tuple[int, dict[str, Any] | Unfit]]:
+def _lines(file: BinaryIO) -> Iterator[tuple[str, dict[str, Any] | Unfit]]:
     number = 0
     while line := file.readline(RECORD_MOST):
         number += 1
         if len(line) == RECORD_MOST and not line.endswith(b"\n"):
             while (line := file.readline(RECORD_MOST)) and not line.endswith(b"\n"):
                 pass
-            yield number, Unfit(f"is longer than {RECORD_MOST >> 20} MiB")
+            yield f"line {number}", Unfit(f"is longer than {RECORD_MOST >> 20} MiB")
             continue
         text = line.decode("utf-8-sig", "replace").strip()
         if text:
             try:
-                yield number, _checked(json.loads(text))
+                yield f"line {number}", _checked(json.loads(text))
             except (ValueError, RecursionError) as error:
-                yield number, Unfit(f"is no JSON: {error}")
+                yield f"line {number}", Unfit(f"is no JSON: {error}")
 
 
-def _array(file: BinaryIO) -> Iterator[tuple[int, dict[str, Any] | Unfit]]:
+def _array(file: BinaryIO) -> Iterator[tuple[str, dict[str, Any] | Unfit]]:
     """One member after the other, so that a long array takes no more room than a short one."""
     stream = io.TextIOWrapper(file, "utf-8-sig", "replace")
     decode = json.JSONDecoder().raw_decode
@@ -69,12 +69,12 @@ def _array(file: BinaryIO) -> Iterator[tuple[int, dict[str, Any] | Unfit]]:
             except (json.JSONDecodeError, RecursionError) as error:
                 more = stream.read(max(PIECE, len(text))) if len(text) < RECORD_MOST else ""
                 if not more:
-                    yield number + 1, Unfit(f"is no JSON, and what follows is not read: {error}")
+                    yield f"item {number + 1}", Unfit(f"is no JSON, and what follows is not read: {error}")
                     return
                 text += more
                 continue
             number += 1
-            yield number, _checked(member)
+            yield f"item {number}", _checked(member)
             text = text[end:]
     finally:
         stream.detach()

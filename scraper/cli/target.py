@@ -77,9 +77,7 @@ class Target:
     def fill(self, pieces: Iterable[bytes]) -> None:
         """Write it. What was there before stays if that fails. Raises BowerbirdError."""
         if self.path is None:
-            for piece in pieces:
-                sys.stdout.buffer.write(piece)
-            sys.stdout.flush()
+            _print(pieces)
             return
         try:
             if self.append or not _is_plain(self.path):
@@ -106,6 +104,14 @@ class Target:
                     if not there:
                         path.unlink()
                 raise
+
+
+def _print(pieces: Iterable[bytes]) -> None:
+    try:
+        sys.stdout.buffer.writelines(pieces)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough; what is left in the buffer goes nowhere, without a word
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _shorten(file: BinaryIO, size: int) -> None:

@@ -17,7 +17,7 @@ from scraper.export.wanted import WHATS, Told, Unfit, Wanted, What
 from scraper.export.words import as_json, text
 
 __all__ = [
-    "FORMATS", "WHATS", "Format", "Lacking", "Style", "Told", "Unfit", "Wanted", "What", "as_json", "chunks", "media", "text",
+    "FORMATS", "PLAIN", "WHATS", "Format", "Lacking", "Style", "Told", "Unfit", "Wanted", "What", "as_json", "chunks", "media", "text",
 ]  # fmt: skip
 
 

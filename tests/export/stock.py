@@ -69,7 +69,7 @@ def many(db: Db, count: int) -> None:
     """Store so many items, with what shops have."""
     where = page(db, "http://shop.test/many")
     for start in range(0, count, 5000):
-        rows = [item(where, _sold(number), number) for number in range(start, min(count, start + 5000))]
+        rows = [item(where, _sold(number), number, "thing") for number in range(start, min(count, start + 5000))]
         db.write(lambda c, rows=rows: c.execute(insert(items), rows))  # type: ignore[misc]
 
 

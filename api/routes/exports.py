@@ -1,11 +1,14 @@
 """Streamed exports, and changes as a feed."""
 
 import hashlib
+from collections.abc import Generator
 from datetime import datetime
 from typing import Annotated, Any
 
+from anyio import CancelScope, to_thread
 from fastapi import APIRouter, Header, HTTPException, Request, Response
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from api.deps import Since, TheDb, Word
 from scraper import export
@@ -15,6 +18,21 @@ from scraper.export import Format, What, atom
 FEED_MOST = 100
 
 router = APIRouter(prefix="/api", tags=["exports"])
+
+
+class Download(StreamingResponse):
+    """A file that is made while it is sent. What it was made with is given back at once, also when the reader has gone."""
+
+    def __init__(self, pieces: Generator[bytes, None, None], **given: Any) -> None:
+        super().__init__(pieces, **given)
+        self._pieces = pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            with CancelScope(shield=True):
+                await to_thread.run_sync(self._pieces.close)
 
 
 @router.get("/export/{source}", response_class=StreamingResponse)
@@ -27,7 +45,7 @@ def export_source(
     fields: Word = None,
     since: Since = None,
     gz: bool = False,
-) -> StreamingResponse:
+) -> Download:
     """The items of a source, or what else there is of it, as a file. Items that are gone are left out."""
     db.read(lambda c: sources.one(c, source))
     style = export.Style(gz=gz)
@@ -38,7 +56,7 @@ def export_source(
     except export.Lacking as error:
         raise HTTPException(501, str(error)) from None
     name = f"export.{format}{'.gz' if gz else ''}"
-    return StreamingResponse(
+    return Download(
         pieces,
         media_type=export.media(format, style),
         headers={"Content-Disposition": f'attachment; filename="{name}"', "X-Content-Type-Options": "nosniff"},

@@ -5,7 +5,7 @@ A row comes from one list (`wanted.py`), goes through one writer (`lines.py`, `s
 """
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -40,7 +40,7 @@ class Spec:
 
     media: str
     endings: tuple[str, ...]
-    write: Callable[[Db, Wanted, Style, Told], Iterator[bytes]]
+    write: Callable[[Db, Wanted, Style, Told], Generator[bytes, None, None]]
     grows: bool = False
     zips: bool = False
     binary: bool = True
@@ -66,7 +66,7 @@ def media(form: Format, style: Style) -> str:
 
 def chunks(
     db: Db, wanted: Wanted, form: Format, style: Style = PLAIN, told: Told = lambda part, count: None
-) -> Iterator[bytes]:
+) -> Generator[bytes, None, None]:
     """Return the pieces of an export; some are empty, so that who waits for one can be heard meanwhile.
 
     told: is called with what is done and for how many rows, now and then. Raises Unfit, Lacking at once; Unavailable and
@@ -80,7 +80,7 @@ def chunks(
     return _zipped(pieces) if style.gz and not spec.zips else pieces
 
 
-def _zipped(pieces: Iterable[bytes]) -> Iterator[bytes]:
+def _zipped(pieces: Iterable[bytes]) -> Generator[bytes, None, None]:
     packer = zlib.compressobj(6, zlib.DEFLATED, zlib.MAX_WBITS | 16)
     for piece in pieces:
         yield packer.compress(piece)

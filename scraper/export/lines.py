@@ -1,6 +1,6 @@
 """JSON Lines: one row a line, nothing lost."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from scraper.database import Db
 from scraper.export.style import Style
@@ -10,7 +10,7 @@ from scraper.export.words import as_json
 PIECE = 2**16
 
 
-def write(db: Db, wanted: Wanted, style: Style, told: Told) -> Iterator[bytes]:
+def write(db: Db, wanted: Wanted, style: Style, told: Told) -> Generator[bytes, None, None]:
     """Yield the file in pieces. Raises Unavailable."""
     columns = wanted.chosen
     piece = bytearray()

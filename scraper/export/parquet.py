@@ -1,6 +1,6 @@
 """Parquet, in groups of rows, with the types that the values have."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 from scraper.database import Db
@@ -21,7 +21,7 @@ def library() -> Any:
     return needed("pyarrow", "parquet")
 
 
-def write(db: Db, wanted: Wanted, style: Style, told: Told) -> Iterator[bytes]:
+def write(db: Db, wanted: Wanted, style: Style, told: Told) -> Generator[bytes, None, None]:
     """Yield the file in pieces. Raises Unavailable; Conflict if a value changes its type meanwhile."""
     arrow = library()
     looked = yield from look(db, wanted, told)

@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 from scraper.database import Db
@@ -24,7 +24,7 @@ def guarded(cell: str) -> str:
     return "'" + cell if cell.startswith(FORMULA) and not _NUMBER.fullmatch(cell) else cell
 
 
-def write(db: Db, wanted: Wanted, style: Style, told: Told) -> Iterator[bytes]:
+def write(db: Db, wanted: Wanted, style: Style, told: Told) -> Generator[bytes, None, None]:
     """Yield the file in pieces. Raises Unavailable; Unfit if it cannot go on with the columns of the style."""
     columns, until = yield from _columns(db, wanted, told)
     lines = _Lines(style.guard)

@@ -20,7 +20,7 @@ COLUMNS_MOST = 2000  # https://www.sqlite.org/limits.html
 _TYPES = {Kind.BOOL: "BOOLEAN", Kind.INT: "INTEGER", Kind.LONG: "INTEGER", Kind.FLOAT: "REAL", Kind.MIXED: ""}
 
 
-def write(db: Db, wanted: Wanted, style: Style, told: Told) -> Iterator[bytes]:
+def write(db: Db, wanted: Wanted, style: Style, told: Told) -> Generator[bytes, None, None]:
     """Yield the file in pieces, once it is whole. Raises Unavailable; Unfit for too many columns.
 
     It is built in a temporary directory, which needs as much space. While it is, nothing is yielded now and then.

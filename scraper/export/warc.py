@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any
@@ -27,7 +27,7 @@ def library() -> Any:
     return needed("warcio", "warc")
 
 
-def write(db: Db, wanted: Wanted, style: Style, told: Told) -> Iterator[bytes]:
+def write(db: Db, wanted: Wanted, style: Style, told: Told) -> Generator[bytes, None, None]:
     """Yield the file record by record; with gz each is a member of its own. Raises Unavailable.
 
     A page whose body is kept no more is left out.

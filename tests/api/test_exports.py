@@ -3,13 +3,18 @@
 import gzip
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
+import anyio
 import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fastapi import FastAPI
 from lxml import etree
+from starlette.requests import ClientDisconnect
+from starlette.types import Message
 
 from api import problems
 from api.routes import exports, rows
@@ -155,3 +160,34 @@ async def test_the_feed_has_the_newest_hundred(http: httpx.AsyncClient, db: Db) 
     stock.changed(db, *({} for _ in range(120)))
     root = etree.fromstring((await http.get("/api/changes.atom")).content)
     assert len(root.findall("{*}entry")) == exports.FEED_MOST == 100
+
+
+def left(folder: Path) -> list[Path]:
+    return list(folder.glob("bowerbird-export-*"))
+
+
+async def test_a_reader_who_leaves_leaves_nothing_behind(
+    http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    app: Any = http._transport.app  # type: ignore[attr-defined]
+    built: list[Path] = []
+
+    async def send(message: Message) -> None:
+        if message.get("body"):
+            built.extend(left(tmp_path))
+            raise OSError("the reader has gone")
+
+    async def receive() -> Message:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    scope = {
+        "type": "http", "asgi": {"version": "3.0", "spec_version": "2.4"}, "http_version": "1.1", "method": "GET",
+        "path": "/api/export/shop", "query_string": b"format=sqlite", "headers": [(b"host", b"x")], "scheme": "http",
+        "root_path": "", "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2),
+    }  # fmt: skip
+    with pytest.raises(ClientDisconnect):
+        await app(scope, receive, send)
+    assert built
+    assert not left(tmp_path)

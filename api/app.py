@@ -20,7 +20,9 @@ from fastapi.staticfiles import StaticFiles
 from starlette.types import Message, Receive, Scope, Send
 
 from api import dashboard, problems
-from api.routes import control, events, exports, health, metrics, rows, sources, status
+from api.idempotency import Idempotency
+from api.keys import Keys
+from api.routes import control, events, exports, health, metrics, rows, scrapyd, sources, status, tokens
 from api.security import Guard
 from api.stream import Streams
 from scraper import logs
@@ -32,6 +34,7 @@ from scraper.startup import preflight, settings_of
 from scraper.supervisor import systemd
 
 LAG_S = 10.0
+BODY_MOST = 2 * 2**20
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +69,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         raise
     app.state.settings, app.state.db, app.state.service = loaded.settings, db, service
     app.state.streams = streams = Streams(db)
+    app.state.keys = Keys(db, loaded.settings.server.token)
     _hear_signals(service, streams)
     service.start()
     feeding = asyncio.create_task(_tell_systemd(service), name="systemd")
@@ -144,10 +148,12 @@ def create_app() -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        max_body_size=BODY_MOST,
     )
+    app.add_middleware(Idempotency)
     app.add_middleware(Guard)
     problems.install(app)
-    for module in (status, control, events, health, metrics, sources, rows, exports, dashboard):
+    for module in (status, control, events, health, metrics, sources, rows, exports, tokens, scrapyd, dashboard):
         app.include_router(module.router)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
     return app

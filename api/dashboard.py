@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader
 
 from api.deps import RowId, TheDb, TheService
 from api.timeline import lanes
-from scraper.database import Db, items, listing, sources, visits
+from scraper.database import Db, changes, health, listing, visits
 from scraper.database.connection import now
 from scraper.errors import BowerbirdError
 from scraper.service import Service
@@ -75,11 +75,11 @@ templates.filters.update(ago=_ago, amount=_amount, every=_every, short=_short)
 def _picture(service: Service, db: Db) -> dict[str, Any]:
     picture: dict[str, Any] = {"status": service.status().answer(time.monotonic()), "trouble": None}
     try:
-        picture["sources"] = db.read(sources.listed)
+        picture["sources"] = db.read(health.listed)[0]
         picture["runs"] = {
             run["source"]: run for run in reversed(db.read(lambda c: listing.rows(c, "runs", {}, None, 100)))
         }
-        picture["changes"] = db.read(lambda c: items.newest_changes(c, ROWS))
+        picture["changes"] = db.read(lambda c: changes.with_subjects(c, listing.rows(c, "changes", {}, None, ROWS)))
         picture["items"] = db.read(lambda c: listing.rows(c, "items", {"present": True}, None, ROWS))
         told = db.read(lambda c: listing.rows(c, "events", {"kind": "process"}, None, EVENTS))
         picture["lanes"] = lanes([p["name"] for p in picture["status"]["processes"]], told, now())

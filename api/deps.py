@@ -5,6 +5,7 @@ import binascii
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
+from urllib.parse import parse_qs
 
 from fastapi import Depends, HTTPException, Path, Query, Request
 from pydantic import AfterValidator
@@ -37,24 +38,58 @@ TheService = Annotated[Service, Depends(service_of)]
 TheDb = Annotated[Db, Depends(db_of)]
 
 
+Limit = Annotated[int, Query(ge=1, le=500)]
+Cursor = Annotated[str | None, Query(max_length=512)]
+
+
+def pointer(place: object) -> str:
+    """Return a place in a list as a cursor."""
+    return base64.urlsafe_b64encode(str(place).encode()).decode()
+
+
+def after_text(cursor: str | None) -> str | None:
+    """Return the place that a cursor points to. Raises HTTPException for a cursor that is none of ours."""
+    if cursor is None:
+        return None
+    try:
+        return base64.urlsafe_b64decode(cursor.encode()).decode()
+    except (binascii.Error, ValueError, UnicodeError):
+        raise HTTPException(422, _FOREIGN) from None
+
+
+_FOREIGN = "cursor: is none that this API gave; leave it out to start from the beginning"
+
+
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Which part of a list: how many rows, older than the cursor."""
+    """Which part of a list: how many rows, older than the cursor, and what of each (for example fields=id,data.title)."""
 
-    limit: Annotated[int, Query(ge=1, le=500)] = 50
-    cursor: Annotated[str | None, Query(max_length=64)] = None
+    limit: Limit = 50
+    cursor: Cursor = None
+    fields: Annotated[str | None, Query(max_length=2000, pattern=r"^[^\x00]*$")] = None
 
     def before(self) -> int | None:
         """Return the id that the rows are older than. Raises HTTPException for a cursor that is none of ours."""
-        if self.cursor is None:
+        text = after_text(self.cursor)
+        if text is None:
             return None
-        try:
-            before = int(base64.urlsafe_b64decode(self.cursor.encode()).decode())
-        except (binascii.Error, ValueError, UnicodeError):
-            before = -1
-        if not 0 <= before < 2**63:
-            raise HTTPException(422, "cursor: is none that this API gave; leave it out to start from the newest")
-        return before
+        if not text.isascii() or not text.isdigit() or not int(text[:20]) < 2**63:
+            raise HTTPException(422, _FOREIGN)
+        return int(text)
+
+    def picked(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Return of a row what was asked for, all of it if nothing was."""
+        if self.fields is None:
+            return row
+        made: dict[str, Any] = {}
+        for name in (name.strip() for name in self.fields.split(",")):
+            outer, _, inner = name.partition(".")
+            if not inner:
+                if outer in row:
+                    made[outer] = row[outer]
+            elif isinstance(row.get(outer), dict) and inner in row[outer]:
+                made.setdefault(outer, {})[inner] = row[outer][inner]
+        return made
 
     def answer(self, db: Db, name: str, **filters: Any) -> dict[str, Any]:
         """Return a page of a list, and the cursor of the next."""
@@ -62,10 +97,26 @@ class Listing:
         rows = db.read(lambda c: listing.rows(c, name, filters, before, self.limit + 1))
         more = len(rows) > self.limit
         rows = rows[: self.limit]
-        last = base64.urlsafe_b64encode(str(rows[-1]["id"]).encode()).decode() if more else None
-        return {"items": rows, "next": last}
+        last = pointer(rows[-1]["id"]) if more else None
+        return {"items": [self.picked(row) for row in rows], "next": last}
 
 
+FIELDS_MOST = 1000
+
+
+async def form_of(request: Request) -> dict[str, list[str]]:
+    """Return the fields of a form. Raises HTTPException for what is none."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() not in ("", FORM):
+        raise HTTPException(415, f"wants a form: {FORM}")
+    body = (await request.body()).decode("utf-8", "replace")
+    try:
+        return parse_qs(body, keep_blank_values=True, max_num_fields=FIELDS_MOST)
+    except ValueError:
+        raise HTTPException(422, f"a form has at most {FIELDS_MOST} fields") from None
+
+
+FORM = "application/x-www-form-urlencoded"
+Form = Annotated[dict[str, list[str]], Depends(form_of)]
 Paging = Annotated[Listing, Depends()]
 
 

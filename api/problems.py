@@ -9,11 +9,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from scraper.errors import BadConfig, BowerbirdError, Conflict, NotFound, Unavailable, Unusable
+from scraper.errors import BadConfig, BowerbirdError, Conflict, NotFound, Outdated, Unavailable, Unusable
 
 STATUS: dict[type[BowerbirdError], int] = {
     BadConfig: 422,
     NotFound: 404,
+    Outdated: 412,
     Conflict: 409,
     Unavailable: 503,
     Unusable: 503,
@@ -23,9 +24,9 @@ STATUS: dict[type[BowerbirdError], int] = {
 log = logging.getLogger(__name__)
 
 
-def problem(status: int, detail: str, **more: Any) -> JSONResponse:
+def problem(status: int, detail: str, headers: dict[str, str] | None = None, **more: Any) -> JSONResponse:
     """Return a problem document."""
-    headers = {"Retry-After": "5"} if status == 503 else {}
+    headers = ({"Retry-After": "5"} if status == 503 else {}) | (headers or {})
     return JSONResponse(
         {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, **more},
         status_code=status,
@@ -35,8 +36,14 @@ def problem(status: int, detail: str, **more: Any) -> JSONResponse:
 
 
 async def _ours(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, BowerbirdError)
+    return of_error(error)
+
+
+def of_error(error: BowerbirdError) -> JSONResponse:
+    """Return the problem document of one of our errors."""
     kind = next(kind for kind in type(error).__mro__ if kind in STATUS)
-    more = {}
+    more: dict[str, Any] = {}
     if isinstance(error, BadConfig):
         more = {"errors": [{"place": p.place, "detail": p.message} for p in error.problems]}
     return problem(STATUS[kind], str(error), **more)

@@ -1,23 +1,33 @@
-"""Who may call: the token, the Origin and the Host of a request; and the headers of every answer."""
+"""Who may call: the Host and the Origin of a request, and the key that it shows; and the headers of every answer.
 
-import base64
-import binascii
-import hmac
+Against requests that another page has a browser make: Sec-Fetch-Site and Origin, as in Go's http.CrossOriginProtection
+(https://words.filippo.io/csrf/); a cookie alone never changes anything.
+"""
+
 import ipaddress
-from urllib.parse import urlsplit
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.problems import problem
+from api.keys import ANYBODY, COOKIE, Caller, Keys
+from api.problems import of_error, problem
+from scraper.database.tokens import Scope as Wanted
+from scraper.errors import BowerbirdError
 
-OPEN = {"/healthz"}
+OPEN = {"/healthz", "/login"}
+OPEN_UNDER = "/static/"
 SCARCE = {"/api/events"}  # a page elsewhere could take all streams
+ADMIN_UNDER = ("/api/tokens", "/tokens")
 SAFE = {"GET", "HEAD", "OPTIONS"}
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
@@ -42,25 +52,73 @@ class Guard:
                     headers.setdefault(name, value)
             await send(message)
 
-        state = scope["app"].state
-        token = state.settings.server.token if hasattr(state, "settings") else ""
-        refused = _refused(scope, token)
+        try:
+            refused = await _refused(scope)
+        except BowerbirdError as error:
+            refused = of_error(error)
         await (refused or self._app)(scope, receive, guarded)
 
 
-def _refused(scope: Scope, token: str) -> ASGIApp | None:
+async def _refused(scope: Scope) -> ASGIApp | None:
     headers = Headers(scope=scope)
-    if not token and not _local(headers.get("host", "")):
+    keys: Keys | None = getattr(scope["app"].state, "keys", None)
+    if (keys is None or not keys.needed) and not _local(headers.get("host", "")):
         return problem(
             403, f"the Host {headers.get('host', '')!r} is not this machine; set [server] token to serve others"
         )
-    if (scope["method"] not in SAFE or scope["path"] in SCARCE) and not _same_origin(headers):
+    changes = scope["method"] not in SAFE
+    if (changes or scope["path"] in SCARCE) and not _same_origin(headers):
         return problem(403, "a page of another origin may not do that here")
-    if token and scope["path"] not in OPEN and not _knows(headers.get("authorization", ""), token):
-        answer = problem(401, "the header Authorization: Bearer TOKEN is needed; TOKEN is [server] token of the config")
-        answer.headers["WWW-Authenticate"] = 'Bearer, Basic realm="bowerbird", charset="UTF-8"'
-        return answer
+    scope.setdefault("state", {})["caller"] = ANYBODY
+    if keys is None or not keys.needed or scope["path"] in OPEN or scope["path"].startswith(OPEN_UNDER):
+        return None
+    client = (scope.get("client") or ("unknown", 0))[0]
+    if wait_s := keys.wait_s(client):
+        return problem(429, f"too many keys that are none; wait {wait_s} s", headers={"Retry-After": str(wait_s)})
+    caller = await _caller(keys, headers)
+    if caller is None:
+        return _unknown(keys, client, headers, scope)
+    scope["state"]["caller"] = caller
+    return _beyond(caller, headers, scope, changes=changes)
+
+
+def _beyond(caller: Caller, headers: Headers, scope: Scope, *, changes: bool) -> ASGIApp | None:
+    """What a caller who is known may not do."""
+    if caller.by_cookie and changes and headers.get("origin") is None and headers.get("sec-fetch-site") is None:
+        return problem(403, "a browser says where a request comes from, and this one does not; use a bearer token")
+    needed: Wanted = "admin" if scope["path"].startswith(ADMIN_UNDER) else "write" if changes else "read"
+    if scope["path"] != "/logout" and not caller.may(needed):
+        return problem(403, f"the token {caller.name!r} has the scope {caller.scope}; this needs {needed}")
     return None
+
+
+async def _caller(keys: Keys, headers: Headers) -> Caller | None:
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    if scheme:
+        return await keys.of_token(given.strip()) if scheme.lower() == "bearer" else None
+    cookie = _cookie(headers)
+    return await keys.of_cookie(cookie) if cookie else None
+
+
+def _cookie(headers: Headers) -> str:
+    try:
+        found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+    except CookieError:
+        return ""
+    return found.value if found is not None else ""
+
+
+def _unknown(keys: Keys, client: str, headers: Headers, scope: Scope) -> ASGIApp:
+    """Who shows no key, or one that is none: a person is asked for it, a program is told."""
+    if "authorization" in headers:
+        keys.guessed_wrong(client)
+    if scope["method"] in ("GET", "HEAD") and "text/html" in headers.get("accept", ""):
+        wanted = scope["path"] + (f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else "")
+        return RedirectResponse(f"/login?next={quote(wanted, safe='')}", status_code=303)
+    said = "the header Authorization: Bearer TOKEN is needed; TOKEN is [server] token of the config, or one of `bowerbird token create`"
+    answer = problem(401, said)
+    answer.headers["WWW-Authenticate"] = 'Bearer realm="bowerbird"'
+    return answer
 
 
 def _local(host: str) -> bool:
@@ -83,16 +141,3 @@ def _same_origin(headers: Headers) -> bool:
         return origin is None or urlsplit(origin).netloc == headers.get("host", "")
     except ValueError:
         return False
-
-
-def _knows(authorization: str, token: str) -> bool:
-    """A bearer token, or the same as the password of Basic, which a browser can ask a person for."""
-    scheme, _, given = authorization.partition(" ")
-    if scheme.lower() == "basic":
-        try:
-            given = base64.b64decode(given).decode().partition(":")[2]
-        except (binascii.Error, UnicodeDecodeError):
-            return False
-    elif scheme.lower() != "bearer":
-        return False
-    return hmac.compare_digest(given.strip().encode(), token.encode())

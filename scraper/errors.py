@@ -39,6 +39,10 @@ class Conflict(BowerbirdError):
     """The request contradicts what is there already."""
 
 
+class Outdated(Conflict):
+    """What the request is about was changed since the caller looked."""
+
+
 class Unavailable(BowerbirdError):
     """The database cannot be used just now; it is worth trying again."""
 

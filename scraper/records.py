@@ -24,6 +24,7 @@ class Claim:
     kind: Kind
     attempts: int
     known: "Known | None" = None
+    modified_at: datetime | None = None  # as a sitemap says
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,10 @@ class Known:
     links: bytes
     items: int
     has_body: bool = True
+    digest: str = ""  # SHA-256 of the body
+    fetched_at: datetime | None = None
+    check_every_s: float | None = None
+    check_after: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,7 @@ class Fetched:
     latency_s: float = 0.0  # until the answer began
     packed: bytes = b""  # the body as it came, if that was gzip: it is stored so
     set_cookies: tuple[str, ...] = ()
+    moved: bool = False  # there were redirects, all of them for good
 
     @property
     def not_modified(self) -> bool:
@@ -71,6 +77,7 @@ class Link:
     url: str
     kind: Kind = "page"
     priority: int = 0
+    modified_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +87,7 @@ class Item:
     kind: str
     key: str
     data: Mapping[str, Any]
+    quiet: tuple[str, ...] = ()  # fields whose change alone is none
 
 
 def packed(links: Sequence[Link]) -> bytes:
@@ -101,6 +109,23 @@ class Manners:
 
 
 @dataclass(frozen=True, slots=True)
+class Before:
+    """What is stored of a page that has changed since."""
+
+    body: bytes
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What is new on a page for those who read it: the text that went, the text that came, in how many words. 0: nothing."""
+
+    old: str
+    new: str
+    words: int
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """What extraction made of one page.
 
@@ -116,6 +141,7 @@ class Reading:
     canonical: str | None = None
     noindex: str | None = None
     refused: tuple[tuple[str, str], ...] = ()
+    difference: Difference | None = None  # from what was stored; None: not compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +162,8 @@ class Visit:
     unchanged: bool = False
     rules: str = ""
     digest: str = ""  # SHA-256 of the body
+    skipped: bool = False  # not asked for: it is too early to look again
+    check_every_s: float | None = None  # how often it is worth to look from now on
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,16 @@ import importlib.util
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from scraper.config.load import Loaded, load
-from scraper.config.settings import Source
+from scraper.config import secrets
+from scraper.config.load import Loaded, dotted, load
+from scraper.config.settings import Settings, Source, secrets_of
+from scraper.config.shape import Fault, build
 from scraper.crawl.schedule import cron_fault, next_due
 from scraper.database import Db, postgres, schema, sources, sqlite
 from scraper.database.connection import now, resolved_url
@@ -40,6 +43,47 @@ def review(source: Source) -> Iterator[tuple[tuple[str | int, ...], str]]:
         yield ("cron",), fault
     if str(source.http.get("proxy", "")).lower().startswith("socks") and not _found("socksio"):
         yield ("http",), NEEDS_SOCKS
+
+
+# What decides whom this machine asks is the operator's, not a caller's.
+OPERATORS = {"allow_networks", "proxy"}
+
+
+def checked_source(
+    given: Mapping[str, Any], settings: Settings, variables: Mapping[str, str], *, trusted: bool
+) -> Source:
+    """Return a source that somebody wrote, everything in it checked.
+
+    trusted: by whom may write the configuration; others may not say whom this machine asks, what code it runs, and which
+    variables of the environment leave it. Raises BadConfig with all problems.
+    """
+    faults: list[Fault] = []
+    made = build(Source, given, (), faults)
+    if made is not None:
+        faults += review(made)
+        faults += [(where, fault) for where, value in secrets_of(made) for fault in _unfit(value, variables, trusted)]
+        if not trusted:
+            faults += [
+                (("http", key), "may only be set in the configuration file") for key in OPERATORS & set(made.http)
+            ]
+            if made.parser and made.parser not in {source.parser for source in settings.source}:
+                faults.append((("parser",), "may only be one that a source of the configuration file uses"))
+    if made is None or faults:
+        raise BadConfig([Problem(dotted(path) or "source", message) for path, message in faults])
+    return made
+
+
+def _unfit(value: str, variables: Mapping[str, str], trusted: bool) -> Iterator[str]:
+    for name in secrets.named(value):
+        if not trusted and not name.startswith(secrets.PREFIX):
+            yield f"names the variable {name}; from here only those that begin with {secrets.PREFIX} may be named"
+        elif not variables.get(name):
+            yield f"names the variable {name}, which is not set; set it in the environment or in .env"
+
+
+def due(source: Source, last: datetime | None) -> datetime | None:
+    """Return when a source is due, whose last run began at an instant."""
+    return next_due(source.every, source.cron, last, now().astimezone())
 
 
 def review_parsers(loaded: Loaded) -> None:
@@ -85,10 +129,7 @@ def preflight(loaded: Loaded) -> Db:
         log.info("the tables are there", extra={"version": schema.HEAD, "before": found or "none"})
         if not db.is_sqlite and (crowded := crowding_of(db, loaded)):
             log.warning("the database: %s", crowded)
-        local = now().astimezone()
-        db.write(
-            lambda c: sources.sync(c, loaded.settings.source, lambda s, last: next_due(s.every, s.cron, last, local))
-        )
+        db.write(lambda c: sources.sync(c, loaded.settings.source, due))
     except Unavailable as error:
         if db.is_sqlite and "locked" not in str(error):
             raise

@@ -1,8 +1,8 @@
 """GET /api/events: what happens to the machinery, as a list or live."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from contextlib import aclosing
-from typing import Annotated, Any
+from typing import Annotated
 
 from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -11,13 +11,11 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
 from api.deps import Paging, TheDb, TheStreams, Word
-from scraper import export
+from api.stream import RESYNC, Place, Said, place_of
 
 router = APIRouter(prefix="/api", tags=["events"])
 
 RETRY_MS = 1000
-
-EventId = Annotated[int | None, Query(ge=0, lt=2**63)]
 
 
 @router.get("/events", responses={200: {"content": {"text/event-stream": {}}}})
@@ -26,36 +24,42 @@ async def stream_events(
     streams: TheStreams,
     db: TheDb,
     page: Paging,
-    since: EventId = None,
+    since: Annotated[str | None, Query(max_length=40)] = None,
     kind: Word = None,
     level: Word = None,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
     """Server-sent events, from now on, or all that came after `Last-Event-ID` (or `since`).
 
-    With `Accept: application/json` a list, the newest first. An event named `resync` says that something after that id is
-    there no more: look at the whole again, and go on from the id that it carries.
+    Kinds: process, service, shared_state, run, alarm, change, and pulse (that something moved; only if asked for); several
+    with commas. With `Accept: application/json` a list without changes, the newest first. An event named `resync` says that
+    something after that id is there no more: look at the whole again, and go on from the id that it carries.
     """
     accept = request.headers.get("accept", "")
     if "application/json" in accept and "text/event-stream" not in accept:
         listed = await to_thread.run_sync(lambda: page.answer(db, "events", kind=kind, level=level))
         return JSONResponse(jsonable_encoder(listed))
     streams.check()
-    last = int(last_event_id) if last_event_id and last_event_id.isdecimal() and len(last_event_id) < 19 else since
-    found = streams.follow(await streams.newest() if last is None else last)
+    place = place_of(last_event_id) or place_of(since)
+    kinds = frozenset(word.strip() for word in kind.split(",")) if kind else None
+    found = streams.follow(await streams.newest() if place is None else place, kinds)
     return StreamingResponse(
-        _lines(found, kind, level), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
+        _lines(found, kinds, level), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
     )
 
 
 async def _lines(
-    found: AsyncGenerator[list[dict[str, Any]], None], kind: str | None, level: str | None
+    found: AsyncGenerator[list[tuple[Place, Said]], None], kinds: Collection[str] | None, level: str | None
 ) -> AsyncIterator[bytes]:
     yield format_sse_event(retry=RETRY_MS)
     async with aclosing(found):
-        async for rows in found:
-            if not rows:
+        async for told in found:
+            if not told:
                 yield KEEPALIVE_COMMENT
-            for row in rows:
-                if row["kind"] == "resync" or (kind in (None, row["kind"]) and level in (None, row["level"])):
-                    yield format_sse_event(event=row["kind"], id=str(row["id"]), data_str=export.as_json(row))
+            lines = [
+                said.text + f"id: {place}\n\n".encode()
+                for place, said in told
+                if said.kind == RESYNC or ((kinds is None or said.kind in kinds) and level in (None, said.level))
+            ]
+            if lines:
+                yield b"".join(lines)

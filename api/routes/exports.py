@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from api.deps import Since, TheDb, Word
 from scraper import export
-from scraper.database import listing, sources
+from scraper.database import changes, listing, sources
 from scraper.export import Format, What, atom
 
 FEED_MOST = 100
@@ -47,7 +47,7 @@ def export_source(
     gz: bool = False,
 ) -> Download:
     """The items of a source, or what else there is of it, as a file. Items that are gone are left out."""
-    db.read(lambda c: sources.one(c, source))
+    db.read(lambda c: sources.definition(c, source))
     style = export.Style(gz=gz)
     try:
         pieces = export.chunks(db, _wanted(source, what, kind, fields, since, format), format, style)
@@ -81,13 +81,15 @@ def changes_feed(
     db: TheDb,
     source: Word = None,
     change: Word = None,
-    since: Since = None,
+    of: Word = None,
     kind: Word = None,
+    since: Since = None,
+    until: Since = None,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """The newest changes as an Atom feed."""
-    filters = {"source": source, "change": change, "since": since, "kind": kind}
-    rows = db.read(lambda c: listing.changes_told(c, filters, FEED_MOST))
+    filters = {"source": source, "change": change, "of": of, "kind": kind, "since": since, "until": until}
+    rows = db.read(lambda c: changes.with_subjects(c, listing.rows(c, "changes", filters, None, FEED_MOST)))
     title = " ".join(["Changes", *(f"of {source}" for source in [source] if source)])
     body = atom.feed(rows, title, str(request.url))
     headers = {"ETag": f'"{hashlib.sha256(body).hexdigest()[:32]}"', "Cache-Control": "no-cache"}

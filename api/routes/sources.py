@@ -1,61 +1,188 @@
-"""Sources: list, read, run now, try on one page."""
+"""Sources: list, read, add, change, remove, pause, run now, try on one page."""
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body
+from fastapi import APIRouter, Body, Header, Response
+from pydantic import BaseModel, Field
 
-from api.deps import TheDb, TheService
-from scraper.config.load import dotted
-from scraper.config.settings import Source
-from scraper.config.shape import Fault, build
+from api.deps import Cursor, Limit, TheDb, TheService, Word, after_text, pointer
+from scraper.config.secrets import environment
 from scraper.crawl.check import check
-from scraper.database import runs, sources
+from scraper.database import Connection, health, runs, sources
 from scraper.database.connection import now
 from scraper.errors import BadConfig, Problem
-from scraper.startup import review
+from scraper.startup import checked_source, due
 
 router = APIRouter(prefix="/api/sources", tags=["sources"])
-# What decides whom this machine asks is the operator's, not a caller's.
-OPERATORS = {"allow_networks", "proxy"}
+
+EXAMPLE = {
+    "name": "books",
+    "start": ["https://books.toscrape.com/"],
+    "every": "1h",
+    "follow": ["article h3 a", "li.next a"],
+    "item": [{"kind": "book", "key": ["upc"], "fields": {"title": "h1::text", "upc": {"xpath": "//td[1]/text()"}}}],
+}
+Definition = Annotated[dict[str, Any], Body(examples=[EXAMPLE])]
+IfMatch = Annotated[str | None, Header()]
+State = Literal["ok", "failing", "degraded", "paused", "disabled", "new"]
+Sort = Literal["name", "health", "last", "next"]
+
+
+def _tag(if_match: str | None) -> str | None:
+    """The tag of If-Match (RFC 9110 section 13.1.1), None where anything will do."""
+    return None if if_match is None or if_match.strip() == "*" else if_match.strip().removeprefix("W/").strip('"')
 
 
 @router.get("")
-def list_sources(db: TheDb) -> dict[str, Any]:
-    """All sources."""
-    return {"items": db.read(sources.listed), "next": None}
+def list_sources(
+    db: TheDb,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+    state: State | None = None,
+    q: Word = None,
+    tag: Word = None,
+    origin: Literal["file", "database"] | None = None,
+    sort: Sort = "name",
+) -> dict[str, Any]:
+    """Sources, by name or in another order."""
+    wanted = health.Wanted(state, q, tag, origin, sort, after_text(cursor), limit)
+    found, last = db.read(lambda c: health.listed(c, wanted))
+    return {"items": found, "next": pointer(last) if last is not None else None}
+
+
+@router.post("", status_code=201, responses={409: {"description": "there is one of that name"}})
+def add_source(db: TheDb, service: TheService, definition: Definition, response: Response) -> dict[str, Any]:
+    """Add a source, written as in the configuration. It lives in the database, and is visited from now on."""
+    made = checked_source(definition, service.settings, environment(service.loaded.base), trusted=False)
+
+    def unit(c: Connection) -> dict[str, Any]:
+        sources.add(c, made, due)
+        return health.one(c, made.name)
+
+    found = db.write(unit)
+    response.headers["Location"] = f"/api/sources/{made.name}"
+    response.headers["ETag"] = f'"{found["tag"]}"'
+    return found
 
 
 @router.post("/check")
-def check_source(
-    service: TheService,
-    source: Annotated[dict[str, Any], Body(examples=[{"name": "x", "start": ["https://example.com/"]}])],
-) -> dict[str, Any]:
-    """Try a source, written as in the config, on its first page. Stores nothing."""
-    faults: list[Fault] = []
-    made = build(Source, {"name": "check", **source}, (), faults)
-    faults += review(made) if made is not None else []
-    if made is not None and made.parser and made.parser not in {s.parser for s in service.settings.source}:
-        faults.append((("parser",), "may only be one that a source of the configuration file uses"))
-    if made is not None:
-        faults += [(("http", key), "may only be set in the configuration file") for key in OPERATORS & set(made.http)]
-    if made is None or faults:
-        raise BadConfig([Problem(dotted(path) or "source", message) for path, message in faults])
-    return asyncio.run(check(made, service.settings.http))
+def check_source(db: TheDb, service: TheService, definition: Definition, url: Word = None) -> dict[str, Any]:
+    """Try a source, written as in the configuration, on one page: its first, or another one of its hosts. Stores nothing."""
+    variables = environment(service.loaded.base)
+    made = checked_source({"name": "check", **definition}, service.settings, variables, trusted=False)
+    try:
+        return asyncio.run(check(made, service.settings.http, url, service.settings.limits, variables))
+    except ValueError as error:
+        raise BadConfig([Problem("url", str(error))]) from None
+
+
+class Several(BaseModel):
+    """Which sources: by name, or all in a state, with a tag, with a text in their name."""
+
+    names: list[str] = Field(default=[], max_length=10_000)
+    state: State | None = None
+    tag: str | None = Field(default=None, max_length=100)
+    q: str | None = Field(default=None, max_length=200)
+    dry_run: bool = False
+
+
+Action = Literal["pause", "resume", "run", "remove"]
+
+
+@router.post("/actions/{action}")
+def act_on_sources(action: Action, which: Several, db: TheDb) -> dict[str, Any]:
+    """Pause, resume, run or remove several sources at once. With dry_run: only say which."""
+    if not (which.names or which.state or which.tag or which.q):
+        raise BadConfig([Problem("names", "say which: names, or state, tag, q of those that are meant")])
+    return {"names": db.write(lambda c: act(c, action, which)), "dry_run": which.dry_run}
+
+
+def act(c: Connection, action: Action, which: Several) -> list[str]:
+    """Do something to sources. Returns the names of those that it was done to. Raises Conflict for those of the file."""
+    wanted = health.Wanted(which.state, which.q, which.tag, limit=1_000_000)
+    names = [one.row.name for one in health.chosen(health.summaries(c), wanted)[0]]
+    if which.names:
+        names = [name for name in names if name in set(which.names)]
+    if which.dry_run:
+        return names
+    if action in ("pause", "resume"):
+        return sources.pause(c, names, now() if action == "pause" else None)
+    for name in names:
+        if action == "run":
+            runs.request(c, name, now())
+        else:
+            sources.remove(c, name)
+    return names
 
 
 @router.get("/{name}")
-def get_source(name: str, db: TheDb) -> dict[str, Any]:
-    """One source."""
-    return db.read(lambda c: sources.one(c, name))
+def get_source(name: str, db: TheDb, response: Response) -> dict[str, Any]:
+    """One source. Its ETag is for If-Match."""
+    found = db.read(lambda c: health.one(c, name))
+    response.headers["ETag"] = f'"{found["tag"]}"'
+    return found
+
+
+@router.put("/{name}", responses={412: {"description": "it was changed since you read it"}})
+def change_source(
+    name: str, db: TheDb, service: TheService, definition: Definition, response: Response, if_match: IfMatch = None
+) -> dict[str, Any]:
+    """Replace the definition of a source that lives in the database."""
+    before = db.read(lambda c: sources.definition(c, name))
+    given = health.unmasked({**definition, "name": definition.get("name", name)}, before)
+    made = checked_source(given, service.settings, environment(service.loaded.base), trusted=False)
+    if made.name != name:
+        raise BadConfig([Problem("name", f"stays {name!r}; add another source, and remove this one")])
+
+    def unit(c: Connection) -> dict[str, Any]:
+        sources.change(c, made, due, _tag(if_match))
+        return health.one(c, name)
+
+    found = db.write(unit)
+    response.headers["ETag"] = f'"{found["tag"]}"'
+    return found
+
+
+@router.delete("/{name}", status_code=204)
+def remove_source(name: str, db: TheDb, if_match: IfMatch = None) -> None:
+    """Remove a source that lives in the database. What was scraped of it stays."""
+    db.write(lambda c: sources.remove(c, name, _tag(if_match)))
+
+
+@router.post("/{name}/pause")
+def pause_source(name: str, db: TheDb) -> dict[str, Any]:
+    """Visit a source no more until it is resumed, wherever it is written down."""
+    return _paused(db, name, paused=True)
+
+
+@router.post("/{name}/resume")
+def resume_source(name: str, db: TheDb) -> dict[str, Any]:
+    """Visit a source again."""
+    return _paused(db, name, paused=False)
+
+
+def _paused(db: TheDb, name: str, *, paused: bool) -> dict[str, Any]:
+    def unit(c: Connection) -> dict[str, Any]:
+        sources.definition(c, name)
+        sources.pause(c, [name], now() if paused else None)
+        return health.one(c, name)
+
+    return db.write(unit)
 
 
 @router.post("/{name}/run", status_code=202)
 def run_source(name: str, db: TheDb) -> dict[str, Any]:
     """Run a source now. If it is running already, that run is the answer."""
 
-    def unit(c: Any) -> int:
-        sources.one(c, name)
+    def unit(c: Connection) -> int:
+        sources.definition(c, name)
         return runs.request(c, name, now())
 
     return {"run": db.write(unit), "source": name}
+
+
+@router.get("/{name}/robots")
+def get_robots(name: str, db: TheDb) -> dict[str, Any]:
+    """What the robots.txt of a source's hosts said last."""
+    return {"items": db.read(lambda c: health.robots_of(c, name)), "next": None}

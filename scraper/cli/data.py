@@ -56,7 +56,7 @@ def export(
     style = target.style(guard=not raw, bom=bom)
     with preflight(settings_of(config)) as db:
         if source is not None:
-            db.read(lambda c: sources.one(c, source))
+            db.read(lambda c: sources.definition(c, source))
         with _progress(db, wanted) as told:
             target.fill(exports.chunks(db, wanted, target.form, style, told))
 

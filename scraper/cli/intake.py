@@ -4,7 +4,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -15,22 +15,20 @@ import typer
 from scraper import intake
 from scraper.cli.bar import Bar
 from scraper.cli.serve import ConfigFile
-from scraper.config.load import dotted
+from scraper.config.load import Loaded
+from scraper.config.secrets import environment
 from scraper.config.settings import Source
-from scraper.config.shape import Fault, build
 from scraper.config.units import duration
-from scraper.crawl.schedule import next_due
 from scraper.database import Db, imports, sources
 from scraper.database.connection import now
-from scraper.errors import BowerbirdError, Conflict
+from scraper.errors import BadConfig, BowerbirdError, Conflict
 from scraper.intake import Form, Unreadable
 from scraper.records import Item
-from scraper.startup import preflight, review, settings_of
+from scraper.startup import checked_source, due, preflight, settings_of
 from scraper.urls import canonical
 
 BATCH = 500
 Definition = dict[str, Any]
-Review = Callable[[Source], Iterable[Fault]]
 
 
 def bring(
@@ -46,7 +44,8 @@ def bring(
     config: ConfigFile = None,
 ) -> None:
     """Bring in sources (lists of URLs, OPML, changedetection.io), or items that Scrapy wrote."""
-    with _opened(file) as opened, preflight(settings_of(config)) as db:
+    loaded = settings_of(config)
+    with _opened(file) as opened, preflight(loaded) as db:
         try:
             form = form or intake.guess(opened)
             if form is Form.SCRAPY:
@@ -54,7 +53,7 @@ def bring(
             elif source is not None:
                 raise typer.BadParameter(f"--source is for items, and this is a list of sources ({form})")
             else:
-                bad = _sources(db, opened, form, _seconds(every), dry_run=dry_run)
+                bad = _sources(db, loaded, opened, form, _seconds(every), dry_run=dry_run)
         except Unreadable as error:
             raise Unreadable(f"{file}: {error}") from None
     if bad:
@@ -93,7 +92,7 @@ def _kept(stream: BinaryIO) -> BinaryIO:
     return kept
 
 
-def _sources(db: Db, opened: BinaryIO, form: Form, every: float | None, *, dry_run: bool) -> int:
+def _sources(db: Db, loaded: Loaded, opened: BinaryIO, form: Form, every: float | None, *, dry_run: bool) -> int:
     """Store what a file lists as sources. Returns how many entries could not be used."""
     known = db.read(sources.definitions)
     found = intake.SOURCES[form](opened, intake.Names(known))
@@ -104,7 +103,7 @@ def _sources(db: Db, opened: BinaryIO, form: Form, every: float | None, *, dry_r
             definition.setdefault("every", every)
     for note in found.notes:
         print(note, file=sys.stderr)
-    entered, faults = enter(db, new, review, dry_run=dry_run)
+    entered, faults = enter(db, loaded, new, dry_run=dry_run)
     for definition in entered:
         print(json.dumps(definition, ensure_ascii=False) if dry_run else definition["name"])
     for fault in faults:
@@ -125,36 +124,34 @@ def _place(definition: Definition) -> tuple[tuple[str, ...], ...]:
 
 
 def enter(
-    db: Db, definitions: Iterable[Definition], review: Review, *, dry_run: bool = False
+    db: Db, loaded: Loaded, definitions: Iterable[Definition], *, dry_run: bool = False
 ) -> tuple[list[Definition], list[str]]:
     """Store definitions as sources of the database. Returns those that were sound, and what is wrong with the others.
 
-    review: yields what else is wrong with a source.
+    They are somebody else's words: no code of ours runs for them, and no variable of ours leaves with them.
     """
-    sound: list[tuple[Definition, Source]] = []
+    sound: list[Definition] = []
+    made: list[Source] = []
     told: list[str] = []
     for definition in definitions:
-        faults: list[Fault] = []
-        made = build(Source, definition, (), faults)
-        faults += review(made) if made is not None else []
-        if made is None or faults:
-            told += [f"{definition.get('name')}: {dotted(path)} {message}" for path, message in faults]
-        else:
-            sound.append((definition, made))
-    local = now().astimezone()
+        try:
+            made.append(checked_source(definition, loaded.settings, environment(loaded.base), trusted=False))
+            sound.append(definition)
+        except BadConfig as error:
+            told += [f"{definition.get('name')}: {problem}" for problem in error.problems]
 
     def unit(connection: Any) -> None:
-        for _, source in sound:
-            imports.add_source(connection, source, next_due(source.every, source.cron, None, local))
+        for source in made:
+            sources.add(connection, source, due)
 
-    if sound and not dry_run:
+    if made and not dry_run:
         db.write(unit)
-    return [definition for definition, _ in sound], told
+    return sound, told
 
 
 def _items(db: Db, opened: BinaryIO, source: str, entries: intake.Entries, *, dry_run: bool) -> int:
     """Store items. Returns how many records could not be used."""
-    start = db.read(lambda c: sources.one(c, source))["definition"]
+    start = db.read(lambda c: sources.definition(c, source))
     home = next(
         (url for text in (*start.get("start", ()), *start.get("sitemaps", ())) if (url := canonical(text))), None
     )

@@ -1,7 +1,5 @@
-"""scrape, sources: the same engine, once, in the foreground; what is watched."""
+"""scrape: the same engine, once, in the foreground."""
 
-import asyncio
-import json
 import sys
 import time
 from functools import partial
@@ -11,16 +9,12 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from scraper import export, logs
+from scraper import logs
 from scraper.cli.serve import ConfigFile
-from scraper.config.load import Loaded
-from scraper.config.secrets import environment
-from scraper.config.settings import Source
-from scraper.crawl.check import check
+from scraper.cli.sources import Unknown, named
 from scraper.database import Db, listing, runs
-from scraper.database import sources as source_rows
 from scraper.database.connection import now
-from scraper.errors import BowerbirdError, NotFound, Unavailable
+from scraper.errors import BowerbirdError, Unavailable
 from scraper.records import RunTally
 from scraper.service import Service
 from scraper.startup import preflight, settings_of
@@ -30,23 +24,6 @@ POLL_S = 0.1
 LINE_EACH_S = 5.0
 ENDED = (RunState.DONE, RunState.FAILED, RunState.STOPPED)
 
-sources = typer.Typer(help="What is watched.", rich_markup_mode=None)
-
-
-class Unknown(BowerbirdError):
-    """A source that was named is not there."""
-
-    exit_code = 2
-
-
-def _named(loaded: Loaded, names: list[str]) -> list[Source]:
-    known = {source.name: source for source in loaded.settings.source}
-    for name in names:
-        if name not in known:
-            there = ", ".join(known) or "none; add a [[source]] to bowerbird.toml"
-            raise Unknown(f"there is no source {name!r}; there are: {there}")
-    return [known[name] for name in names] if names else [s for s in known.values() if s.enabled]
-
 
 def scrape(
     names: Annotated[list[str] | None, typer.Argument(metavar="[SOURCE ...]", help="Which; all, if none.")] = None,
@@ -55,12 +32,12 @@ def scrape(
     """Run sources once, now, and end when they are done. A run that was cut off goes on where it was."""
     loaded = settings_of(config)
     logs.set_up(production=loaded.settings.production, level=30)
-    wanted = _named(loaded, names or [])
-    if not wanted:
-        raise Unknown("there is nothing to scrape; add a [[source]] to bowerbird.toml")
     db = preflight(loaded)
     service: Service | None = None
     try:
+        wanted = named(db, names or [])
+        if not wanted:
+            raise Unknown("there is nothing to scrape; add a [[source]] to bowerbird.toml")
         ids = db.write(lambda c: [runs.request(c, source.name, now()) for source in wanted])
         service = Service(loaded, once=ids)
         service.start()
@@ -188,60 +165,3 @@ def _sum_up(db: Db, tallies: list[RunTally]) -> None:
             print(f"  {row['reason']}: {row['url']} ({said})", file=sys.stderr)
         if tally.failures > len(failed):
             print(f"  and more; `bowerbird failures list --source {tally.source}` has all", file=sys.stderr)
-
-
-@sources.callback(invoke_without_command=True)
-def _list_by_default(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        list_sources()
-
-
-@sources.command("list")
-def list_sources(config: ConfigFile = None, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
-    """List the sources, when they ran last and when they are due."""
-    loaded = settings_of(config)
-    with preflight(loaded) as db:
-        known = {row["name"]: row for row in db.read(source_rows.listed)}
-    for source in loaded.settings.source:
-        known.setdefault(
-            source.name,
-            {
-                "name": source.name,
-                "enabled": source.enabled,
-                "origin": "file",
-                "health": "new",
-                "start": list(source.start),
-            }
-            | {"last_run": None, "next_at": None, "every": source.every, "cron": source.cron},
-        )
-    if as_json:
-        print(json.dumps(list(known.values()), default=export.text))
-        return
-    for row in known.values():
-        last = row["last_run"].isoformat(timespec="seconds") if row["last_run"] else "never"
-        due = row["next_at"].isoformat(timespec="seconds") if row["next_at"] else "when asked"
-        print(f"{row['name']:<24} {row['health']:<9} {row['origin']:<9} last {last:<26} next {due}")
-    if not known:
-        print("No sources yet; add a [[source]] to bowerbird.toml.", file=sys.stderr)
-
-
-@sources.command("check")
-def check_source(
-    name: Annotated[str, typer.Argument(metavar="SOURCE")],
-    url: Annotated[str | None, typer.Option(help="Which page; otherwise the first start address.")] = None,
-    config: ConfigFile = None,
-) -> None:
-    """Print what one page of a source yields. Stores nothing."""
-    loaded = settings_of(config)
-    sys.path.insert(0, str(loaded.base))
-    source = _named(loaded, [name])[0]
-    try:
-        found = asyncio.run(check(source, loaded.settings.http, url, loaded.settings.limits, environment(loaded.base)))
-    except ValueError as error:
-        raise NotFound(str(error)) from None
-    print(json.dumps(found, indent=2, ensure_ascii=False, default=export.text))
-    if source.item and not found["items"] and found["links"]:
-        hint = f"bowerbird sources check {name} --url {found['links'][-1]}"
-        print(f"No item on this page; try one that it links to: {hint}", file=sys.stderr)
-    if found["failure"]:
-        raise typer.Exit(1)

@@ -4,7 +4,7 @@ from importlib.metadata import version
 
 import typer
 
-from scraper.cli import admin, control, data, database, intake, scrape, serve
+from scraper.cli import admin, control, data, database, intake, scrape, serve, sources, token
 
 app = typer.Typer(
     name="bowerbird",
@@ -31,7 +31,8 @@ for name, command in (
     ("doctor", admin.doctor),
 ):
     app.command(name)(command)
-app.add_typer(scrape.sources, name="sources")
+app.add_typer(sources.sources, name="sources")
+app.add_typer(token.token, name="token")
 app.add_typer(data.failures, name="failures")
 app.add_typer(database.db, name="db")
 

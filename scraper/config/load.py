@@ -153,7 +153,7 @@ def _overlay(
     origin: dict[shape.Path, str] = {}
     named = [(name, path) for name, path in PLAIN_NAMES.items() if env.get(name)]
     for name in sorted(env):
-        if name.startswith(PREFIX) and name not in RESERVED and env[name] != "":
+        if name.startswith(PREFIX) and not _is_ours(name) and env[name] != "":
             named.append((name, tuple(name[len(PREFIX) :].lower().split("__"))))
     for name, path in named:
         hint = _hint(path)
@@ -167,6 +167,11 @@ def _overlay(
             table[path[-1]] = _from_text(hint, env[name])
             origin[path] = name
     return merged, origin
+
+
+def _is_ours(name: str) -> bool:
+    """A variable of ours that is no setting."""
+    return name in RESERVED or name.startswith(secrets.PREFIX)
 
 
 def _hint(path: tuple[str, ...]) -> Any:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
+PREFIX = "BOWERBIRD_SECRET_"  # of variables that sources of the API may name
 _NAMED = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -22,6 +23,11 @@ def environment(base: Path) -> dict[str, str]:
 def filled(text: str, variables: Mapping[str, str]) -> str:
     """Return a text with its variables filled in. Raises KeyError for one that is not set."""
     return _NAMED.sub(lambda match: variables[match[1]], text)
+
+
+def named(text: str) -> list[str]:
+    """Return the variables that a text names."""
+    return _NAMED.findall(text)
 
 
 def missing(text: str, variables: Mapping[str, str]) -> Iterator[str]:

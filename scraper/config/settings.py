@@ -175,13 +175,37 @@ class ItemRule:
     fields: dict[str, Annotated[FieldRule, _short(FieldRule)]]
     select: Annotated[Expression, _short(Expression)] | None = None
     key: tuple[str, ...] = ()
+    quiet: tuple[str, ...] = ()
 
     def check(self) -> Check:
         if not self.fields:
             yield "fields", 'is empty; name at least one field, for example title = "h1::text"'
-        for name in self.key:
-            if name not in self.fields:
-                yield "key", f"names {name!r}, which is no field; there are: {', '.join(self.fields)}"
+        for key, names in (("key", self.key), ("quiet", self.quiet)):
+            for name in names:
+                if name not in self.fields:
+                    yield key, f"names {name!r}, which is no field; there are: {', '.join(self.fields)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noise:
+    """What on a page is no news: parts of it, words, numbers; and so many changed words."""
+
+    select: tuple[str, ...] = ()
+    patterns: tuple[Regex, ...] = ()
+    numbers: bool = False
+    words: Count = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recheck:
+    """How often each page is looked at, at the most and at the least, by how often it changes. In seconds."""
+
+    soonest: Annotated[float, duration, rules.least(1)] = 3600.0
+    latest: Annotated[float, duration, rules.least(1)] = 30 * 86400.0
+
+    def check(self) -> Check:
+        if self.latest < self.soonest:
+            yield "latest", "is shorter than soonest"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,6 +269,9 @@ class Source:
     retention: Annotated[dict[str, Any], _overrides(Retention)] = field(default_factory=dict)
     item: tuple[ItemRule, ...] = ()
     parser: Annotated[str, rules.import_path] | None = None
+    noise: Noise = field(default_factory=Noise)
+    recheck: Recheck | None = None
+    tags: tuple[Name, ...] = ()
 
     def check(self) -> Check:
         if not self.start and not self.sitemaps:

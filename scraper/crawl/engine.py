@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -23,16 +24,17 @@ from scraper.crawl.robots import Robots
 from scraper.crawl.shares import Shares
 from scraper.crawl.store import Store
 from scraper.crawl.visit import Visitor, Work, fetch_robots, unmarked
-from scraper.database import frontier, hosts, pages, runs, sources, usage, visits, workers
+from scraper.database import activity, changes, events, frontier, hosts, pages, runs, sources, usage, visits, workers
 from scraper.database.hosts import LEASE_S
 from scraper.errors import BowerbirdError, Unavailable
 from scraper.offload import Browsers, Readers
-from scraper.records import Claim, HostTimes, Link
-from scraper.states import RunKind, State, UrlState
+from scraper.records import Claim, Event, HostTimes, Level, Link
+from scraper.states import RunKind, RunState, State, UrlState
 from scraper.urls import canonical
 
 TICK_LEAST_S = 0.05
 STARTS_AT_ONCE = 50
+KEEP_EACH_S = LEASE_S / 6
 DRAIN_S = 2.0
 # Sources that are overdue at a start begin one after the other, so far apart, within so long.
 SPREAD_EACH_S = 0.1
@@ -81,6 +83,21 @@ class Seen:
     hosts: dict[str, frontier.Due]
     workers: Sequence[str]
     next_at: datetime | None
+    sources: "Sources | None"
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What there is to work on, at one moment: definitions by name, and who is paused."""
+
+    edition: int
+    definitions: Mapping[str, dict[str, object]]
+    paused: frozenset[str]
+
+    @classmethod
+    def of(cls, connection: Connection) -> "Sources":
+        """Return what is there now."""
+        return cls(sources.edition(connection), sources.definitions(connection), frozenset(sources.paused(connection)))
 
 
 class Engine:
@@ -111,6 +128,7 @@ class Engine:
         self._runs_at: dict[str, set[int]] = {}
         self._once = list(once) if once is not None else None
         self._works: dict[str, Work] = {}
+        self._sources = Sources(0, {}, frozenset())
         self._fetcher = Fetcher()
         self._readers = Readers(limits or Limits())
         self._browsers = Browsers(limits or Limits())
@@ -201,8 +219,8 @@ class Engine:
 
     async def _run(self, wanted: Sequence[Source], before: Before) -> None:
         await self._store.upgrade()
-        definitions, self._recorder.last_check = await self._store.write(lambda c: self._take_over(c, wanted, before))
-        self._prepare(definitions, wanted)
+        there, self._recorder.last_check = await self._store.write(lambda c: self._take_over(c, wanted, before))
+        self._prepare(there, wanted)
         recorder = asyncio.create_task(self._recorder.run(), name="recorder")
         recorder.add_done_callback(self._ended)
         clock = asyncio.get_running_loop().time
@@ -214,7 +232,7 @@ class Engine:
                 self._ticked = time.monotonic()
                 if wait_s is None:
                     break
-                if clock() - kept_at > LEASE_S / 4:
+                if clock() - kept_at > KEEP_EACH_S:
                     await self._keep_house()
                     kept_at = clock()
                 with contextlib.suppress(TimeoutError):
@@ -225,7 +243,7 @@ class Engine:
 
     def _take_over(
         self, connection: Connection, wanted: Sequence[Source], before: Before
-    ) -> tuple[dict[str, dict[str, object]], datetime | None]:
+    ) -> tuple[Sources, datetime | None]:
         if self._once is None:
             local = self._store.now().astimezone()
             sources.sync(connection, wanted, lambda s, last: schedule.next_due(s.every, s.cron, last, local))
@@ -239,15 +257,20 @@ class Engine:
                 hosts.recover(connection, stranger, self._store.now())
                 frontier.release(connection, stranger)
         workers.seen(connection, self._store.owner, self._store.now(), due=1)  # so that who starts with us knows
-        known = sources.definitions(connection)
+        there = Sources.of(connection)
         if self._once is None:
-            runs.stop_strangers(connection, list(known), self._store.now())
-        return known, sources.last_check(connection)
+            runs.stop_strangers(connection, list(there.definitions), self._store.now())
+        return there, sources.last_check(connection)
 
-    def _prepare(self, definitions: Mapping[str, object], wanted: Sequence[Source]) -> None:
-        known = {name: build(Source, definition, (), []) for name, definition in definitions.items()}
+    def _prepare(self, there: Sources, wanted: Sequence[Source] = ()) -> None:
+        """Take what is there for what is to be done. wanted: sources of the file, which need not be there."""
+        before = self._sources.definitions
+        fresh = {name: made for name, made in there.definitions.items() if before.get(name) != made}
+        known = {name: build(Source, definition, (), []) for name, definition in fresh.items()}
+        self._sources = there
         for name, source in {**known, **{source.name: source for source in wanted}}.items():
             if source is None:
+                log.error("a source is left out: its definition is not one of this version", extra={"source": name})
                 continue
             try:
                 self._works[name] = Work.of(source, self._http, self._variables)
@@ -276,7 +299,12 @@ class Engine:
             self._politeness.drop(gate.host)
         hopeless = [gate.host for gate in gates if gate.trips >= GIVE_UP_TRIPS]
         asked = asyncio.get_running_loop().time()
-        held = await self._store.write(lambda c: self._renew(c, states, hopeless))
+        taken = self._recorder.taken()
+        try:
+            held = await self._store.write(lambda c: self._renew(c, states, hopeless, taken))
+        except BowerbirdError:
+            self._recorder.give_back(taken)
+            raise
         self._politeness.renewed_at = asked
         for gate in gates:
             if gate not in idle and gate.host not in held:
@@ -288,14 +316,21 @@ class Engine:
         await self._readers.prune()
         await self._browsers.prune()
 
-    def _renew(self, connection: Connection, leaving: list[HostTimes], hopeless: list[str]) -> set[str]:
+    def _renew(
+        self, connection: Connection, leaving: list[HostTimes], hopeless: list[str], taken: activity.Taken
+    ) -> set[str]:
         hosts.record(connection, self._store.owner, leaving)
         hosts.release(connection, [state.host for state in leaving], self._store.owner)
         held = hosts.renew(connection, self._store.owner, self._store.now())
         frontier.release_lost(connection, self._store.now())
         for host in hopeless:
             visits.give_up(connection, host, self._store.now())
+        self._tell_activity(connection, taken)
         return held
+
+    def _tell_activity(self, connection: Connection, taken: activity.Taken) -> None:
+        if taken or self._open:
+            activity.add(connection, self._store.owner, taken, runs.waiting(connection), self._store.now())
 
     async def _end(self, recorder: "asyncio.Task[None]") -> None:
         self._stopping = True
@@ -316,6 +351,7 @@ class Engine:
 
     def _leave(self, connection: Connection, states: list[HostTimes]) -> None:
         workers.gone(connection, self._store.owner, self._store.now())
+        self._tell_activity(connection, self._recorder.taken())
         frontier.release(connection, self._store.owner)
         hosts.record(connection, self._store.owner, states)
         hosts.release(connection, [state.host for state in states], self._store.owner)
@@ -328,6 +364,8 @@ class Engine:
         seen = await self._store.write(partial(self._advance, may_start=self._lanes.going))
         least_s = max(TICK_LEAST_S, 2 * (time.monotonic() - began))  # a look that takes long is not had all the time
         self._forget(seen.runs)
+        if seen.sources is not None:
+            self._prepare(seen.sources)
         if seen.open != self._open:
             self._open = seen.open
             self.changed.set()
@@ -356,23 +394,28 @@ class Engine:
 
     def _advance(self, connection: Connection, *, may_start: bool) -> Seen:
         at = self._store.now()
-        names = list(self._works)
+        fresh = Sources.of(connection) if sources.edition(connection) != self._sources.edition else None
+        names = [name for name in self._works if name in self._sources.definitions or self._once is not None]
+        if fresh is not None and self._once is None:
+            runs.stop_strangers(connection, list(fresh.definitions), at)
         if self._once is None and may_start:
             runs.request_due(connection, names, at)
         waiting = runs.queued(connection, names, self._once, STARTS_AT_ONCE)
+        happened: list[Event] = []
         for run_id, name, kind in waiting:
             self._start(connection, run_id, self._works[name], kind, at)
+            happened.append(Event(at, "run", name, "started", "info", {"run": run_id, "kind": str(kind)}))
         opened: dict[int, str] = {}
+        told: list[dict[str, object]] = []
         for run in runs.running(connection, self._once):
             full = run.pages >= run.max_pages
             if run.claimed or (run.queued and not full):
                 opened[run.id] = run.source
                 continue
             left = frontier.count(connection, run.id, UrlState.QUEUED) if full else 0
-            state = runs.finish(connection, run.id, at, left)
-            log.info(
-                "run finished", extra={"source": run.source, "run": run.id, "state": str(state), "pages": run.pages}
-            )
+            ended = runs.finish(connection, run.id, at, left)
+            told += ended.told
+            happened += self._ended_run(run, ended, at)
         moments = [
             frontier.next_retry(connection, at),
             None if self._once is not None else sources.next_due_at(connection),
@@ -382,13 +425,29 @@ class Engine:
         able = [run_id for run_id, left in self._budgets(connection, at).items() if left > 0]
         due = frontier.hosts_due(connection, at, able, self._store.owner)
         workers.seen(connection, self._store.owner, at, len(due) if may_start else 0)
+        changes.tell(connection, told)
+        if happened:
+            events.add(connection, happened)
         return Seen(
             tuple(opened),
             tuple(opened.values()),
             due,
             workers.at_work(connection, at),
             min((m for m in moments if m is not None and m > at - timedelta(seconds=TICK_S)), default=None),
+            fresh,
         )
+
+    def _ended_run(self, run: Any, ended: runs.Ended, at: datetime) -> list[Event]:
+        """What there is to tell of the end of a run."""
+        facts = {"run": run.id, "state": str(ended.state), "pages": run.pages, "items": run.items}
+        facts |= {"failures": run.failures, "changes": run.changes + len(ended.told)}
+        log.info("run finished", extra={"source": run.source, **facts})
+        level: Level = "warning" if ended.state is RunState.FAILED else "info"
+        happened = [Event(at, "run", run.source, "finished", level, facts)]
+        for said in ended.alarms:
+            log.warning("what a source yields is alarming", extra={"source": run.source, "alarm": said})
+            happened.append(Event(at, "alarm", run.source, "raised", "warning", {"run": run.id, "said": said}))
+        return happened
 
     def _start(self, connection: Connection, run_id: int, work: Work, kind: RunKind, at: datetime) -> None:
         source = work.source
@@ -402,7 +461,7 @@ class Engine:
         known = frontier.add(connection, [row for row in rows if row], {run_id: frontier.Room(len(rows))})
         runs.start(connection, run_id, source.max_pages, len(known[run_id]), at)
         next_at = schedule.next_due(source.every, source.cron, at, at.astimezone())
-        sources.started(connection, source.name, at, next_at)
+        sources.started(connection, source.name, run_id, at, next_at)
 
     # -- URLs
 
@@ -414,12 +473,16 @@ class Engine:
     def _budgets(self, connection: Connection, at: datetime) -> dict[int, int]:
         """How many pages each open run of ours may visit now."""
         return allowance.budgets(
-            runs.counts(connection, self._once),
+            [run for run in runs.counts(connection, self._once) if self._may_visit(run.source)],
             {name: work.source for name, work in self._works.items()},
             frontier.claimed(connection),
             usage.of(connection, at),
             at,
         )
+
+    def _may_visit(self, name: str) -> bool:
+        """Whether a source is there and not paused; what was asked for by number is done all the same."""
+        return self._once is not None or (name in self._works and name not in self._sources.paused)
 
     def _give_out(self, connection: Connection, wanted: Sequence[tuple[str, int]]) -> dict[str, list[Claim]]:
         at = self._store.now()

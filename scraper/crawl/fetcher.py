@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 MAX_REDIRECTS = 10
 MAX_LAYERS = 2
 REDIRECTS = {301, 302, 303, 307, 308}
+FOR_GOOD = {301, 308}
 STANDING = {
     "Accept": "text/html,application/xhtml+xml,application/json;q=0.9,application/xml;q=0.9,*/*;q=0.5",
     "Accept-Encoding": "gzip, deflate",
@@ -115,6 +116,7 @@ class Fetcher:
         first = request.url
         left_s = http.timeout
         elapsed_s, wire_bytes, seen = 0.0, 0, {first}
+        statuses: set[int] = set()
         for _ in range(MAX_REDIRECTS + 1):
             began = time.monotonic()
             try:
@@ -130,11 +132,13 @@ class Fetcher:
             if answer.set_cookies:
                 visitor.took(request.url, answer.set_cookies)
             if answer.status not in REDIRECTS:
-                return _fetched(first, request.url, answer, http.max_body, wire_bytes, elapsed_s)
+                done = _fetched(first, request.url, answer, http.max_body, wire_bytes, elapsed_s)
+                return replace(done, moved=True) if statuses and statuses <= FOR_GOOD else done
             target = _target(request.url, answer)
             if target in seen and not answer.set_cookies:
                 raise VisitFailed(Failure.TOO_MANY_REDIRECTS, f"redirects in a circle, by {target}")
             seen.add(target)
+            statuses.add(answer.status)
             request = request.after(answer.status, target)
             await admit(target)
         raise VisitFailed(Failure.TOO_MANY_REDIRECTS, f"more than {MAX_REDIRECTS} redirects")

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from scraper.crawl.store import Store
 from scraper.crawl.visit import Work
-from scraper.database import visits
+from scraper.database import activity, changes, visits
 from scraper.errors import Failure, Unavailable, Unusable
 from scraper.records import Claim, HostTimes, Visit
 
@@ -77,6 +77,7 @@ class Recorder:
         self._closed = False
         self._known: dict[int, set[str]] = {}
         self.next_commit = asyncio.Event()
+        self._taken = activity.Taken()
         self.stored = 0
         self.failed = 0
         self.last_check: datetime | None = None
@@ -198,8 +199,23 @@ class Recorder:
         lane.portion = min(lane.portion * 2, CLAIM_MOST) if hungry else max(lane.portion // 2, CLAIM_FIRST)
         lane.fed_at = now
 
+    def taken(self) -> activity.Taken:
+        """Return what was done since this was last asked."""
+        taken, self._taken = self._taken, activity.Taken()
+        return taken
+
+    def give_back(self, taken: activity.Taken) -> None:
+        """Take back what could not be kept, for the next time."""
+        now = self._taken
+        now.pages += taken.pages
+        now.elapsed_s += taken.elapsed_s
+        now.failures += taken.failures
+        now.latency += taken.latency
+        now.outcomes += taken.outcomes
+
     def _count(self, visit: Visit) -> None:
         self.last_check = visit.at
+        self._taken.count(visit)
         if visit.failure is None:
             self.stored += 1
             return
@@ -251,7 +267,9 @@ class Recorder:
         self, batch: visits.Batch, times: list[HostTimes], wanted: list[tuple[str, int]], connection: Connection
     ) -> tuple[visits.Finished, dict[str, list[Claim]]]:
         done = visits.finish(connection, batch, self._store.owner, times)
-        return done, self._give_out(connection, wanted) if wanted else {}
+        claims = self._give_out(connection, wanted) if wanted else {}
+        changes.tell(connection, done.told)
+        return done, claims
 
 
 def _size(visit: Visit) -> int:

@@ -22,6 +22,20 @@ def next_due(every_s: float | None, cron: str | None, last: datetime | None, now
     return None
 
 
+FASTER, SLOWER = 0.5, 1.5
+
+
+def next_check(before_s: float | None, soonest_s: float, latest_s: float, *, changed: bool) -> float:
+    """Return how often it is worth to look at a page from now on, in seconds.
+
+    before_s: how often it was until now. One that changes is looked at sooner, one that does not later: so its own pace
+    is found and followed (Cho and Garcia-Molina, "The evolution of the web and implications for an incremental crawler", 2000).
+    """
+    if before_s is None:
+        return soonest_s
+    return min(latest_s, max(soonest_s, before_s * (FASTER if changed else SLOWER)))
+
+
 def cron_fault(cron: str, now: datetime) -> str | None:
     """Say what is wrong with a cron expression, or None."""
     try:

@@ -16,10 +16,11 @@ from scraper.crawl.fetcher import Fetcher, Request, retry_after, user_agent
 from scraper.crawl.outcome import RETRY_AFTER_MAX_S, verdict
 from scraper.crawl.politeness import STRIKING, Place, Politeness
 from scraper.crawl.robots import MAX_BYTES, Robots, agent_token, decoded
+from scraper.crawl.schedule import next_check
 from scraper.crawl.session import Session
 from scraper.errors import Failure, VisitFailed
 from scraper.offload import Browsers, Readers, Wish
-from scraper.records import Claim, Fetched, Manners, Reading, Visit, unpacked
+from scraper.records import Before, Claim, Fetched, Manners, Reading, Visit, unpacked
 from scraper.traps import Watch
 from scraper.urls import Scope
 
@@ -166,17 +167,22 @@ class Visitor:
         async with Place(self._politeness) as place:
             try:
                 watch = self._watched(claim, work)
+                if self._is_early(claim, work):
+                    return self._skipped(claim, work)
                 fetched = await self._as_user(claim, work, place)
                 if place.gate is not None:
                     place.gate.answered(fetched.latency_s, adapt=work.http.auto_throttle)
                 place.leave()
                 if fetched.not_modified and claim.known is not None and claim.known.rules == work.rules != "":
                     links = Reading(links=unpacked(claim.known.links))
-                    return Visit(claim, self._now(), fetched, links, unchanged=True, rules=work.rules)
+                    every_s = self._check_every_s(claim, work, changed=False)
+                    now = self._now()
+                    return Visit(claim, now, fetched, links, unchanged=True, rules=work.rules, check_every_s=every_s)
                 fetched = await self._whole(claim, fetched)
                 if work.source.render and claim.kind == "page" and fetched.content_type in HTML:
                     fetched = await self._rendered(claim, work, fetched)
-                reading = await self._read(claim, work, fetched)
+                digest = hashlib.sha256(fetched.body).hexdigest()
+                reading = await self._read(claim, work, fetched, await self._before(claim, fetched, digest))
             except VisitFailed as error:
                 return self._failed(claim, work, fetched, error, place)
             except Exception as error:
@@ -185,10 +191,44 @@ class Visitor:
                 return self._failed(claim, work, fetched, failed, place)
         if reading.noindex is not None:
             return self._unwanted(claim, fetched, reading)
-        digest = hashlib.sha256(fetched.body).hexdigest()
         if claim.kind == "page":
             watch.saw(claim.url, digest, reading.simhash, items=bool(reading.items))
-        return Visit(claim, self._now(), fetched, reading, rules=work.rules, digest=digest)
+        every_s = self._check_every_s(claim, work, changed=_has_changed(claim, digest, reading))
+        return Visit(claim, self._now(), fetched, reading, rules=work.rules, digest=digest, check_every_s=every_s)
+
+    def _is_early(self, claim: Claim, work: Work) -> bool:
+        """Whether it is too early to look at a page again: it seldom changes, and its sitemap says nothing else."""
+        known = claim.known
+        if work.source.recheck is None or known is None or claim.depth == 0 and claim.modified_at is None:
+            return False
+        if known.fetched_at is None or known.check_after is None or not known.rules == work.rules != "":
+            return False
+        if claim.modified_at is not None and claim.modified_at > known.fetched_at:
+            return False
+        return known.check_after > self._now()
+
+    def _skipped(self, claim: Claim, work: Work) -> Visit:
+        assert claim.known is not None
+        links = Reading(links=unpacked(claim.known.links))
+        return Visit(claim, self._now(), None, links, unchanged=True, rules=work.rules, skipped=True)
+
+    @staticmethod
+    def _check_every_s(claim: Claim, work: Work, *, changed: bool) -> float | None:
+        recheck = work.source.recheck
+        if recheck is None or claim.kind != "page":
+            return None
+        before = claim.known.check_every_s if claim.known is not None else None
+        return next_check(before, recheck.soonest, recheck.latest, changed=changed)
+
+    async def _before(self, claim: Claim, fetched: Fetched, digest: str) -> Before | None:
+        """What is stored of a page, if this is another, to be compared."""
+        known = claim.known
+        if known is None or claim.kind != "page" or known.digest in ("", digest) or not known.has_body:
+            return None
+        if known.final_url != fetched.final_url:
+            return None
+        stored = await self._stored_body(known.page_id)
+        return Before(*stored) if stored is not None else None
 
     def _watched(self, claim: Claim, work: Work) -> Watch:
         """The watch over a URL's run. Raises VisitFailed: crawl_limit."""
@@ -281,10 +321,11 @@ class Visitor:
         done = await self._browsers.render(fetched, agent, work.http.max_body, ask)
         return replace(done, wire_bytes=wire_bytes)
 
-    async def _read(self, claim: Claim, work: Work, fetched: Fetched) -> Reading:
-        if work.source.parser is not None or work.elsewhere or not is_short(fetched.body):
+    async def _read(self, claim: Claim, work: Work, fetched: Fetched, before: Before | None) -> Reading:
+        long = not is_short(fetched.body) or (before is not None and not is_short(before.body))
+        if work.source.parser is not None or work.elsewhere or long:
             work.elsewhere = max(0, work.elsewhere - 1)
-            return await self._readers.read(work.source, work.manners(), fetched, claim.kind)
+            return await self._readers.read(work.source, work.manners(), fetched, claim.kind, before)
         load_parsers()
         from scraper.extract.guard import TookTooLong, within  # noqa: PLC0415  as in load_parsers()
 
@@ -293,9 +334,9 @@ class Visitor:
         began = time.thread_time()  # not what others made us wait
         try:
             with within(INLINE_S):
-                return reader.read(fetched, claim.kind)
+                return reader.read(fetched, claim.kind, before)
         except TookTooLong:
-            return await self._readers.read(work.source, work.manners(), fetched, claim.kind)
+            return await self._readers.read(work.source, work.manners(), fetched, claim.kind, before)
         finally:
             self._mark(0, claim.url)
             if time.thread_time() - began > SLOW_S:
@@ -355,6 +396,12 @@ class Visitor:
             place.gate.failed(error.failure, adapt=http.auto_throttle)
         else:
             place.gate.answered(None, adapt=http.auto_throttle)
+
+
+def _has_changed(claim: Claim, digest: str, reading: Reading) -> bool:
+    if claim.known is None or claim.known.digest in ("", digest):
+        return False
+    return reading.difference is None or reading.difference.words > 0
 
 
 def _why(error: VisitFailed) -> str:

@@ -40,6 +40,7 @@ def row_of(
         "state": state,
         "attempts": 0,
         "crashes": 0,
+        "modified_at": link.modified_at,
     }
 
 
@@ -104,7 +105,7 @@ def _taken_over(statement: Any) -> Any:
     )
 
 
-TAKEN_OVER = ("run_id", "rank", "depth", "kind", "state", "attempts")
+TAKEN_OVER = ("run_id", "rank", "depth", "kind", "state", "attempts", "modified_at")
 _KNOWN = select(urls.c.id, urls.c.source, urls.c.fingerprint, urls.c.run_id, urls.c.crashes).where(
     urls.c.fingerprint.in_(bindparam("marks", expanding=True))
 )
@@ -240,7 +241,8 @@ _TAKE = (
 )
 _TAKEN = (
     select(urls, pages.c.id.label("page_id"), pages.c.final_url, pages.c.headers)
-    .add_columns(pages.c.rules, pages.c.links, pages.c.item_count, pages.c.stored_bytes)
+    .add_columns(pages.c.rules, pages.c.links, pages.c.item_count, pages.c.stored_bytes, pages.c.content_hash)
+    .add_columns(pages.c.fetched_at, pages.c.check_every_s, pages.c.check_after)
     .outerjoin(pages, (pages.c.source == urls.c.source) & (pages.c.fingerprint == urls.c.fingerprint))
     .where(urls.c.id.in_(bindparam("taken", expanding=True)))
 )
@@ -264,9 +266,20 @@ def _claim(row: Any) -> Claim:
         headers = row.headers or {}
         validators = headers.get("etag"), headers.get("last-modified")
         known = Known(
-            row.page_id, row.final_url, *validators, row.rules, row.links or b"", row.item_count, row.stored_bytes > 0
+            row.page_id,
+            row.final_url,
+            *validators,
+            row.rules,
+            row.links or b"",
+            row.item_count,
+            row.stored_bytes > 0,
+            row.content_hash,
+            row.fetched_at,
+            row.check_every_s,
+            row.check_after,
         )
-    return Claim(row.id, row.run_id, row.source, row.url, row.host, row.depth, row.kind, row.attempts, known)
+    named = row.id, row.run_id, row.source, row.url, row.host, row.depth, row.kind, row.attempts
+    return Claim(*named, known, row.modified_at)
 
 
 def claimed(connection: Connection) -> dict[int, int]:

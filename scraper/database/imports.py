@@ -1,4 +1,4 @@
-"""What was scraped by others, stored as if a run had seen it; sources that were defined elsewhere."""
+"""What was scraped by others, stored as if a run had seen it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,12 +7,10 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
 
-from scraper.config.settings import Source, plain
-from scraper.database import items, pages
-from scraper.database.bulk import SOURCES, in_turn
+from scraper.database import changes, items, pages
 from scraper.database.connection import made_id
-from scraper.database.models import changes, runs, sources
-from scraper.errors import Conflict
+from scraper.database.models import changes as change_table
+from scraper.database.models import runs
 from scraper.records import Claim, Fetched, Item, Reading, Visit
 from scraper.states import RunKind, RunState
 
@@ -27,20 +25,11 @@ class Import:
     after: int  # the last change before it
 
 
-def add_source(connection: Connection, source: Source, next_at: datetime | None) -> None:
-    """Enter a source of the database's own. Raises Conflict if its name is taken."""
-    in_turn(connection, SOURCES)
-    if connection.scalar(select(sources.c.name).where(sources.c.name == source.name)) is not None:
-        raise Conflict(f"there is a source {source.name!r} already")
-    values = {"name": source.name, "definition": plain(source), "origin": "database", "enabled": source.enabled}
-    connection.execute(insert(sources).values(**values, next_at=next_at))
-
-
 def begin(connection: Connection, source: str, at: datetime) -> Import:
     """Begin an import: a run of its own, which counts as stopped until it has ended."""
     values = {"source": source, "kind": RunKind.IMPORT, "queued_at": at, "started_at": at, "finished_at": at}
     run_id = made_id(connection.execute(insert(runs).values(**values, state=RunState.STOPPED)))
-    return Import(run_id, source, at, connection.scalar(select(func.max(changes.c.id))) or 0)
+    return Import(run_id, source, at, changes.newest(connection))
 
 
 def put(connection: Connection, under: Import, entries: Sequence[tuple[str, Item]], at: datetime) -> None:
@@ -52,10 +41,15 @@ def put(connection: Connection, under: Import, entries: Sequence[tuple[str, Item
     for url, item in entries:
         by_url.setdefault(url, []).append(item)
     places = pages.placed(connection, under.source, list(by_url), under.run_id, under.at)
-    items.put(connection, [(_visit(under, url, found), places[url]) for url, found in by_url.items()])
-    connection.execute(
-        update(runs).where(runs.c.id == under.run_id).values(items=runs.c["items"] + len(entries), finished_at=at)
+    told = items.put(
+        connection, [(_visit(under, url, found), places[url]) for url, found in by_url.items()], pages.gone_among
     )
+    connection.execute(
+        update(runs)
+        .where(runs.c.id == under.run_id)
+        .values(items=runs.c["items"] + len(entries), changes=runs.c.changes + len(told), finished_at=at)
+    )
+    changes.tell(connection, told)
 
 
 def _visit(under: Import, url: str, found: Sequence[Item]) -> Visit:
@@ -67,8 +61,8 @@ def end(connection: Connection, under: Import, at: datetime) -> dict[str, int]:
     """End an import. Returns how many items it created, changed, and brought back."""
     connection.execute(update(runs).where(runs.c.id == under.run_id).values(state=RunState.DONE, finished_at=at))
     told: Any = connection.execute(
-        select(changes.c.change, func.count())
-        .where(changes.c.id > under.after, changes.c.source == under.source, changes.c.at == under.at)
-        .group_by(changes.c.change)
+        select(change_table.c.change, func.count())
+        .where(change_table.c.id > under.after, change_table.c.source == under.source, change_table.c.at == under.at)
+        .group_by(change_table.c.change)
     )
     return {change: count for change, count in told}

@@ -1,15 +1,16 @@
 """items, item_versions, changes: what was extracted, what it was before, and what changed."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, bindparam, insert, select, update
 
+from scraper.database import changes
 from scraper.database.bulk import Bulk, given, reserve
-from scraper.database.models import changes, item_versions, items
+from scraper.database.models import item_versions, items
 from scraper.errors import NotFound
 from scraper.records import Item, Visit
 
@@ -23,9 +24,11 @@ _SEEN: dict[Any, Any] = {
     items.c.removed_at: None,
 }
 _ALTERED = _SEEN | {items.c.data: bindparam("what"), items.c.changed_at: bindparam("at")}
+_HUSHED = _SEEN | {items.c.data: bindparam("what")}
 _CREATE = Bulk(lambda _: insert(items))
 _SEE = Bulk(lambda _: update(items).where(items.c.id == bindparam("item")).values(_SEEN))
 _ALTER = Bulk(lambda _: update(items).where(items.c.id == bindparam("item")).values(_ALTERED))
+_HUSH = Bulk(lambda _: update(items).where(items.c.id == bindparam("item")).values(_HUSHED))
 _TOUCH = Bulk(
     lambda _: (
         update(items)
@@ -34,7 +37,13 @@ _TOUCH = Bulk(
     )
 )
 _KEEP = Bulk(lambda _: insert(item_versions))
-_TELL = Bulk(lambda _: insert(changes))
+_PASS = Bulk(
+    lambda _: (
+        update(items)
+        .where(items.c.page_id == bindparam("page"), items.c.removed_at.is_(None), items.c.run_id < bindparam("run"))
+        .values(run_id=bindparam("run"))
+    )
+)
 
 
 @dataclass(slots=True)
@@ -45,8 +54,10 @@ class _Batch:
     made_of: list[tuple[Visit, int, Item]] = field(default_factory=list)
     seen: list[dict[str, Any]] = field(default_factory=list)
     altered: list[dict[str, Any]] = field(default_factory=list)
+    hushed: list[dict[str, Any]] = field(default_factory=list)  # other data, and no news
     versions: list[dict[str, Any]] = field(default_factory=list)
     told: list[dict[str, Any]] = field(default_factory=list)
+    gone_pages: Collection[int] = ()
 
 
 @dataclass(slots=True)
@@ -58,17 +69,27 @@ class _Stored:
     row: Row[Any] | None
 
 
-def put(connection: Connection, visits: Sequence[tuple[Visit, int]]) -> None:
-    """Store the items of visits, each visit with the id of its page: new, changed, back, or as they were.
+GoneAmong = Callable[[Connection, Collection[int]], Collection[int]]
 
-    An item that this run has seen on another page already stays as it was seen first.
+
+def put(connection: Connection, visits: Sequence[tuple[Visit, int]], gone_among: GoneAmong) -> list[dict[str, Any]]:
+    """Store the items of visits, each visit with the id of its page: new, changed, moved, back, or as they were.
+
+    An item that this run has seen on another page already stays as it was seen first. gone_among: says which pages are gone:
+    an item that is elsewhere now has moved only if it can be where it was no more. Returns what there is to tell.
     """
     found = [
         (visit, page_id, {(visit.claim.source, item.kind, item.key): item for item in visit.reading.items})
         for visit, page_id in visits
     ]
     known = _known(connection, list({name for _, _, named in found for name in named}))
-    batch = _Batch()
+    elsewhere = {
+        row.page_id
+        for _, page_id, named in found
+        for name in named
+        if (stored := known.get(name)) is not None and (row := stored.row) is not None and row.page_id != page_id
+    }
+    batch = _Batch(gone_pages=gone_among(connection, elsewhere) if elsewhere else ())
     for visit, page_id, named in found:
         for name, item in named.items():
             before = known.get(name)
@@ -80,6 +101,7 @@ def put(connection: Connection, visits: Sequence[tuple[Visit, int]]) -> None:
                 continue
             known[name] = _Stored(visit.claim.run_id, page_id, None)
     _write(connection, batch)
+    return batch.told
 
 
 def _known(connection: Connection, names: Sequence[Name]) -> dict[Name, _Stored]:
@@ -102,7 +124,15 @@ def touch(connection: Connection, visits: Sequence[Visit]) -> None:
         [
             {"page": v.claim.known.page_id, "run": v.claim.run_id, "at": v.at}
             for v in visits
-            if v.claim.known is not None
+            if v.claim.known is not None and not v.skipped
+        ],
+    )
+    _PASS.run(
+        connection,
+        [
+            {"page": v.claim.known.page_id, "run": v.claim.run_id}
+            for v in visits
+            if v.claim.known is not None and v.skipped
         ],
     )
 
@@ -116,8 +146,8 @@ def _write(connection: Connection, batch: _Batch) -> None:
             _tell(batch, visit, page_id, item_id, item, "created", fields)
     _SEE.run(connection, batch.seen)
     _ALTER.run(connection, batch.altered)
+    _HUSH.run(connection, batch.hushed)
     _KEEP.run(connection, batch.versions)
-    _TELL.run(connection, batch.told)
 
 
 def _create(batch: _Batch, visit: Visit, page_id: int, item: Item) -> None:
@@ -138,17 +168,23 @@ def _create(batch: _Batch, visit: Visit, page_id: int, item: Item) -> None:
 
 
 def _see(batch: _Batch, visit: Visit, page_id: int, item: Item, row: Row[Any]) -> None:
-    fields = difference(row.data, item.data)
+    every = difference(row.data, item.data)
+    fields = {name: pair for name, pair in every.items() if name not in item.quiet}
     values = {"item": row.id, "run": visit.claim.run_id, "page": page_id, "where": _url(visit), "at": visit.at}
     if fields:
         batch.altered.append(values | {"what": item.data})
         batch.versions.append(
             {"item_id": row.id, "source": row.source, "at": row.changed_at, "until": visit.at, "data": row.data}
         )
+    elif every:
+        batch.hushed.append(values | {"what": item.data})
     else:
         batch.seen.append(values)
+    has_moved = row.page_id != page_id and row.page_id in batch.gone_pages
     if row.removed_at is not None:
         _tell(batch, visit, page_id, row.id, item, "returned", fields)
+    elif has_moved:
+        _tell(batch, visit, page_id, row.id, item, "moved", {"url": [row.url, _url(visit)]} | fields)
     elif fields:
         _tell(batch, visit, page_id, row.id, item, "changed", fields)
 
@@ -156,8 +192,8 @@ def _see(batch: _Batch, visit: Visit, page_id: int, item: Item, row: Row[Any]) -
 def _tell(
     batch: _Batch, visit: Visit, page_id: int, item_id: int, item: Item, change: str, fields: dict[str, Any]
 ) -> None:
-    told = {"at": visit.at, "source": visit.claim.source, "of": "item", "kind": item.kind, "change": change}
-    batch.told.append(told | {"item_id": item_id, "page_id": page_id, "fields": fields})
+    named = {"kind": item.kind, "item_id": item_id, "page_id": page_id, "fields": fields}
+    batch.told.append(changes.row(visit.at, visit.claim.source, "item", change, **named))
 
 
 def _url(visit: Visit) -> str:
@@ -208,20 +244,3 @@ def history(connection: Connection, item_id: int) -> list[dict[str, Any]]:
     )
     present = {"id": None, "at": item["changed_at"], "until": item["removed_at"], "data": item["data"]}
     return [present, *({"id": row.id, "at": row.at, "until": row.until, "data": row.data} for row in rows)]
-
-
-def change(row: Row[Any]) -> dict[str, Any]:
-    """Return a change as the API tells it."""
-    names = ("id", "at", "source", "of", "kind", "change", "item_id", "page_id", "fields")
-    return {name: getattr(row, name) for name in names}
-
-
-def newest_changes(connection: Connection, limit: int) -> list[dict[str, Any]]:
-    """Return the last changes of items, each with the item's key, url and data."""
-    rows = connection.execute(
-        select(changes, items.c.key, items.c.url, items.c.data)
-        .join(items, items.c.id == changes.c.item_id)
-        .order_by(changes.c.id.desc())
-        .limit(limit)
-    ).all()
-    return [change(row) | {"key": row.key, "url": row.url, "data": row.data} for row in rows]

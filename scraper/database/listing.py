@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, String, cast, func, select
 
-from scraper.database import events, failures, items, pages, runs
+from scraper.database import changes, events, failures, items, pages, runs
 from scraper.database.connection import Db, now
 from scraper.database.models import changes as change_table
 from scraper.database.models import events as event_table
@@ -17,15 +17,12 @@ from scraper.database.models import runs as run_table
 
 EXPORT_ROWS = 500
 
-# What counts as the time of a row, where it has no `at`.
-_MOMENTS = {"items": "changed_at", "pages": "changed_at", "failures": "last_at", "runs": "queued_at"}
-
 Made = dict[str, Any]
 _LISTS: dict[str, tuple[Any, list[Any], Callable[[Row[Any]], Made]]] = {
     "runs": (run_table, list(run_table.c), lambda row: runs.public(row, now())),
     "pages": (page_table, pages.BRIEF, pages.public),
     "items": (item_table, list(item_table.c), items.public),
-    "changes": (change_table, list(change_table.c), items.change),
+    "changes": (change_table, list(change_table.c), changes.public),
     "events": (event_table, list(event_table.c), events.public),
     "failures": (failure_table, list(failure_table.c), failures.public),
 }
@@ -60,48 +57,33 @@ def count(connection: Connection, name: str, filters: dict[str, Any]) -> int:
     return int(connection.scalar(select(func.count()).select_from(table).where(*_conditions(table, filters))) or 0)
 
 
-def changes_told(connection: Connection, filters: dict[str, Any], limit: int) -> list[Made]:
-    """Return the newest changes, each with the key, url and data of its item, or the url and title of its page."""
-    newest = rows(connection, "changes", filters, None, limit)
-    of_items = _by_id(connection, item_table, ("key", "url", "data"), [row["item_id"] for row in newest])
-    of_pages = _by_id(connection, page_table, ("final_url", "title"), [row["page_id"] for row in newest])
-    for row in newest:
-        if row["item_id"] in of_items:
-            key, url, data = of_items[row["item_id"]]
-            row |= {"key": key, "url": url, "data": data}
-        elif row["page_id"] in of_pages:
-            url, title = of_pages[row["page_id"]]
-            row |= {"url": url, "title": title}
-    return newest
-
-
-def _by_id(
-    connection: Connection, table: Any, names: tuple[str, ...], ids: list[int | None]
-) -> dict[int, tuple[Any, ...]]:
-    wanted = sorted({one for one in ids if one is not None})
-    found = connection.execute(select(table.c.id, *(table.c[name] for name in names)).where(table.c.id.in_(wanted)))
-    return {row[0]: tuple(row[1:]) for row in found}
-
-
 def _made(statement: Select[Any], public: Callable[[Row[Any]], Made], connection: Connection) -> list[Made]:
     return [public(row) for row in connection.execute(statement)]
 
 
+def _moment(columns: Any) -> Any:
+    """What counts as the time of a row."""
+    return next(columns[name] for name in ("at", "changed_at", "last_at", "queued_at") if name in columns)
+
+
+# What a filter means that is not just a column and a value.
+_FILTERS: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
+    "changed_since": lambda c, value: c.changed_at >= value,
+    "fetched_since": lambda c, value: c.fetched_at >= value,
+    "since": lambda c, value: _moment(c) >= value,
+    "until": lambda c, value: _moment(c) < value,
+    "q": lambda c, value: cast(c.data, String).icontains(value, autoescape=True),
+    "present": lambda c, value: c.removed_at.is_(None),
+    "unresolved": lambda c, value: c.resolved_at.is_(None),
+    "removed": lambda c, value: c.removed_at.is_not(None) if value else c.removed_at.is_(None),
+    "gone": lambda c, value: c.gone_at.is_not(None) if value else c.gone_at.is_(None),
+    "unread": lambda c, value: c.read_at.is_(None) if value else c.read_at.is_not(None),
+    "later": lambda c, value: c.change != "created",
+}
+
+
 def _conditions(table: Any, filters: dict[str, Any]) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
-    for name, value in filters.items():
-        if value is None:
-            continue
-        if name == "changed_since":
-            conditions.append(table.c.changed_at >= value)
-        elif name == "since":
-            conditions.append(table.c[_MOMENTS.get(table.name, "at")] >= value)
-        elif name == "q":
-            conditions.append(cast(table.c.data, String).icontains(value, autoescape=True))
-        elif name == "present":
-            conditions.append(table.c.removed_at.is_(None))
-        elif name == "unresolved":
-            conditions.append(table.c.resolved_at.is_(None))
-        else:
-            conditions.append(table.c[name] == value)
-    return conditions
+    given = {name: value for name, value in filters.items() if value is not None}
+    return [
+        _FILTERS[name](table.c, value) if name in _FILTERS else table.c[name] == value for name, value in given.items()
+    ]

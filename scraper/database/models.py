@@ -100,6 +100,9 @@ sources = Table(
     Column("last_run_at", Instant),
     Column("checked_at", Instant),
     Column("next_at", Instant),
+    Column("paused_at", Instant),  # by a person, wherever the source is written down
+    Column("run_id", Id),  # the last run that was opened
+    Column("tags", Text, nullable=False, default="", server_default=""),  # with a space on either side of each
 )
 
 hosts = Table(
@@ -134,6 +137,29 @@ usage = Table(
     Column("day", Text, primary_key=True),
     Column("pages", Integer, nullable=False),
     Column("bytes", BigInteger, nullable=False),
+    Column("changes", Integer, nullable=False, default=0, server_default="0"),
+)
+
+# What a worker did in one minute, for the charts. latency: how many answers took how long; depth: URLs that waited.
+activity = Table(
+    "activity",
+    metadata,
+    Column("minute", BigInteger, primary_key=True),  # of the Unix time
+    Column("worker", Text, primary_key=True),
+    Column("pages", Integer, nullable=False),
+    Column("failures", Json, nullable=False),
+    Column("latency", Json, nullable=False),
+    Column("depth", Integer, nullable=False),
+)
+
+# What only grows, over restarts and for all workers together, for Prometheus.
+counters = Table(
+    "counters",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("source", Text, primary_key=True),
+    Column("label", Text, primary_key=True),
+    Column("value", Float, nullable=False),
 )
 
 robots = Table(
@@ -149,7 +175,7 @@ runs = Table(
     "runs",
     metadata,
     Column("id", Id, primary_key=True),
-    Column("source", Text, nullable=False, index=True),
+    Column("source", Text, nullable=False),
     Column("state", Text, nullable=False, index=True),
     Column("kind", Text, nullable=False, default="crawl", server_default="crawl"),
     Column("queued_at", Instant, nullable=False),
@@ -161,7 +187,34 @@ runs = Table(
     Column("items", Integer, nullable=False, default=0),
     Column("bytes", BigInteger, nullable=False, default=0),
     Column("failures", Integer, nullable=False, default=0),
+    Column("changes", Integer, nullable=False, default=0, server_default="0"),
     Column("message", Text),
+    Index("runs_of_source", "source", "id"),
+)
+
+# In how many items of a run each field was filled; the field "" counts the items.
+run_fields = Table(
+    "run_fields",
+    metadata,
+    Column("run_id", Id, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("field", Text, primary_key=True),
+    Column("filled", Integer, nullable=False),
+)
+
+# What is wrong with what a source yields, until it is right again or somebody accepts it.
+alarms = Table(
+    "alarms",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("source", Text, nullable=False, index=True),
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("last_at", Instant, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("accepted_at", Instant),
+    Column("resolved_at", Instant),
 )
 
 urls = Table(
@@ -181,6 +234,7 @@ urls = Table(
     Column("crashes", Integer, nullable=False, default=0),
     Column("not_before", Instant),
     Column("claimed_by", Text),
+    Column("modified_at", Instant),  # when a sitemap says that it changed last
     UniqueConstraint("fingerprint", "source"),  # in this order: many are looked up at once, of several sources
 )
 
@@ -225,6 +279,9 @@ pages = Table(
     Column("fetched_at", Instant, nullable=False),
     Column("changed_at", Instant, nullable=False),
     Column("gone_at", Instant),
+    Column("elapsed_s", Float),
+    Column("check_every_s", Float),  # how often it is worth to look, where the source asks for that
+    Column("check_after", Instant),
     UniqueConstraint("fingerprint", "source"),
     Index("pages_by_content", "content_hash", "source"),
 )
@@ -232,11 +289,29 @@ _partial("pages_redirected", pages.c.source, pages.c.url, where=pages.c.url != p
 _partial("pages_copies", pages.c.duplicate_of, where=pages.c.duplicate_of.is_not(None))
 _partial("pages_gone", pages.c.source, pages.c.gone_at, where=pages.c.gone_at.is_not(None))
 
+# What pages were before they changed; what they are is in pages.
+page_versions = Table(
+    "page_versions",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("page_id", Id, ForeignKey("pages.id"), nullable=False, index=True),
+    Column("source", Text, nullable=False, index=True),
+    Column("at", Instant, nullable=False),
+    Column("until", Instant, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("title", Text),
+    Column("content_hash", Text, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("headers", Json, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("stored_bytes", Integer, nullable=False),
+)
+
 items = Table(
     "items",
     metadata,
     Column("id", Id, primary_key=True),
-    Column("source", Text, nullable=False, index=True),
+    Column("source", Text, nullable=False),
     Column("kind", Text, nullable=False),
     Column("key", Text, nullable=False),
     Column("url", Text, nullable=False),
@@ -248,6 +323,7 @@ items = Table(
     Column("changed_at", Instant, nullable=False),
     Column("removed_at", Instant),
     UniqueConstraint("key", "source", "kind"),
+    Index("items_by_kind", "source", "kind", "id"),
 )
 
 _partial("items_removed", items.c.source, items.c.removed_at, where=items.c.removed_at.is_not(None))
@@ -276,7 +352,12 @@ changes = Table(
     Column("item_id", Id),
     Column("page_id", Id),
     Column("fields", Json, nullable=False),
+    Column("read_at", Instant),  # when a person saw it
 )
+# Few, beside what is created once and for all.
+_later = changes.c.change != literal_column("'created'", Text)
+_partial("changes_of_item", changes.c.item_id, changes.c.id, where=changes.c.item_id.is_not(None) & _later)
+_partial("changes_of_page", changes.c.page_id, changes.c.id, where=changes.c.item_id.is_(None) & _later)
 
 failures = Table(
     "failures",
@@ -293,6 +374,8 @@ failures = Table(
     Column("resolved_at", Instant),
 )
 
+_partial("failures_open", failures.c.source, failures.c.reason, failures.c.id, where=failures.c.resolved_at.is_(None))
+
 events = Table(
     "events",
     metadata,
@@ -306,3 +389,55 @@ events = Table(
     Index("events_by_level", "level", "id"),
     sqlite_autoincrement=True,
 )
+
+# Who may call beside the holder of the configuration's token. Of a token only its SHA-256 is kept.
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("digest", Text, nullable=False, unique=True),
+    Column("scope", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant),
+    Column("used_at", Instant),
+)
+
+# What was answered to calls that carried an Idempotency-Key.
+answers = Table(
+    "answers",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("digest", Text, nullable=False),
+    Column("at", Instant, nullable=False, index=True),
+    Column("status", Integer),  # none yet: it is being worked on
+    Column("content_type", Text),
+    Column("body", LargeBinary),
+)
+
+# How far each rule for notifications has looked, and what it has told and not yet seen mended.
+notify_rules = Table(
+    "notify_rules",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("change_id", Id, nullable=False),
+    Column("event_id", Id, nullable=False),
+    Column("told", Json, nullable=False),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("rule", Text, nullable=False, index=True),
+    Column("state", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("payload", Json, nullable=False),
+    Column("made_at", Instant, nullable=False),
+    Column("due_at", Instant, nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("answer", Text),
+    Column("sent_at", Instant),
+    Column("claimed_until", Instant),
+)
+_partial("deliveries_due", deliveries.c.due_at, where=deliveries.c.state == literal_column("'queued'", Text))

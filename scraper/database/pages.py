@@ -2,15 +2,16 @@
 
 import hashlib
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select, update
 
+from scraper.database import changes
 from scraper.database.bulk import IN_MOST, Bulk, reserve, upsert
-from scraper.database.models import changes, pages
+from scraper.database.models import page_versions, pages
 from scraper.errors import NotFound
 from scraper.inflate import inflate
 from scraper.records import Fetched, Visit, packed
@@ -22,7 +23,8 @@ BRIEF = [column for column in pages.c if column.name not in ("body", "fingerprin
 STORED_MOST = 2**31
 NEVER_READ = ""  # the content hash of a page that is known by its items alone
 
-_SEEN = ("run_id", "final_url", "depth", "fetched_at", "gone_at", "rules", "links", "item_count")
+_PACE = ("check_every_s", "check_after")
+_SEEN = ("run_id", "final_url", "depth", "fetched_at", "gone_at", "rules", "links", "item_count", "elapsed_s", *_PACE)
 
 
 def _update(names: Sequence[str]) -> Bulk:
@@ -37,12 +39,25 @@ _TOUCH = Bulk(
     lambda _: (
         update(pages)
         .where(pages.c.id == bindparam("page"))
-        .values(run_id=bindparam("run"), depth=bindparam("level"), fetched_at=bindparam("at"), gone_at=None)
+        .values(
+            {"run_id": bindparam("run"), "depth": bindparam("level"), "fetched_at": bindparam("at"), "gone_at": None}
+            | {name: bindparam(f"new_{name}") for name in _PACE}
+        )
     )
 )
-_TELL = Bulk(lambda _: insert(changes))
+_PASS = Bulk(
+    lambda _: (
+        update(pages).where(pages.c.id == bindparam("page")).values(run_id=bindparam("run"), depth=bindparam("level"))
+    )
+)
 _KNOWN = select(
-    pages.c.id, pages.c.source, pages.c.fingerprint, pages.c.content_hash, pages.c.gone_at, pages.c.stored_bytes
+    pages.c.id,
+    pages.c.source,
+    pages.c.fingerprint,
+    pages.c.content_hash,
+    pages.c.gone_at,
+    pages.c.stored_bytes,
+    pages.c.title,
 ).where(pages.c.fingerprint.in_(bindparam("marks", expanding=True)))
 _PLACE = Bulk(lambda dialect: upsert(dialect, pages).on_conflict_do_nothing())
 _COPIES = (
@@ -87,10 +102,27 @@ def touch(connection: Connection, visits: Sequence[Visit]) -> None:
         connection,
         [
             {"page": v.claim.known.page_id, "run": v.claim.run_id, "level": v.claim.depth, "at": v.at}
+            | {f"new_{name}": value for name, value in _pace(v).items()}
             for v in visits
-            if v.claim.known is not None
+            if v.claim.known is not None and not v.skipped
         ],
     )
+    _PASS.run(
+        connection,
+        [
+            {"page": v.claim.known.page_id, "run": v.claim.run_id, "level": v.claim.depth}
+            for v in visits
+            if v.claim.known is not None and v.skipped
+        ],
+    )
+
+
+def _pace(visit: Visit) -> dict[str, Any]:
+    every_s = visit.check_every_s
+    return {
+        "check_every_s": every_s,
+        "check_after": visit.at + timedelta(seconds=every_s) if every_s is not None else None,
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +142,13 @@ def ready(visit: Visit) -> Ready:
     return Ready(visit, fingerprint(_final(visit)), digest, _seen(visit), _content(visit, digest))
 
 
-def put(connection: Connection, batch: Sequence[Ready]) -> list[int]:
+def put(connection: Connection, batch: Sequence[Ready], told: list[dict[str, Any]]) -> list[int]:
     """Store pages: new, changed, or as they were. Returns the id of each, in order.
 
-    No two of them may be the same page of one source.
+    No two of them may be the same page of one source. told: takes what there is to tell of it.
     """
     known = _known(connection, [(page.visit.claim.source, page.mark) for page in batch])
     copies = _copies(connection, [page.digest for page in batch])
-    told: list[dict[str, Any]] = []
     seen: list[dict[str, Any]] = []
     ids: list[int] = []
     fresh: list[int] = []
@@ -138,7 +169,6 @@ def put(connection: Connection, batch: Sequence[Ready]) -> list[int]:
     for number, page_id in zip(fresh, made, strict=True):
         ids[number] = page_id
         told.append(_change(batch[number].visit, page_id, "created", {}))
-    _TELL.run(connection, told)
     return ids
 
 
@@ -209,6 +239,8 @@ def _seen(visit: Visit) -> dict[str, Any]:
         "rules": visit.rules,
         "links": packed(reading.links),
         "item_count": len(reading.items),
+        "elapsed_s": round(fetched.elapsed_s, 3),
+        **_pace(visit),
     }
     if not fetched.not_modified:
         told |= {"status": fetched.status, "headers": _kept_headers(fetched)}
@@ -249,36 +281,116 @@ def _alter(connection: Connection, page: Ready, row: Row[Any], copies: dict[tupl
     values = page.seen | page.content | {"duplicate_of": copies.get((page.visit.claim.source, page.digest))}
     if page.digest == row.content_hash:  # its body was kept no more, and is again
         del values["changed_at"], values["duplicate_of"]
+    elif _is_noise(page.visit):
+        del values["changed_at"]
+    elif row.content_hash != NEVER_READ:
+        connection.execute(_KEEP, {"page": row.id, "now": page.visit.at})
     connection.execute(update(pages).where(pages.c.id == row.id).values(**values))
+
+
+# As one statement: the body goes from one table to the other without a detour.
+_KEPT = ("source", "status", "title", "content_hash", "bytes", "headers", "body", "stored_bytes")
+_KEEP = insert(page_versions).from_select(
+    ["page_id", "at", "until", *_KEPT],
+    select(
+        pages.c.id,
+        pages.c.changed_at,
+        bindparam("now", type_=pages.c.changed_at.type),
+        *(pages.c[name] for name in _KEPT),
+    ).where(pages.c.id == bindparam("page")),
+)
+
+
+def _is_noise(visit: Visit) -> bool:
+    """Whether those who read a page see nothing new on it."""
+    return visit.reading.difference is not None and visit.reading.difference.words == 0
 
 
 def _told(visit: Visit, row: Row[Any], digest: str) -> list[dict[str, Any]]:
     if row.content_hash == NEVER_READ:
         return [_change(visit, row.id, "created", {})]
-    changed = row.content_hash != digest
+    changed = row.content_hash != digest and not _is_noise(visit)
     if not changed and row.gone_at is None:
         return []
-    fields = {"content_hash": [row.content_hash, digest]} if changed else {}
+    fields: dict[str, Any] = {"content_hash": [row.content_hash, digest]} if changed else {}
+    if changed and row.title != visit.reading.title:
+        fields["title"] = [row.title, visit.reading.title]
+    if changed and visit.reading.difference is not None:
+        fields["text"] = [visit.reading.difference.old, visit.reading.difference.new]
     return [_change(visit, row.id, "returned" if row.gone_at is not None else "changed", fields)]
 
 
-def mark_gone(connection: Connection, visit: Visit) -> None:
-    """Note that a site says that a page is no more; what was stored of it stays."""
-    row = connection.execute(
-        select(pages.c.id).where(
-            pages.c.source == visit.claim.source,
-            pages.c.fingerprint == fingerprint(visit.claim.url),
-            pages.c.gone_at.is_(None),
-        )
-    ).first()
-    if row is not None:
-        connection.execute(update(pages).where(pages.c.id == row.id).values(gone_at=visit.at))
-        _TELL.run(connection, [_change(visit, row.id, "removed", {})])
+def mark_moved(connection: Connection, visit: Visit, page_id: int) -> list[dict[str, Any]]:
+    """Note that what was stored as the page of a URL is another page now, for good. Returns what there is to tell."""
+    if not _fetched(visit).moved:
+        return []
+    row = connection.execute(_itself(visit)).first()
+    if row is None or row.id == page_id:
+        return []
+    connection.execute(update(pages).where(pages.c.id == row.id).values(gone_at=visit.at))
+    return [_change(visit, page_id, "moved", {"url": [row.final_url, _final(visit)]})]
+
+
+def _itself(visit: Visit) -> Select[Any]:
+    """The page that is stored as that of the URL that was visited, if it is not gone."""
+    return select(pages.c.id, pages.c.final_url).where(
+        pages.c.source == visit.claim.source,
+        pages.c.fingerprint == fingerprint(visit.claim.url),
+        pages.c.gone_at.is_(None),
+    )
+
+
+def gone_among(connection: Connection, ids: Collection[int]) -> set[int]:
+    """Return which of these pages are gone."""
+    wanted = sorted(ids)
+    found: set[int] = set()
+    for start in range(0, len(wanted), IN_MOST):
+        part = pages.c.id.in_(wanted[start : start + IN_MOST])
+        found |= set(connection.scalars(select(pages.c.id).where(part, pages.c.gone_at.is_not(None))))
+    return found
+
+
+def mark_gone(connection: Connection, visit: Visit) -> list[dict[str, Any]]:
+    """Note that a site says that a page is no more; what was stored of it stays. Returns what there is to tell."""
+    row = connection.execute(_itself(visit)).first()
+    if row is None:
+        return []
+    connection.execute(update(pages).where(pages.c.id == row.id).values(gone_at=visit.at))
+    return [_change(visit, row.id, "removed", {})]
 
 
 def _change(visit: Visit, page_id: int, change: str, fields: dict[str, Any]) -> dict[str, Any]:
-    told = {"at": visit.at, "source": visit.claim.source, "of": "page", "change": change}
-    return told | {"page_id": page_id, "fields": fields}
+    return changes.row(visit.at, visit.claim.source, "page", change, page_id=page_id, fields=fields)
+
+
+def versions(connection: Connection, page_id: int) -> list[dict[str, Any]]:
+    """Return what a page was and is, the newest first: `id` None is what it is now. Raises NotFound."""
+    page = one(connection, page_id)
+    kept = page_versions.c
+    rows = connection.execute(
+        select(kept.id, kept.at, kept.until, kept.status, kept.title, kept.content_hash, kept.bytes, kept.stored_bytes)
+        .where(kept.page_id == page_id)
+        .order_by(kept.id.desc())
+    )
+    names = ("status", "title", "content_hash", "bytes")
+    present = {"id": None, "at": page["changed_at"], "until": page["gone_at"]} | {name: page[name] for name in names}
+    earlier = [
+        {"id": row.id, "at": row.at, "until": row.until} | {name: getattr(row, name) for name in names} for row in rows
+    ]
+    return [present, *earlier]
+
+
+def version_body(connection: Connection, page_id: int, version_id: int | None) -> tuple[bytes, dict[str, str]]:
+    """Return the body and the headers of a version of a page, None: what it is now. Raises NotFound."""
+    table, wanted = (pages, pages.c.id == page_id)
+    if version_id is not None:
+        table, wanted = (page_versions, (page_versions.c.id == version_id) & (page_versions.c.page_id == page_id))
+    row = connection.execute(select(table.c.body, table.c.headers).where(wanted)).first()
+    if row is None:
+        raise NotFound(f"there is no such version of page {page_id}")
+    if not row.body:
+        raise NotFound(f"the body of page {page_id} is kept no more ([retention] size)")
+    return whole(row.body), row.headers or {}
 
 
 def public(row: Row[Any]) -> dict[str, Any]:
@@ -290,6 +402,8 @@ def public(row: Row[Any]) -> dict[str, Any]:
         "gone_at": row.gone_at,
         "canonical_url": row.canonical_url,
         "duplicate_of": row.duplicate_of,
+        "elapsed_s": row.elapsed_s,
+        "check_after": row.check_after,
         "headers": row.headers,
     }
 

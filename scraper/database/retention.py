@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Select, Table, delete, exists,
 
 from scraper.config.settings import Retention
 from scraper.database.connection import Db
-from scraper.database.models import changes, failures, item_versions, items, pages, runs
+from scraper.database.models import changes, failures, item_versions, items, page_versions, pages, runs
 from scraper.states import RunState
 
 AT_ONCE = 500  # rows of a transaction: those who scrape wait no longer than for one of these
@@ -22,10 +22,14 @@ def prune(db: Db, source: str, keep: Retention, at: datetime) -> Iterator[tuple[
     Unavailable, Unusable.
     """
     if keep.versions:
-        yield from _portions(db, "versions", lambda c: _too_many(c, source, keep.versions), _drop_versions)
+        for table, of in _VERSIONS:
+            found = partial(_too_many, table=table, of=of, source=source, most=keep.versions)
+            yield from _portions(db, "versions", found, _drop(table))
     if keep.age:
         cut = at - timedelta(seconds=keep.age)
-        yield from _portions(db, "versions", lambda c: _oldest(c, item_versions, "until", source, cut), _drop_versions)
+        for table, _ in _VERSIONS:
+            old = partial(_oldest, table=table, column="until", source=source, cut=cut)
+            yield from _portions(db, "versions", old, _drop(table))
         yield from _portions(db, "changes", lambda c: _oldest(c, changes, "at", source, cut), _drop(changes))
         removed, gone = _removed(source, cut), _gone(source, cut)
         yield from _portions(db, "items", lambda c: list(c.scalars(removed)), partial(_drop_items, again=removed))
@@ -33,6 +37,7 @@ def prune(db: Db, source: str, keep: Retention, at: datetime) -> Iterator[tuple[
         yield from _portions(db, "failures", lambda c: list(c.scalars(_resolved(source, cut))), _drop(failures))
         yield from _portions(db, "runs", lambda c: list(c.scalars(_ended(source, cut))), _drop(runs))
     if keep.size:
+        yield from _portions(db, "versions", lambda c: _versions_beyond(c, source, keep.size), _drop(page_versions))
         yield from _portions(db, "bodies", lambda c: _beyond(c, source, keep.size), _drop_bodies)
 
 
@@ -51,7 +56,7 @@ def _drop(table: Table) -> Any:
     return lambda connection, ids: connection.execute(delete(table).where(table.c.id.in_(ids)))
 
 
-_drop_versions = _drop(item_versions)
+_VERSIONS = ((item_versions, "item_id"), (page_versions, "page_id"))
 
 
 def _oldest(connection: Connection, table: Table, column: str, source: str, cut: datetime) -> list[int]:
@@ -60,17 +65,14 @@ def _oldest(connection: Connection, table: Table, column: str, source: str, cut:
     return [row.id for row in connection.execute(query) if row[1] < cut]
 
 
-def _too_many(connection: Connection, source: str, most: int) -> list[int]:
-    """Versions beyond so many of one item, the oldest ones."""
+def _too_many(connection: Connection, table: Table, of: str, source: str, most: int) -> list[int]:
+    """Versions beyond so many of one item or page, the oldest ones."""
+    subject = table.c[of]
     crowded = connection.scalars(
-        select(item_versions.c.item_id)
-        .where(item_versions.c.source == source)
-        .group_by(item_versions.c.item_id)
-        .having(func.count() > most)
-        .limit(AT_ONCE)
+        select(subject).where(table.c.source == source).group_by(subject).having(func.count() > most).limit(AT_ONCE)
     ).all()
-    place = func.row_number().over(partition_by=item_versions.c.item_id, order_by=item_versions.c.id.desc())
-    ranked = select(item_versions.c.id, place.label("place")).where(item_versions.c.item_id.in_(crowded)).subquery()
+    place = func.row_number().over(partition_by=subject, order_by=table.c.id.desc())
+    ranked = select(table.c.id, place.label("place")).where(subject.in_(crowded)).subquery()
     return list(connection.scalars(select(ranked.c.id).where(ranked.c.place > most)))
 
 
@@ -104,6 +106,7 @@ def _gone(source: str, cut: datetime) -> Select[Any]:
 def _drop_pages(connection: Connection, again: Select[Any], ids: Sequence[int]) -> None:
     ids = _still(connection, again.where(pages.c.id.in_(ids)))
     connection.execute(update(pages).where(pages.c.duplicate_of.in_(ids)).values(duplicate_of=None))
+    connection.execute(delete(page_versions).where(page_versions.c.page_id.in_(ids)))
     connection.execute(delete(pages).where(pages.c.id.in_(ids)))
 
 
@@ -119,6 +122,24 @@ def _ended(source: str, cut: datetime) -> Select[Any]:
         .where(runs.c.source == source, over, runs.c.finished_at < cut, runs.c.id < newest)
         .limit(AT_ONCE)
     )
+
+
+def _stored(connection: Connection, table: Table, source: str) -> int:
+    total = func.coalesce(func.sum(table.c.stored_bytes), 0)
+    return int(connection.scalar(select(total).where(table.c.source == source)) or 0)
+
+
+def _versions_beyond(connection: Connection, source: str, size: int) -> list[int]:
+    """The earlier versions of pages that have to go first, the oldest ones."""
+    excess = _stored(connection, pages, source) + _stored(connection, page_versions, source) - size
+    ids: list[int] = []
+    kept = select(page_versions.c.id, page_versions.c.stored_bytes).where(page_versions.c.source == source)
+    for row in connection.execute(kept.order_by(page_versions.c.id).limit(AT_ONCE)) if excess > 0 else ():
+        if excess <= 0:
+            break
+        ids.append(row.id)
+        excess -= row.stored_bytes
+    return ids
 
 
 def _beyond(connection: Connection, source: str, size: int) -> list[int]:

@@ -1,14 +1,16 @@
 """runs: one crawl of one source, from request to end."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, exists, insert, literal, or_, select, update
+from sqlalchemy import Connection, Row, Select, exists, func, insert, literal, or_, select, update
 
+from scraper.database import alarms, changes
 from scraper.database.bulk import IN_MOST, RUNS, in_turn
 from scraper.database.connection import made_id
-from scraper.database.models import Instant, changes, failures, in_state, items, pages, runs, sources, urls
+from scraper.database.models import Instant, failures, in_state, items, pages, runs, sources, urls
 from scraper.errors import NotFound
 from scraper.records import RunCount, RunTally
 from scraper.states import RunKind, RunState, UrlState
@@ -45,7 +47,13 @@ def request_due(connection: Connection, names: Sequence[str], at: datetime) -> N
     active = exists().where(runs.c.source == sources.c.name, runs.c.state.in_(ACTIVE))
     due = (
         select(sources.c.name, literal(str(RunState.QUEUED)), literal(at, Instant()))
-        .where(sources.c.name.in_(names), sources.c.enabled, sources.c.next_at <= at, ~active)
+        .where(
+            sources.c.name.in_(names),
+            sources.c.enabled,
+            sources.c.paused_at.is_(None),
+            sources.c.next_at <= at,
+            ~active,
+        )
         .order_by(sources.c.next_at)
     )
     connection.execute(insert(runs).from_select(["source", "state", "queued_at"], due))
@@ -101,12 +109,22 @@ def counts(connection: Connection, only: Sequence[int] | None = None) -> list[Ru
     return [RunCount(*row) for row in connection.execute(statement)]
 
 
-def finish(connection: Connection, run_id: int, at: datetime, dropped: int) -> RunState:
-    """Close a run: say how it ended, and mark the items that are gone.
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run ended: its state, what changed by it, what is alarming."""
+
+    state: RunState
+    told: Sequence[dict[str, Any]]
+    alarms: Sequence[str]
+
+
+def finish(connection: Connection, run_id: int, at: datetime, dropped: int) -> Ended:
+    """Close a run: say how it ended, mark the items that are gone, and see whether what it brought is plausible.
 
     dropped: how many URLs a limit left unvisited. An item is gone when the run read its page and did not see it, when its
     page is gone, or when the run saw everything and not the item. A run that a limit cut short, or that could not
-    read a page which had been read before, did not see everything: that page may lead to the item.
+    read a page which had been read before, did not see everything: that page may lead to the item. Where half of a source's
+    items are gone at once, the site has changed rather than what it offers: that is an alarm, and they stay.
     """
     run = connection.execute(select(runs).where(runs.c.id == run_id)).one()
     message = f"max_pages = {run.max_pages} was reached; {dropped} known URLs were not visited" if dropped else None
@@ -122,16 +140,25 @@ def finish(connection: Connection, run_id: int, at: datetime, dropped: int) -> R
         said = reasons.message.partition("\n")[0] if reasons else ""
         message = f"{reasons.reason}: {said}" if reasons else None
     connection.execute(update(runs).where(runs.c.id == run_id).values(state=state, finished_at=at, message=message))
+    told: list[dict[str, Any]] = []
+    raised: list[str] = []
     if run.pages:
         complete = run.kind == RunKind.CRAWL and not dropped and connection.scalar(_lost_sight(run_id)) is None
-        _remove_unseen(connection, run_id, run.source, at, complete=complete)
+        found = {("field", name): said for name, said in alarms.lost_fields(connection, run_id, run.source).items()}
+        told, vanished = _remove_unseen(connection, run_id, run.source, at, complete=complete)
+        if vanished:
+            found["items", ""] = vanished
+        raised = alarms.settle(connection, run.source, found, at) if run.kind == RunKind.CRAWL else []
+        alarms.forget_runs(connection, run.source)
+    if told:
+        connection.execute(update(runs).where(runs.c.id == run_id).values(changes=runs.c.changes + len(told)))
     if dropped:
         connection.execute(
             update(urls)
             .where(urls.c.run_id == run_id, in_state(UrlState.QUEUED))
             .values(state=UrlState.DONE, not_before=None)
         )
-    return state
+    return Ended(state, told, raised)
 
 
 def _lost_sight(run_id: int) -> Select[Any]:
@@ -146,7 +173,10 @@ def _lost_sight(run_id: int) -> Select[Any]:
     )
 
 
-def _remove_unseen(connection: Connection, run_id: int, source: str, at: datetime, *, complete: bool) -> None:
+def _remove_unseen(
+    connection: Connection, run_id: int, source: str, at: datetime, *, complete: bool
+) -> tuple[list[dict[str, Any]], str]:
+    """Mark items that are gone. Returns what there is to tell, or why they are not taken for gone."""
     unseen = (
         select(items.c.id, items.c.kind, items.c.page_id)
         .join(pages, pages.c.id == items.c.page_id)
@@ -156,14 +186,49 @@ def _remove_unseen(connection: Connection, run_id: int, source: str, at: datetim
         unseen = unseen.where(or_(pages.c.run_id == run_id, pages.c.gone_at.is_not(None)))
     gone = connection.execute(unseen).all()
     if not gone:
-        return
-    told = {"at": at, "source": source, "of": "item", "change": "removed", "fields": {}}
-    connection.execute(
-        insert(changes), [{**told, "kind": row.kind, "item_id": row.id, "page_id": row.page_id} for row in gone]
-    )
+        return [], ""
+    if len(gone) >= alarms.ITEMS_LEAST and not alarms.is_accepted(connection, source, "items", ""):
+        there = connection.scalar(select(func.count()).where(items.c.source == source, items.c.removed_at.is_(None)))
+        if len(gone) * 2 > int(there or 0):
+            return [], f"{len(gone)} of {there} items were not seen any more; they are kept until that is accepted"
+    told = [
+        changes.row(at, source, "item", "removed", kind=row.kind, item_id=row.id, page_id=row.page_id) for row in gone
+    ]
     for start_at in range(0, len(gone), IN_MOST):
         ids = [row.id for row in gone[start_at : start_at + IN_MOST]]
         connection.execute(update(items).where(items.c.id.in_(ids)).values(removed_at=at))
+    return told, ""
+
+
+def stop(connection: Connection, run_id: int, at: datetime) -> bool:
+    """End a run before it is done: what is in flight is stored, nothing more is visited. Returns whether it was active.
+
+    Raises NotFound.
+    """
+    in_turn(connection, RUNS)
+    row = connection.execute(select(runs.c.state).where(runs.c.id == run_id)).first()
+    if row is None:
+        raise NotFound(f"there is no run {run_id}")
+    if row.state not in ACTIVE:
+        return False
+    values = {"state": RunState.STOPPED, "finished_at": at, "message": "stopped by hand"}
+    connection.execute(update(runs).where(runs.c.id == run_id).values(**values))
+    left = update(urls).where(urls.c.run_id == run_id, in_state(UrlState.QUEUED))
+    connection.execute(left.values(state=UrlState.DONE, not_before=None))
+    return True
+
+
+def pulse(connection: Connection) -> dict[str, int]:
+    """Return numbers that are others when anything moved: what the active runs did, and which run is the last."""
+    done = func.coalesce(func.sum(runs.c.pages + runs.c.failures), 0)
+    found = connection.execute(select(func.count(), done).where(runs.c.state.in_(ACTIVE))).one()
+    return {"runs": int(connection.scalar(select(func.max(runs.c.id))) or 0), "active": found[0], "done": int(found[1])}
+
+
+def waiting(connection: Connection) -> int:
+    """Return how many URLs the open runs know and have not visited."""
+    left = func.sum(runs.c.known - runs.c.pages - runs.c.failures)
+    return max(0, int(connection.scalar(select(left).where(runs.c.state == RunState.RUNNING)) or 0))
 
 
 def stop_strangers(connection: Connection, known: Sequence[str], at: datetime) -> None:
@@ -205,6 +270,7 @@ def public(row: Row[Any], at: datetime) -> dict[str, Any]:
         "items": row.items,
         "bytes": row.bytes,
         "failures": row.failures,
+        "changes": row.changes,
         "pages_per_s": round(row.pages / seconds, 2) if seconds > 0 else 0.0,
         "message": row.message,
     }

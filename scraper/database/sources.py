@@ -1,20 +1,17 @@
 """sources: what is watched, and when it is due."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from scraper.config import allowance
 from scraper.config.settings import Source, plain
-from scraper.config.shape import build
-from scraper.database.bulk import SOURCES, in_turn
-from scraper.database.connection import now
-from scraper.database.models import failures, hosts, runs, sources, usage
-from scraper.errors import Failure, NotFound
-from scraper.urls import canonical, host_of
+from scraper.database.bulk import SOURCES, in_turn, upsert
+from scraper.database.models import meta, sources
+from scraper.errors import Conflict, Failure, NotFound, Outdated
 
 HOSTS_MOST = 10_000
 PENALTY_TOLD_S = 0.1
@@ -29,26 +26,136 @@ def sync(connection: Connection, wanted: Sequence[Source], next_due: NextDue) ->
     in_turn(connection, SOURCES)
     known = {row.name: row for row in connection.execute(select(sources)).all()}
     names = {source.name for source in wanted}
+    fresh = False
     for source in wanted:
-        definition = plain(source)
         row = known.get(source.name)
-        values: dict[str, Any] = {"definition": definition, "origin": "file", "enabled": source.enabled}
         if row is None:
-            values.update(name=source.name, next_at=next_due(source, None))
-            connection.execute(insert(sources).values(**values))
-        elif row.definition != definition or row.origin != "file":
-            values.update(next_at=next_due(source, row.last_run_at))
+            connection.execute(
+                insert(sources).values(name=source.name, **_values(source, "file", next_due(source, None)))
+            )
+            fresh = True
+        elif row.definition != plain(source) or row.origin != "file":
+            values = _values(source, "file", next_due(source, row.last_run_at))
             connection.execute(update(sources).where(sources.c.name == source.name).values(**values))
+            fresh = True
     stale = [name for name, row in known.items() if row.origin == "file" and name not in names]
     if stale:
         connection.execute(delete(sources).where(sources.c.name.in_(stale)))
+    if fresh or stale:
+        _touch(connection)
+
+
+def _values(source: Source, origin: str, next_at: datetime | None) -> dict[str, Any]:
+    tags = f" {' '.join(source.tags)} " if source.tags else ""
+    values = {"definition": plain(source), "origin": origin, "enabled": source.enabled}
+    return values | {"next_at": next_at, "tags": tags}
+
+
+EDITION = "sources_edition"
+
+
+def _touch(connection: Connection) -> None:
+    """Have all who work on sources look at them again."""
+    value = str(edition(connection) + 1)
+    more = upsert(connection.dialect.name, meta).values(name=EDITION, value=value)
+    connection.execute(more.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
+
+
+def edition(connection: Connection) -> int:
+    """Return a number that grows whenever a source is added, changed, paused or removed."""
+    return int(connection.scalar(select(meta.c.value).where(meta.c.name == EDITION)) or 0)
+
+
+def add(connection: Connection, source: Source, next_due: NextDue) -> None:
+    """Add a source that lives in the database. Raises Conflict if there is one of that name."""
+    in_turn(connection, SOURCES)
+    if connection.scalar(select(sources.c.name).where(sources.c.name == source.name)) is not None:
+        raise Conflict(f"there is a source {source.name!r} already; choose another name, or change that one")
+    connection.execute(insert(sources).values(name=source.name, **_values(source, "database", next_due(source, None))))
+    _touch(connection)
+
+
+def change(connection: Connection, source: Source, next_due: NextDue, expected: str | None = None) -> None:
+    """Replace the definition of a source that lives in the database.
+
+    expected: the tag of the definition that the caller saw. Raises NotFound; Conflict for a source of the file; Outdated if
+    it is another by now.
+    """
+    row = _own(connection, source.name, expected)
+    values = _values(source, "database", next_due(source, row.last_run_at))
+    connection.execute(update(sources).where(sources.c.name == source.name).values(**values))
+    _touch(connection)
+
+
+def remove(connection: Connection, name: str, expected: str | None = None) -> None:
+    """Remove a source that lives in the database; what was scraped of it stays. Raises NotFound, Conflict, Outdated."""
+    _own(connection, name, expected)
+    connection.execute(delete(sources).where(sources.c.name == name))
+    _touch(connection)
+
+
+def _own(connection: Connection, name: str, expected: str | None) -> Row[Any]:
+    in_turn(connection, SOURCES)
+    row = connection.execute(select(sources).where(sources.c.name == name)).first()
+    if row is None:
+        raise NotFound(_unknown(name))
+    if row.origin == "file":
+        raise Conflict(
+            f"the source {name!r} belongs to the configuration file: change it there, then `bowerbird restart`"
+        )
+    if expected is not None and expected != tag(row.definition):
+        raise Outdated(f"the source {name!r} was changed meanwhile; read it again")
+    return row
+
+
+def _unknown(name: str) -> str:
+    return f"there is no source {name!r}; `bowerbird sources list` names them"
+
+
+def tag(definition: Mapping[str, Any]) -> str:
+    """Return a mark that is another one for another definition."""
+    text = json.dumps(definition, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+def definition(connection: Connection, name: str) -> dict[str, Any]:
+    """Return the definition of a source, secrets included. Raises NotFound."""
+    found: dict[str, Any] | None = connection.scalar(select(sources.c.definition).where(sources.c.name == name))
+    if found is None:
+        raise NotFound(_unknown(name))
+    return found
+
+
+def pause(connection: Connection, names: Sequence[str], at: datetime | None) -> list[str]:
+    """Have sources be visited no more, or again where no instant is given. Returns those for which that is new.
+
+    Raises Conflict for one that its definition disables.
+    """
+    in_turn(connection, SOURCES)
+    rows = connection.execute(select(sources).where(sources.c.name.in_(list(names)))).all()
+    if at is None and (off := next((row.name for row in rows if not row.enabled and row.origin == "file"), None)):
+        raise Conflict(f"the source {off!r} is disabled in the configuration file: enable it there")
+    found = [row for row in rows if (row.paused_at is None) == (at is not None) or (at is None and not row.enabled)]
+    for row in found:
+        values: dict[str, Any] = {"paused_at": at}
+        if at is None and not row.enabled:
+            values |= {"enabled": True, "definition": row.definition | {"enabled": True}}
+        connection.execute(update(sources).where(sources.c.name == row.name).values(**values))
+    if found:
+        _touch(connection)
+    return [row.name for row in found]
+
+
+def paused(connection: Connection) -> set[str]:
+    """Return the names of the sources that are not to be visited now."""
+    return set(connection.scalars(select(sources.c.name).where(sources.c.paused_at.is_not(None))))
 
 
 def spread(connection: Connection, at: datetime, each_s: float, most_s: float) -> None:
     """Have sources that are overdue begin one after the other, not all at once."""
     overdue = connection.execute(
         select(sources.c.name, sources.c.next_at)
-        .where(sources.c.enabled, sources.c.next_at < at)
+        .where(sources.c.enabled, sources.c.paused_at.is_(None), sources.c.next_at < at)
         .order_by(sources.c.next_at, sources.c.name)
     ).all()
     each_s = min(each_s, most_s / max(1, len(overdue)))
@@ -63,9 +170,10 @@ def definitions(connection: Connection) -> dict[str, dict[str, Any]]:
     return {row.name: row.definition for row in rows}
 
 
-def started(connection: Connection, name: str, at: datetime, next_at: datetime | None) -> None:
+def started(connection: Connection, name: str, run_id: int, at: datetime, next_at: datetime | None) -> None:
     """Note that a run of a source began, and when the next one is due."""
-    connection.execute(update(sources).where(sources.c.name == name).values(last_run_at=at, next_at=next_at))
+    values = {"last_run_at": at, "run_id": run_id, "next_at": next_at}
+    connection.execute(update(sources).where(sources.c.name == name).values(**values))
 
 
 def checked(connection: Connection, names: set[str], at: datetime) -> None:
@@ -87,135 +195,7 @@ def next_due_at(connection: Connection) -> datetime | None:
     """Return when the next source comes due."""
     return connection.scalar(
         select(sources.c.next_at)
-        .where(sources.c.enabled, sources.c.next_at.is_not(None))
+        .where(sources.c.enabled, sources.c.paused_at.is_(None), sources.c.next_at.is_not(None))
         .order_by(sources.c.next_at)
         .limit(1)
     )
-
-
-def listed(connection: Connection) -> list[dict[str, Any]]:
-    """Return all sources as the API tells them."""
-    rows = connection.execute(select(sources).order_by(sources.c.name)).all()
-    known = _Known.of(connection, now())
-    return [public(connection, row, known) for row in rows]
-
-
-def one(connection: Connection, name: str) -> dict[str, Any]:
-    """Return one source as the API tells it. Raises NotFound."""
-    row = connection.execute(select(sources).where(sources.c.name == name)).first()
-    if row is None:
-        raise NotFound(f"there is no source {name!r}; `bowerbird sources list` names them")
-    return public(connection, row, _Known.of(connection, now()))
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What else is known of all sources at this moment."""
-
-    at: datetime
-    troubles: dict[str, list[dict[str, Any]]]
-    hosts: dict[str, Row[Any]]
-    used: dict[str, tuple[int, int]]
-
-    @classmethod
-    def of(cls, connection: Connection, at: datetime) -> "_Known":
-        slow = or_(hosts.c.crawl_delay_s > 0, hosts.c.penalty_s > 0, hosts.c.why.is_not(None))
-        found = connection.execute(select(hosts).where(slow).limit(HOSTS_MOST)).all()
-        return cls(at, _troubles(connection), {row.host: row for row in found}, _used(connection, at))
-
-
-def _used(connection: Connection, at: datetime) -> dict[str, tuple[int, int]]:
-    today = select(usage).where(usage.c.day == at.date().isoformat())
-    return {row.source: (row.pages, row.bytes) for row in connection.execute(today)}
-
-
-def _troubles(connection: Connection) -> dict[str, list[dict[str, Any]]]:
-    """What fails at present, by source: each reason with how often, and the last URL and message."""
-    grouped = (
-        select(failures.c.source, failures.c.reason, func.count().label("count"), func.max(failures.c.id).label("last"))
-        .where(failures.c.resolved_at.is_(None))
-        .group_by(failures.c.source, failures.c.reason)
-        .subquery()
-    )
-    rows = connection.execute(
-        select(grouped, failures.c.url, failures.c.message, failures.c.last_at)
-        .join(failures, failures.c.id == grouped.c.last)
-        .order_by(grouped.c.count.desc())
-    ).all()
-    found: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        told = {
-            "reason": row.reason,
-            "count": row.count,
-            "url": row.url,
-            "message": row.message,
-            "last_at": row.last_at,
-        }
-        found.setdefault(row.source, []).append(told)
-    return found
-
-
-def _slowed(source: Source, known: _Known) -> list[dict[str, Any]]:
-    """What keeps a source from being visited as fast as its delay allows, each with why."""
-    found: list[dict[str, Any]] = []
-    if (opens := allowance.opens_at(source, known.at)) is not None:
-        found.append({"what": "window", "until": opens, "why": f"outside its window {', '.join(source.window)}"})
-    if (spent := allowance.spent(source, known.used.get(source.name, (0, 0)))) is not None:
-        found.append({"what": "budget", "until": allowance.midnight(known.at), "why": spent})
-    for host in sorted({host_of(url) for text in (*source.start, *source.sitemaps) if (url := canonical(text))}):
-        if (row := known.hosts.get(host)) is not None:
-            found += _slow_host(row, known.at)
-    return found
-
-
-def _slow_host(row: Row[Any], at: datetime) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    if row.crawl_delay_s:
-        why = f"its robots.txt asks for {row.crawl_delay_s:g} s between requests"
-        found.append({"what": "crawl_delay", "host": row.host, "seconds": row.crawl_delay_s, "why": why})
-    if row.penalty_s > PENALTY_TOLD_S:
-        why = f"it failed or was slow lately: {row.penalty_s:.1f} s are added between requests, less with each good answer"
-        found.append({"what": "penalty", "host": row.host, "seconds": round(row.penalty_s, 1), "why": why})
-    if row.why and row.next_at is not None and row.next_at > at:
-        found.append({"what": "pause", "host": row.host, "until": row.next_at, "why": row.why})
-    return found
-
-
-def public(connection: Connection, row: Row[Any], known: _Known) -> dict[str, Any]:
-    """Return a source as the API tells it."""
-    last = connection.execute(
-        select(runs.c.state, runs.c.failures, runs.c.message)
-        .where(runs.c.source == row.name, runs.c.finished_at.is_not(None))
-        .order_by(runs.c.id.desc())
-        .limit(1)
-    ).first()
-    definition = row.definition
-    source = build(Source, definition, (), [])
-    troubles = known.troubles.get(row.name, [])
-    return {
-        "name": row.name,
-        "start": definition.get("start", []),
-        "enabled": row.enabled,
-        "every": definition.get("every"),
-        "cron": definition.get("cron"),
-        "origin": row.origin,
-        "last_run": row.last_run_at,
-        "checked_at": row.checked_at,
-        "next_at": row.next_at if row.enabled else None,
-        "health": _health(row, last, troubles),
-        "message": last.message if last else None,
-        "troubles": troubles,
-        "slowed_by": _slowed(source, known) if source is not None else [],
-        "definition": definition,
-    }
-
-
-def _health(row: Row[Any], last: Any, troubles: list[dict[str, Any]]) -> str:
-    """new, disabled, failing (the last run brought nothing), degraded (what its owner can mend fails), ok."""
-    if not row.enabled:
-        return "disabled"
-    if row.last_run_at is None:
-        return "new"
-    if last is not None and last.state == "failed":
-        return "failing"
-    return "degraded" if any(trouble["reason"] in OWNERS for trouble in troubles) else "ok"

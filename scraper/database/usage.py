@@ -1,6 +1,6 @@
 """usage: what was taken from the sites of a source on one day, for its budgets."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,22 +16,24 @@ def day_of(at: datetime) -> str:
     return at.date().isoformat()
 
 
-def add(connection: Connection, visits: Sequence[Visit]) -> None:
-    """Count visits to what their sources took on their days."""
+def add(connection: Connection, visits: Sequence[Visit], changed: Mapping[str, int]) -> None:
+    """Count visits to what their sources took on their days. changed: how many changes each source brought."""
+    told = dict(changed)
     taken: dict[tuple[str, str], list[int]] = {}
     for visit in visits:
         if visit.fetched is not None and visit.fetched.wire_bytes:
             pages, size = taken.setdefault((visit.claim.source, day_of(visit.at)), [0, 0])
             taken[visit.claim.source, day_of(visit.at)] = [pages + 1, size + visit.fetched.wire_bytes]
     rows = [
-        {"source": s, "day": day, "pages": pages, "bytes": size} for (s, day), (pages, size) in sorted(taken.items())
+        {"source": s, "day": day, "pages": pages, "bytes": size, "changes": told.pop(s, 0)}
+        for (s, day), (pages, size) in sorted(taken.items())
     ]
     _ADD.run(connection, rows)
 
 
 def _added(dialect: str) -> Any:
     more = upsert(dialect, usage)
-    set_ = {"pages": usage.c.pages + more.excluded.pages, "bytes": usage.c.bytes + more.excluded.bytes}
+    set_ = {name: usage.c[name] + more.excluded[name] for name in ("pages", "bytes", "changes")}
     return more.on_conflict_do_update(index_elements=["source", "day"], set_=set_)
 
 

@@ -1,6 +1,6 @@
 """finish(): pages, items, links and frontier state of visits, in one transaction."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, select, update
 
-from scraper.database import failures, frontier, hosts, items, pages, sources, usage
+from scraper.database import alarms, failures, frontier, hosts, items, pages, sources, usage
 from scraper.database import runs as runs_of
 from scraper.database.bulk import IN_MOST, Bulk, upsert
 from scraper.database.models import hosts as hosts_of
@@ -30,10 +30,11 @@ Counts = defaultdict[int, defaultdict[str, int]]
 
 @dataclass(slots=True)
 class Finished:
-    """What storing some visits did: hosts that have new URLs now, and which links each run is known to have."""
+    """What storing some visits did: hosts that have new URLs now, which links each run is known to have, what changed."""
 
     hosts: set[str] = field(default_factory=set)
     known: dict[int, list[str]] = field(default_factory=dict)
+    told: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,26 +49,29 @@ class Bounds:
 class Batch:
     """Visits that are to be stored together, with all that can be made ready before the database is ours.
 
-    pages: by the number of the URL. links: the rows of each run, by address; the shallow ones first.
+    pages: by the number of the URL. links: the rows of each run, by address; the shallow ones first. filled: of the items.
     """
 
     visits: Sequence[Visit]
     bounds: Bounds
     pages: Mapping[int, pages.Ready]
     links: Mapping[int, Mapping[str, dict[str, Any]]]
+    filled: alarms.Filled
 
 
 def prepare(visits: Sequence[Visit], bounds: Bounds) -> Batch:
     """Make visits ready to be stored."""
     ready = {visit.claim.url_id: pages.ready(visit) for visit in visits if _is_fresh(visit)}
-    return Batch(visits, bounds, ready, _links(visits, bounds))
+    filled = alarms.count([visit for visit in visits if _is_fresh(visit)])
+    return Batch(visits, bounds, ready, _links(visits, bounds), filled)
 
 
 def finish(connection: Connection, batch: Batch, owner: str, states: Sequence[HostTimes]) -> Finished:
     """Store visits, each whole or not at all.
 
     owner: the worker that claimed the URLs; a visit whose URL it does not hold any more is dropped, for it was
-    finished by another one. states: the hosts' next times, kept in the same transaction.
+    finished by another one. states: the hosts' next times, kept in the same transaction. What changed is told by changes.tell(),
+    the last thing in the transaction.
     """
     done = Finished()
     counts: Counts = defaultdict(lambda: defaultdict(int))
@@ -77,15 +81,19 @@ def finish(connection: Connection, batch: Batch, owner: str, states: Sequence[Ho
     well = [visit for visit in kept if visit.failure is None]
     if well:
         failures.resolve(connection, [visit.claim.url_id for visit in well], max(visit.at for visit in well))
-        _keep(connection, well, batch.pages, counts)
+        _keep(connection, well, batch.pages, counts, done.told)
+        alarms.add(connection, batch.filled)
     for visit in kept:
         if visit.failure is not None:
-            _fail(connection, visit, counts)
+            done.told += _fail(connection, visit, counts)
         for url, reason in visit.reading.refused:
             _refuse(connection, visit, url, reason, counts)
     _enter(connection, batch.links, counts, done)
+    run_of = {visit.claim.source: visit.claim.run_id for visit in kept}
+    for change in done.told:
+        counts[run_of[change["source"]]]["changes"] += 1
     _count(connection, counts)
-    usage.add(connection, kept)
+    usage.add(connection, kept, Counter(change["source"] for change in done.told))
     hosts.record(connection, owner, states)
     if kept:
         sources.checked(connection, {visit.claim.source for visit in kept}, max(visit.at for visit in kept))
@@ -177,7 +185,13 @@ def _is_fresh(visit: Visit) -> bool:
     return visit.failure is None and visit.claim.kind == "page" and not visit.unchanged
 
 
-def _keep(connection: Connection, well: Sequence[Visit], ready: Mapping[int, pages.Ready], counts: Counts) -> None:
+def _keep(
+    connection: Connection,
+    well: Sequence[Visit],
+    ready: Mapping[int, pages.Ready],
+    counts: Counts,
+    told: list[dict[str, Any]],
+) -> None:
     for visit in well:
         counts[visit.claim.run_id]["bytes"] += _wire_bytes(visit)
     stored = [visit for visit in well if visit.claim.kind == "page"]
@@ -189,19 +203,28 @@ def _keep(connection: Connection, well: Sequence[Visit], ready: Mapping[int, pag
         counts[visit.claim.run_id]["items"] += visit.claim.known.items if visit.claim.known else 0
     fresh = [visit for visit in stored if _is_fresh(visit)]
     direct = [visit for visit in fresh if not _redirected(visit)]
-    _put(connection, direct, ready, counts)
+    _put(connection, direct, ready, counts, told)
     for visit in fresh:  # one by one: some may lead to the same page
         claim = visit.claim
         if _redirected(visit) and not pages.seen_in(connection, claim.source, _final_url(visit), claim.run_id):
             _settle_target(connection, visit)
-            _put(connection, [visit], ready, counts)
+            _put(connection, [visit], ready, counts, told)
 
 
-def _put(connection: Connection, visits: Sequence[Visit], ready: Mapping[int, pages.Ready], counts: Counts) -> None:
+def _put(
+    connection: Connection,
+    visits: Sequence[Visit],
+    ready: Mapping[int, pages.Ready],
+    counts: Counts,
+    told: list[dict[str, Any]],
+) -> None:
     if not visits:
         return
-    ids = pages.put(connection, [ready[visit.claim.url_id] for visit in visits])
-    items.put(connection, list(zip(visits, ids, strict=True)))
+    ids = pages.put(connection, [ready[visit.claim.url_id] for visit in visits], told)
+    for visit, page_id in zip(visits, ids, strict=True):
+        if visit.fetched is not None and visit.fetched.moved:
+            told += pages.mark_moved(connection, visit, page_id)
+    told += items.put(connection, list(zip(visits, ids, strict=True)), pages.gone_among)
     for visit in visits:
         counts[visit.claim.run_id]["pages"] += 1
         counts[visit.claim.run_id]["items"] += len({(item.kind, item.key) for item in visit.reading.items})
@@ -312,7 +335,7 @@ def _count(connection: Connection, counts: Counts) -> None:
     )
 
 
-COUNTED = ("known", "pages", "items", "bytes", "failures")
+COUNTED = ("known", "pages", "items", "bytes", "failures", "changes")
 _COUNT = Bulk(
     lambda _: (
         update(runs)
@@ -322,11 +345,11 @@ _COUNT = Bulk(
 )
 
 
-def _fail(connection: Connection, visit: Visit, counts: Counts) -> None:
+def _fail(connection: Connection, visit: Visit, counts: Counts) -> list[dict[str, Any]]:
+    """Keep a failure. Returns what there is to tell of its page."""
     failures.note(connection, visit)
     if visit.retry_at is None:
         counts[visit.claim.run_id]["failures"] += 1
     if visit.failure is Failure.POISON:
         connection.execute(update(urls).where(urls.c.id == visit.claim.url_id).values(crashes=frontier.POISON))
-    if visit.gone:
-        pages.mark_gone(connection, visit)
+    return pages.mark_gone(connection, visit) if visit.gone else []

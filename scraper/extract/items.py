@@ -28,6 +28,11 @@ def faults(source: Source) -> Iterator[tuple[tuple[str | int, ...], str]]:
                 compiled_css(css)
             except BadExpression as error:
                 yield ("follow", index), str(error)
+    for index, css in enumerate(source.noise.select):
+        try:
+            compiled_css(css)
+        except BadExpression as error:
+            yield ("noise", "select", index), str(error)
     for index, rule in enumerate(source.item):
         named = [(("select",), rule.select)] if rule.select else []
         paths = [*named, *((("fields", name), field.expression) for name, field in rule.fields.items())]
@@ -64,7 +69,7 @@ def _by_rule(page: Page, rule: ItemRule) -> Iterator[Item]:
         parts = [data[name] for name in rule.key]
         if any(part in (None, "") for part in parts):
             continue  # what cannot be told apart cannot be kept
-        yield made(rule.kind, key_of(parts) if parts else _place(page, position), data)
+        yield made(rule.kind, key_of(parts) if parts else _place(page, position), data, rule.quiet)
 
 
 def key_of(parts: list[Any]) -> str:
@@ -126,7 +131,7 @@ def _item(page: Page, yielded: Any, position: int) -> Item:
     if isinstance(yielded, Item):
         if not isinstance(yielded.data, dict):
             raise TypeError(f"the data of an Item is a dict, not {type(yielded.data).__name__}")
-        return made(str(yielded.kind), str(yielded.key), yielded.data)
+        return made(str(yielded.kind), str(yielded.key), yielded.data, yielded.quiet)
     kind = "item"
     if hasattr(yielded, "model_dump"):
         kind = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(yielded).__name__).lower()
@@ -136,9 +141,9 @@ def _item(page: Page, yielded: Any, position: int) -> Item:
     return made(kind, _place(page, position), yielded)
 
 
-def made(kind: str, key: str, data: dict[str, Any]) -> Item:
+def made(kind: str, key: str, data: dict[str, Any], quiet: tuple[str, ...] = ()) -> Item:
     """Return an item fit for JSON and any database. Raises VisitFailed: parse_limit."""
     try:
-        return Item(clean.text(kind)[:100], clean.text(key)[:2000], clean.value(data))
+        return Item(clean.text(kind)[:100], clean.text(key)[:2000], clean.value(data), quiet)
     except clean.TooDeep as error:
         raise VisitFailed(Failure.PARSE_LIMIT, f"the data of an item is {error}") from None

@@ -7,7 +7,8 @@ from scraper.extract import items, sitemaps
 from scraper.extract.links import Linker, Refused
 from scraper.extract.page import Page
 from scraper.extract.similar import simhash
-from scraper.records import Fetched, Item, Kind, Link, Manners, Reading
+from scraper.extract.visible import difference
+from scraper.records import Before, Fetched, Item, Kind, Link, Manners, Reading
 from scraper.urls import Scope, host_of
 
 
@@ -22,8 +23,11 @@ class Reader:
         self._linker = Linker(self._scope, manners.today.year, polite=manners.agent is not None)
         self._parser: items.Parser | None = None
 
-    def read(self, fetched: Fetched, kind: Kind) -> Reading:
-        """Return what a page, or a sitemap, holds. Raises VisitFailed: extract, decode, parse_limit, decoded_too_large."""
+    def read(self, fetched: Fetched, kind: Kind, before: Before | None = None) -> Reading:
+        """Return what a page, or a sitemap, holds. before: the page as it is stored, if this one is another.
+
+        Raises VisitFailed: extract, decode, parse_limit, decoded_too_large.
+        """
         page = Page.of(fetched)
         if kind == "sitemap":
             return Reading(links=tuple(link for link in sitemaps.links(page, self._today) if self._belongs(link)))
@@ -36,7 +40,7 @@ class Reader:
             return Reading(
                 links=reading.links, refused=reading.refused, noindex="the page asks not to be stored (noindex)"
             )
-        return reading
+        return reading if before is None else replace(reading, difference=difference(before, page, self._source.noise))
 
     def _by_rules(self, page: Page) -> Reading:
         found = items.by_rules(page, self._source.item)

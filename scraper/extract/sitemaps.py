@@ -1,7 +1,7 @@
 """Sitemaps (sitemaps.org: XML, index, text, gzip, news), feeds (RSS, Atom), robots.txt: the URLs that they name."""
 
 import re
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from itertools import islice
 from typing import Any
 
@@ -34,7 +34,7 @@ def links(page: Page, today: date) -> tuple[Link, ...]:
     head = body[:2048].lstrip()
     if not head.startswith(b"<") and not head.startswith(b"\xef\xbb\xbf<"):
         return _of_text(decode(body, page.headers.get("content-type", "")), page.url)
-    pages: dict[str, int] = {}
+    pages: dict[str, tuple[int, datetime | None]] = {}
     sitemaps: list[str] = []
     parser = etree.XMLPullParser(events=("end",), resolve_entities=False, no_network=True, recover=True)
     try:
@@ -49,12 +49,12 @@ def links(page: Page, today: date) -> tuple[Link, ...]:
         if kind == "sitemap":
             sitemaps.append(url)
         elif kind is not None:
-            pages.setdefault(url, _freshness(element.getparent(), today))
+            pages.setdefault(url, _dated(element.getparent(), today))
         if len(pages) + len(sitemaps) >= MAX_URLS:
             break
     found = [Link(url, "sitemap") for url in _usable(sitemaps, page.url)]
-    for text, priority in pages.items():
-        found += [Link(url, priority=priority) for url in _usable([text], page.url)]
+    for text, (priority, modified_at) in pages.items():
+        found += [Link(url, priority=priority, modified_at=modified_at) for url in _usable([text], page.url)]
     return tuple(dict.fromkeys(found))
 
 
@@ -80,17 +80,28 @@ def _named_by_robots(text: str) -> list[str]:
     return [value.strip() for name, _, value in lines if name.strip().lower() == "sitemap"]
 
 
-def _freshness(entry: Any, today: date) -> int:
-    """The priority of an entry by its date of change; all its elements are there when the whole document was read."""
+def _dated(entry: Any, today: date) -> tuple[int, datetime | None]:
+    """The priority of an entry, and its date of change; all its elements are there when the whole document was read."""
     for element in islice(entry.iter(), ENTRY_MOST):
         if _name(element) in _DATES and element.text:
             try:
-                changed = date.fromisoformat(convert(element.text.strip(), "date", "")[:10])
+                text = convert(element.text.strip(), "date", "")
+                changed = date.fromisoformat(text[:10])
             except ValueError:
                 continue
             age = (today - changed).days
-            return next((priority for days, priority in FRESH_DAYS if 0 <= age <= days), 0)
-    return 0
+            return next((priority for days, priority in FRESH_DAYS if 0 <= age <= days), 0), _until(text)
+    return 0, None
+
+
+def _until(text: str) -> datetime | None:
+    """The last instant that a date of change can mean: of a day alone, its end."""
+    try:
+        at = datetime.fromisoformat(text)
+        at = at + timedelta(days=1) if len(text) <= len("2026-01-01") else at
+        return (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _usable(texts: list[str], base: str) -> list[str]:

@@ -56,9 +56,10 @@ def flat(fetched: Fetched) -> tuple[Any, ...]:
 
 def flat_reading(reading: Reading) -> tuple[Any, ...]:
     """Return a reading as a tuple, for reading_of()."""
-    items = [(item.kind, item.key, item.data) for item in reading.items]
-    links = [(link.url, link.kind, link.priority) for link in reading.links]
-    return reading.title, items, links, reading.simhash, reading.canonical, reading.noindex, reading.refused
+    items = [(item.kind, item.key, item.data, item.quiet) for item in reading.items]
+    links = [(link.url, link.kind, link.priority, link.modified_at) for link in reading.links]
+    rest = reading.simhash, reading.canonical, reading.noindex, reading.refused, reading.difference
+    return reading.title, items, links, *rest
 
 
 def reading_of(flattened: tuple[Any, ...]) -> Reading:

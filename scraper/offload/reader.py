@@ -43,11 +43,11 @@ def _answer(task: Any, readers: "dict[str, Reader]") -> Any:
     from scraper.extract.reading import Reader  # noqa: PLC0415
     from scraper.records import Fetched  # noqa: PLC0415
 
-    name, told, fetched, kind = task
+    name, told, fetched, kind, before = task
     try:
         if told is not None:
             readers[name] = Reader(*told)
-        return "read", frames.flat_reading(readers[name].read(Fetched(*fetched), kind))
+        return "read", frames.flat_reading(readers[name].read(Fetched(*fetched), kind, before))
     except VisitFailed as failed:
         return "failed", (failed.failure, failed.message)
     except MemoryError:

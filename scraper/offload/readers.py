@@ -9,7 +9,7 @@ from scraper.config.settings import Limits, Source
 from scraper.errors import Failure, VisitFailed
 from scraper.offload import frames, reader
 from scraper.offload.hand import Died, Hand
-from scraper.records import Fetched, Kind, Manners, Reading
+from scraper.records import Before, Fetched, Kind, Manners, Reading
 
 MOST = max(2, min(4, os.cpu_count() or 2))
 IDLE_S = 60.0
@@ -27,12 +27,14 @@ class Readers:
         self._idle: list[Hand] = []
         self._all: set[Hand] = set()
 
-    async def read(self, source: Source, manners: Manners, fetched: Fetched, kind: Kind) -> Reading:
-        """Return what a page holds. Raises VisitFailed: what reading raises; parse_limit; poison if two processes died of it."""
+    async def read(
+        self, source: Source, manners: Manners, fetched: Fetched, kind: Kind, before: Before | None = None
+    ) -> Reading:
+        """Return what a page holds. before: as it is stored, to be compared. Raises VisitFailed: what reading raises; parse_limit; poison if two processes died of it."""
         async with self._places:
             for last in (False, True):
                 try:
-                    return await self._try(await self._hand(fresh=last), source, manners, fetched, kind)
+                    return await self._try(await self._hand(fresh=last), source, manners, (fetched, kind, before))
                 except Died as died:
                     facts = {"url": fetched.final_url, "source": source.name, "how": str(died)}
                     log.warning("the process that read a page died", extra=facts)
@@ -65,12 +67,15 @@ class Readers:
             raise
         return hand
 
-    async def _try(self, hand: Hand, source: Source, manners: Manners, fetched: Fetched, kind: Kind) -> Reading:
+    async def _try(
+        self, hand: Hand, source: Source, manners: Manners, page: tuple[Fetched, Kind, Before | None]
+    ) -> Reading:
+        fetched, kind, before = page
         try:
             async with asyncio.timeout(self._limits.parse_timeout):
                 told = None if hand.knows.get(source.name) == (source, manners) else (source, manners)
                 hand.knows[source.name] = (source, manners)
-                await hand.send((source.name, told, frames.flat(fetched), kind))
+                await hand.send((source.name, told, frames.flat(fetched), kind, before))
                 answer, memory = await hand.receive()
         except TimeoutError:
             message = f"reading it took longer than {self._limits.parse_timeout:g} s"

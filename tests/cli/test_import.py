@@ -3,19 +3,22 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
 from scraper.cli.intake import enter
-from scraper.database import Db, imports, items, listing, pages, sources
+from scraper.config.load import Loaded
+from scraper.config.settings import Settings
+from scraper.database import Db, health, imports, items, listing, pages
+from scraper.database import changes as change_rows
 from scraper.database.connection import now
 from scraper.database.models import changes, runs
 from scraper.database.models import items as item_table
 from scraper.database.models import pages as page_table
 from scraper.records import Claim, Fetched, Item, Visit
-from scraper.startup import review
 from tests.support import Project, rows
 
 BOTH = pytest.mark.databases("sqlite", "postgresql")
@@ -65,7 +68,13 @@ def test_a_page_that_was_never_read_is_new_when_it_is_and_not_changed(db: Db) ->
     def read(body: bytes) -> None:
         claim = Claim(1, 99, "shop", "http://x.test/", "x.test", 0, "page", 0)
         visit = Visit(claim, now(), Fetched("http://x.test/", "http://x.test/", 200, {}, body, 1, 0.1))
-        db.write(lambda c: pages.put(c, [pages.ready(visit)]))
+
+        def unit(c: Any) -> None:
+            told: list[dict[str, Any]] = []
+            pages.put(c, [pages.ready(visit)], told)
+            change_rows.tell(c, told)
+
+        db.write(unit)
 
     read(b"first")
     read(b"second")
@@ -80,21 +89,21 @@ def test_items_go_to_the_page_that_is_there(db: Db) -> None:
     claim = Claim(1, 1, "shop", "http://x.test/?a=1&b=2", "x.test", 0, "page", 0)
     url = "http://x.test/?a=1&b=2"
     visit = Visit(claim, now(), Fetched(url, url, 200, {}, b"x", 1, 0.1))
-    (page_id,) = db.write(lambda c: pages.put(c, [pages.ready(visit)]))
+    (page_id,) = db.write(lambda c: pages.put(c, [pages.ready(visit)], []))
     brought(db, ("http://x.test/?b=2&a=1", {"id": "1"}))
     assert db.read(lambda c: c.scalar(select(item_table.c.page_id))) == page_id
     assert db.read(lambda c: listing.count(c, "pages", {})) == 1
 
 
 @BOTH
-def test_sources_are_stored_whole_or_said_to_be_faulty(db: Db) -> None:
+def test_sources_are_stored_whole_or_said_to_be_faulty(db: Db, tmp_path: Path) -> None:
     good = {"name": "good", "start": ["https://x.test/"], "every": "1h"}
     bad = {"name": "bad", "start": ["https://x.test/"], "follow": ["p["]}
-    entered, faults = enter(db, [good, bad], review)
+    entered, faults = enter(db, Loaded(Settings(), None, tmp_path), [good, bad])
     assert entered == [good]
     assert len(faults) == 1
     assert faults[0].startswith("bad: follow[0]") or faults[0].startswith("bad: follow")
-    row = db.read(lambda c: sources.one(c, "good"))
+    row = db.read(lambda c: health.one(c, "good"))
     assert (row["origin"], row["every"], row["enabled"]) == ("database", 3600.0, True)
 
 

@@ -20,7 +20,7 @@ from scraper.crawl import politeness
 from scraper.crawl.engine import Before, Engine
 from scraper.crawl.politeness import PENALTY_MAX_S, STRIKES, TRIP_FIRST_S, TRIP_MAX_S, Gate
 from scraper.crawl.store import Store
-from scraper.database import Db, runs, sources
+from scraper.database import Db, health, runs, sources
 from scraper.database.connection import now
 from scraper.errors import Failure
 from scraper.extract.page import Page
@@ -53,7 +53,7 @@ async def under_way(crawler: Crawler, *watched: Source, http: Http = ONE_BY_ONE)
 
 def told(crawler: Crawler, name: str = "s") -> dict[str, Any]:
     """Return a source as the API tells it."""
-    return crawler.db.read(lambda c: sources.one(c, name))
+    return crawler.db.read(lambda c: health.one(c, name))
 
 
 def slowed(crawler: Crawler) -> dict[str, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from api.stream import Streams
+from api.stream import Place, Streams
 from scraper import journal
 from scraper.database import Db, events
 from scraper.journal import Journal
@@ -87,8 +88,8 @@ async def test_streams_tell_everything_in_order_to_the_quick_and_the_slow(db: Db
 
     async def follow(last: int, pause: float) -> list[int]:
         seen = []
-        async for rows in streams.follow(last):
-            seen += [row["facts"]["number"] for row in rows]
+        async for told_now in streams.follow(Place(last, 0), None):
+            seen += [json.loads(said.text.partition(b"data: ")[2])["facts"]["number"] for _, said in told_now]
             await asyncio.sleep(pause)
             if seen and seen[-1] == 1509:
                 return seen
@@ -106,11 +107,11 @@ async def test_streams_tell_everything_in_order_to_the_quick_and_the_slow(db: Db
 async def test_a_closed_stream_ends_and_a_resync_stands_for_what_is_gone(db: Db) -> None:
     streams = Streams(db)
     put(db, told("moved"))
-    follower = streams.follow(77)
-    assert [row["kind"] for row in await anext(follower)] == ["resync"]
+    follower = streams.follow(Place(77, 0), None)
+    assert [said.kind for _, said in await anext(follower)] == ["resync"]
     waiting = asyncio.ensure_future(anext(follower))
     await asyncio.sleep(0)
     streams.close()
     with pytest.raises(StopAsyncIteration):
         await waiting
-    assert streams._following == 0
+    assert not streams._following

@@ -342,4 +342,4 @@ async def test_a_service_drops_what_its_sources_need_not_keep(
 
     assert crawler.db.read(versions) == {"usual": ["4"], "all": ["0", "1", "2", "3", "4"], "more": ["2", "3", "4"]}
     told = {vars(record)["source"]: vars(record)["versions"] for record in caplog.records}
-    assert told == {"usual": 4, "more": 2}
+    assert told == {"usual": 8, "more": 4}  # of the page as well as of its item

@@ -203,7 +203,9 @@ def test_a_frozen_service_is_told_by_the_others(serve: Serve, scraping: Project)
 def test_what_goes_on_is_told_by_events_in_order(serve: Serve, scraping: Project) -> None:
     service = serve()
     pid = service.until_state("scraping")["pid"]
-    with httpx.stream("GET", f"{service.http.base_url}/api/events?since=0", timeout=20, trust_env=False) as answer:
+    with httpx.stream(
+        "GET", f"{service.http.base_url}/api/events?since=0&kind=process", timeout=20, trust_env=False
+    ) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         lines = answer.iter_lines()
         os.kill(pid, signal.SIGKILL)
@@ -219,7 +221,7 @@ def test_what_goes_on_is_told_by_events_in_order(serve: Serve, scraping: Project
     assert states == ["starting", "idle", "scraping", "restarting", "starting", "idle", "scraping"]
     again = httpx.stream(
         "GET",
-        f"{service.http.base_url}/api/events",
+        f"{service.http.base_url}/api/events?kind=process",
         headers={"Last-Event-ID": str(ids[2])},
         timeout=20,
         trust_env=False,
@@ -227,7 +229,9 @@ def test_what_goes_on_is_told_by_events_in_order(serve: Serve, scraping: Project
     with again as answer:
         following = next(line for line in answer.iter_lines() if line.startswith("id: "))
     assert following == f"id: {ids[3]}"
-    with httpx.stream("GET", f"{service.http.base_url}/api/events?since=999999", timeout=20, trust_env=False) as answer:
+    with httpx.stream(
+        "GET", f"{service.http.base_url}/api/events?since=999999000000000000", timeout=20, trust_env=False
+    ) as answer:
         assert next(line for line in answer.iter_lines() if line.startswith("event: ")) == "event: resync"
 
 

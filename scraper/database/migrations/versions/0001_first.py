@@ -14,8 +14,43 @@ def _partial(where: str, name: str, table: str, columns: list[str]) -> None:
     op.create_index(name, table, columns, sqlite_where=condition, postgresql_where=condition)
 
 
-def upgrade() -> None:
+def upgrade() -> None:  # noqa: PLR0915  a list of tables
     """Make the tables so."""
+    op.create_table(
+        "activity",
+        sa.Column("minute", sa.BigInteger(), nullable=False),
+        sa.Column("worker", sa.Text(), nullable=False),
+        sa.Column("pages", sa.Integer(), nullable=False),
+        sa.Column("failures", Json(), nullable=False),
+        sa.Column("latency", Json(), nullable=False),
+        sa.Column("depth", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("minute", "worker", name="pk_activity"),
+    )
+    op.create_table(
+        "alarms",
+        sa.Column("id", Id, nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("at", Instant(), nullable=False),
+        sa.Column("last_at", Instant(), nullable=False),
+        sa.Column("message", sa.Text(), nullable=False),
+        sa.Column("accepted_at", Instant(), nullable=True),
+        sa.Column("resolved_at", Instant(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_alarms"),
+    )
+    op.create_index("ix_alarms_source", "alarms", ["source"])
+    op.create_table(
+        "answers",
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("digest", sa.Text(), nullable=False),
+        sa.Column("at", Instant(), nullable=False),
+        sa.Column("status", sa.Integer(), nullable=True),
+        sa.Column("content_type", sa.Text(), nullable=True),
+        sa.Column("body", sa.LargeBinary(), nullable=True),
+        sa.PrimaryKeyConstraint("key", name="pk_answers"),
+    )
+    op.create_index("ix_answers_at", "answers", ["at"])
     op.create_table(
         "changes",
         sa.Column("id", Id, nullable=False),
@@ -27,9 +62,37 @@ def upgrade() -> None:
         sa.Column("item_id", Id, nullable=True),
         sa.Column("page_id", Id, nullable=True),
         sa.Column("fields", Json(), nullable=False),
+        sa.Column("read_at", Instant(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_changes"),
     )
+    _partial("item_id IS NOT NULL AND change != 'created'", "changes_of_item", "changes", ["item_id", "id"])
+    _partial("item_id IS NULL AND change != 'created'", "changes_of_page", "changes", ["page_id", "id"])
     op.create_index("ix_changes_source", "changes", ["source"])
+    op.create_table(
+        "counters",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("label", sa.Text(), nullable=False),
+        sa.Column("value", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("name", "source", "label", name="pk_counters"),
+    )
+    op.create_table(
+        "deliveries",
+        sa.Column("id", Id, nullable=False),
+        sa.Column("rule", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("payload", Json(), nullable=False),
+        sa.Column("made_at", Instant(), nullable=False),
+        sa.Column("due_at", Instant(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("answer", sa.Text(), nullable=True),
+        sa.Column("sent_at", Instant(), nullable=True),
+        sa.Column("claimed_until", Instant(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_deliveries"),
+    )
+    _partial("state = 'queued'", "deliveries_due", "deliveries", ["due_at"])
+    op.create_index("ix_deliveries_rule", "deliveries", ["rule"])
     op.create_table(
         "events",
         sa.Column("id", Id, nullable=False),
@@ -58,6 +121,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_failures"),
         sa.UniqueConstraint("url_id", name="uq_failures_url_id"),
     )
+    _partial("resolved_at IS NULL", "failures_open", "failures", ["source", "reason", "id"])
     op.create_index("ix_failures_source", "failures", ["source"])
     op.create_table(
         "hosts",
@@ -79,6 +143,14 @@ def upgrade() -> None:
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("value", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("name", name="pk_meta"),
+    )
+    op.create_table(
+        "notify_rules",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("change_id", Id, nullable=False),
+        sa.Column("event_id", Id, nullable=False),
+        sa.Column("told", Json(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_notify_rules"),
     )
     op.create_table(
         "pages",
@@ -106,6 +178,9 @@ def upgrade() -> None:
         sa.Column("fetched_at", Instant(), nullable=False),
         sa.Column("changed_at", Instant(), nullable=False),
         sa.Column("gone_at", Instant(), nullable=True),
+        sa.Column("elapsed_s", sa.Float(), nullable=True),
+        sa.Column("check_every_s", sa.Float(), nullable=True),
+        sa.Column("check_after", Instant(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_pages"),
         sa.UniqueConstraint("fingerprint", "source", name="uq_pages_fingerprint_source"),
     )
@@ -123,6 +198,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("origin", name="pk_robots"),
     )
     op.create_table(
+        "run_fields",
+        sa.Column("run_id", Id, nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("field", sa.Text(), nullable=False),
+        sa.Column("filled", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("run_id", "kind", "field", name="pk_run_fields"),
+    )
+    op.create_table(
         "runs",
         sa.Column("id", Id, nullable=False),
         sa.Column("source", sa.Text(), nullable=False),
@@ -137,11 +220,12 @@ def upgrade() -> None:
         sa.Column("items", sa.Integer(), nullable=False),
         sa.Column("bytes", sa.BigInteger(), nullable=False),
         sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("changes", sa.Integer(), server_default="0", nullable=False),
         sa.Column("message", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_runs"),
     )
-    op.create_index("ix_runs_source", "runs", ["source"])
     op.create_index("ix_runs_state", "runs", ["state"])
+    op.create_index("runs_of_source", "runs", ["source", "id"])
     op.create_table(
         "sources",
         sa.Column("name", sa.Text(), nullable=False),
@@ -151,7 +235,23 @@ def upgrade() -> None:
         sa.Column("last_run_at", Instant(), nullable=True),
         sa.Column("checked_at", Instant(), nullable=True),
         sa.Column("next_at", Instant(), nullable=True),
+        sa.Column("paused_at", Instant(), nullable=True),
+        sa.Column("run_id", Id, nullable=True),
+        sa.Column("tags", sa.Text(), server_default="", nullable=False),
         sa.PrimaryKeyConstraint("name", name="pk_sources"),
+    )
+    op.create_table(
+        "tokens",
+        sa.Column("id", Id, nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("digest", sa.Text(), nullable=False),
+        sa.Column("scope", sa.Text(), nullable=False),
+        sa.Column("created_at", Instant(), nullable=False),
+        sa.Column("expires_at", Instant(), nullable=True),
+        sa.Column("used_at", Instant(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_tokens"),
+        sa.UniqueConstraint("digest", name="uq_tokens_digest"),
+        sa.UniqueConstraint("name", name="uq_tokens_name"),
     )
     op.create_table(
         "urls",
@@ -169,6 +269,7 @@ def upgrade() -> None:
         sa.Column("crashes", sa.Integer(), nullable=False),
         sa.Column("not_before", Instant(), nullable=True),
         sa.Column("claimed_by", sa.Text(), nullable=True),
+        sa.Column("modified_at", Instant(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_urls"),
         sa.UniqueConstraint("fingerprint", "source", name="uq_urls_fingerprint_source"),
     )
@@ -182,6 +283,7 @@ def upgrade() -> None:
         sa.Column("day", sa.Text(), nullable=False),
         sa.Column("pages", sa.Integer(), nullable=False),
         sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.Column("changes", sa.Integer(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("source", "day", name="pk_usage"),
     )
     op.create_table(
@@ -209,9 +311,28 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_items"),
         sa.UniqueConstraint("key", "source", "kind", name="uq_items_key_source_kind"),
     )
+    op.create_index("items_by_kind", "items", ["source", "kind", "id"])
     _partial("removed_at IS NOT NULL", "items_removed", "items", ["source", "removed_at"])
     op.create_index("ix_items_page_id", "items", ["page_id"])
-    op.create_index("ix_items_source", "items", ["source"])
+    op.create_table(
+        "page_versions",
+        sa.Column("id", Id, nullable=False),
+        sa.Column("page_id", Id, nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("at", Instant(), nullable=False),
+        sa.Column("until", Instant(), nullable=False),
+        sa.Column("status", sa.Integer(), nullable=False),
+        sa.Column("title", sa.Text(), nullable=True),
+        sa.Column("content_hash", sa.Text(), nullable=False),
+        sa.Column("bytes", sa.Integer(), nullable=False),
+        sa.Column("headers", Json(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("stored_bytes", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(["page_id"], ["pages.id"], name="fk_page_versions_page_id_pages"),
+        sa.PrimaryKeyConstraint("id", name="pk_page_versions"),
+    )
+    op.create_index("ix_page_versions_page_id", "page_versions", ["page_id"])
+    op.create_index("ix_page_versions_source", "page_versions", ["source"])
     op.create_table(
         "item_versions",
         sa.Column("id", Id, nullable=False),

@@ -1,0 +1,36 @@
+"""Examples of answers, for the OpenAPI description."""
+
+from typing import Any
+
+AT = "2026-01-06T10:30:00Z"
+ROWS: dict[str, dict[str, Any]] = {
+    "run": {
+        "id": 7, "source": "books", "kind": "crawl", "state": "done", "queued_at": AT, "started_at": AT, "finished_at": AT,
+        "pages": 1050, "known": 1050, "items": 1000, "bytes": 9437184, "failures": 0, "changes": 3, "pages_per_s": 2.0,
+        "message": None,
+    },
+    "page": {
+        "id": 12, "source": "books", "url": "https://books.toscrape.com/", "final_url": "https://books.toscrape.com/",
+        "status": 200, "content_type": "text/html", "title": "All products", "depth": 0, "content_hash": "5d41402a…",
+        "bytes": 51294, "fetched_at": AT, "changed_at": AT, "gone_at": None, "headers": {"content-type": "text/html"},
+    },
+    "item": {
+        "id": 3, "source": "books", "kind": "book", "key": "a897fe39b1053632", "url": "https://books.toscrape.com/a/",
+        "data": {"title": "A Light in the Attic", "price": "51.77"}, "first_seen": AT, "last_seen": AT, "changed_at": AT,
+        "removed_at": None, "page_id": 12,
+    },
+    "change": {
+        "id": 41, "at": AT, "source": "books", "of": "item", "kind": "book", "change": "changed", "item_id": 3, "page_id": 12,
+        "fields": {"price": ["51.77", "45.00"]}, "read": False,
+    },
+    "failure": {
+        "id": 5, "source": "books", "url": "https://books.toscrape.com/x", "reason": "http_4xx",
+        "message": "404 from the server", "attempts": 1, "first_at": AT, "last_at": AT, "resolved_at": None,
+    },
+}  # fmt: skip
+
+
+def example(name: str, *, listed: bool = False) -> dict[int | str, dict[str, Any]]:
+    """Return what FastAPI shows as the answer of a route: one row of that name, or a list of such."""
+    shown: Any = {"items": [ROWS[name]], "next": "NDE="} if listed else ROWS[name]
+    return {200: {"content": {"application/json": {"example": shown}}}}

@@ -1,0 +1,230 @@
+"""sources: list, add, remove, enable, disable, check what is watched."""
+
+import asyncio
+import json
+import sys
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import typer
+
+from scraper import export
+from scraper.cli.serve import ConfigFile
+from scraper.config.load import Loaded
+from scraper.config.secrets import environment
+from scraper.config.settings import Source
+from scraper.config.shape import build
+from scraper.crawl.check import check
+from scraper.database import Db, health
+from scraper.database import sources as rows
+from scraper.database.connection import now
+from scraper.errors import BadConfig, BowerbirdError, NotFound, Problem
+from scraper.startup import checked_source, due, preflight, settings_of
+
+sources = typer.Typer(help="What is watched.", rich_markup_mode=None)
+
+
+class Unknown(BowerbirdError):
+    """A source that was named is not there."""
+
+    exit_code = 2
+
+
+def named(db: Db, names: list[str]) -> list[Source]:
+    """Return the sources of these names, of the file or of the database; all that are enabled, if none is named.
+
+    Raises Unknown.
+    """
+    made = db.read(rows.definitions)
+    paused = db.read(rows.paused)
+    known = {name: source for name, given in made.items() if (source := build(Source, given, (), [])) is not None}
+    for name in names:
+        if name not in known:
+            there = ", ".join(known) or "none; add a [[source]] to bowerbird.toml, or `bowerbird sources add URL`"
+            raise Unknown(f"there is no source {name!r}; there are: {there}")
+    return (
+        [known[name] for name in names] if names else [s for s in known.values() if s.enabled and s.name not in paused]
+    )
+
+
+@sources.callback(invoke_without_command=True)
+def _list_by_default(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        list_sources()
+
+
+@sources.command("list")
+def list_sources(config: ConfigFile = None, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
+    """List the sources, when they ran last and when they are due."""
+    with preflight(settings_of(config)) as db:
+        known = db.read(health.listed)[0]
+    if as_json:
+        print(json.dumps(known, default=export.text))
+        return
+    for row in known:
+        last = row["last_run"].isoformat(timespec="seconds") if row["last_run"] else "never"
+        due_at = row["next_at"].isoformat(timespec="seconds") if row["next_at"] else "when asked"
+        print(f"{row['name']:<24} {row['health']:<9} {row['origin']:<9} last {last:<26} next {due_at}")
+    if not known:
+        print("No sources yet; add a [[source]] to bowerbird.toml, or `bowerbird sources add URL`.", file=sys.stderr)
+
+
+@sources.command("add")
+def add_source(
+    urls: Annotated[list[str] | None, typer.Argument(metavar="[URL ...]", help="Where it starts.")] = None,
+    name: Annotated[str | None, typer.Option(help="Its name; otherwise the name of its host.")] = None,
+    every: Annotated[str | None, typer.Option(help='How often, for example "1h".')] = None,
+    cron: Annotated[str | None, typer.Option(help='When, for example "*/15 * * * *".')] = None,
+    follow: Annotated[list[str] | None, typer.Option(help="A CSS selector whose links are followed; several.")] = None,
+    field: Annotated[list[str] | None, typer.Option(help='A field of its items: "title=h1::text"; several.')] = None,
+    select: Annotated[str | None, typer.Option(help="A CSS selector: one item for each match.")] = None,
+    kind: Annotated[str, typer.Option(help="What its items are called.")] = "item",
+    key: Annotated[list[str] | None, typer.Option(help="A field that identifies an item; several.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="A word to find it by; several.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--from", help="A TOML file with [[source]] tables, or a JSON file; - is standard input."),
+    ] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Add a source that lives in the database. A running service visits it at once."""
+    if bool(urls) == (file is not None):
+        raise typer.BadParameter("name either addresses to start from, or a file of sources with --from")
+    given: list[dict[str, Any]] = _read(file) if file is not None else []
+    if urls:
+        made: dict[str, Any] = {"name": name or name_of(urls[0]), "start": urls}
+        made |= {"every": every} if every else {}
+        made |= {"cron": cron} if cron else {}
+        made |= {"follow": follow} if follow else {}
+        made |= {"tags": tag} if tag else {}
+        if field:
+            rule: dict[str, Any] = {"kind": kind, "fields": dict(_field(text) for text in field), "key": key or []}
+            made["item"] = [rule | ({"select": select} if select else {})]
+        given = [made]
+    loaded = settings_of(config)
+    with preflight(loaded) as db:
+        enter(db, loaded, given)
+    for definition in given:
+        print(f"Added {definition['name']}. Next: bowerbird sources check {definition['name']}")
+
+
+def enter(db: Db, loaded: Loaded, given: list[dict[str, Any]]) -> None:
+    """Add sources, all of them or none. Raises BadConfig with all that is wrong with any of them, Conflict."""
+    problems: list[Problem] = []
+    made: list[Source] = []
+    for definition in given:
+        try:
+            made.append(checked_source(definition, loaded.settings, environment(loaded.base), trusted=True))
+        except BadConfig as error:
+            named_so = str(definition.get("name", "source"))
+            problems += [Problem(f"{named_so}: {problem.place}", problem.message) for problem in error.problems]
+    if problems:
+        raise BadConfig(problems)
+
+    def unit(c: Any) -> None:
+        for source in made:
+            rows.add(c, source, due)
+
+    db.write(unit)
+
+
+def name_of(url: str) -> str:
+    """Return a name for a source that starts at a URL."""
+    host = (urlsplit(url if "//" in url else f"//{url}").hostname or "").removeprefix("www.")
+    name = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in host.lower())
+    return name.strip("-")[:100] or "source"
+
+
+def _field(text: str) -> tuple[str, str]:
+    name, equals, css = text.partition("=")
+    if not equals or not name.strip() or not css.strip():
+        raise typer.BadParameter(f'{text!r} is no field; write for example "title=h1::text"')
+    return name.strip(), css.strip()
+
+
+def _read(file: Path) -> list[dict[str, Any]]:
+    try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BowerbirdError(f"{file}: cannot be read: {error}") from None
+    try:
+        found: Any = (
+            json.loads(text)
+            if text.lstrip()[:1] in "[{" and not text.lstrip().startswith("[[")
+            else tomllib.loads(text)
+        )
+    except ValueError as error:
+        raise BowerbirdError(f"{file}: is neither TOML nor JSON: {error}") from None
+    if isinstance(found, dict):
+        found = found.get("source", [found])
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise BowerbirdError(f"{file}: wants [[source]] tables, or a JSON list of sources")
+    return found
+
+
+@sources.command("remove")
+def remove_sources(
+    names: Annotated[list[str], typer.Argument(metavar="SOURCE ...")], config: ConfigFile = None
+) -> None:
+    """Remove sources that live in the database. What was scraped of them stays."""
+
+    def unit(c: Any) -> None:
+        for name in names:
+            rows.remove(c, name)
+
+    with preflight(settings_of(config)) as db:
+        db.write(unit)
+    print(f"Removed {', '.join(names)}; what was scraped stays.")
+
+
+@sources.command("enable")
+def enable_sources(
+    names: Annotated[list[str], typer.Argument(metavar="SOURCE ...")], config: ConfigFile = None
+) -> None:
+    """Have sources be visited again."""
+    _pause(names, config, paused=False)
+
+
+@sources.command("disable")
+def disable_sources(
+    names: Annotated[list[str], typer.Argument(metavar="SOURCE ...")], config: ConfigFile = None
+) -> None:
+    """Have sources be visited no more until they are enabled, wherever they are written down."""
+    _pause(names, config, paused=True)
+
+
+def _pause(names: list[str], config: ConfigFile, *, paused: bool) -> None:
+    def unit(c: Any) -> list[str]:
+        for name in names:
+            rows.definition(c, name)
+        return rows.pause(c, names, now() if paused else None)
+
+    with preflight(settings_of(config)) as db:
+        done = db.write(unit)
+    for name in names:
+        print(f"{name}: {'' if name in done else 'was already '}{'disabled' if paused else 'enabled'}")
+
+
+@sources.command("check")
+def check_source(
+    name: Annotated[str, typer.Argument(metavar="SOURCE")],
+    url: Annotated[str | None, typer.Option(help="Which page; otherwise the first start address.")] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Print what one page of a source yields. Stores nothing."""
+    loaded = settings_of(config)
+    sys.path.insert(0, str(loaded.base))
+    with preflight(loaded) as db:
+        source = named(db, [name])[0]
+    try:
+        found = asyncio.run(check(source, loaded.settings.http, url, loaded.settings.limits, environment(loaded.base)))
+    except ValueError as error:
+        raise NotFound(str(error)) from None
+    print(json.dumps(found, indent=2, ensure_ascii=False, default=export.text))
+    if source.item and not found["items"] and found["links"]:
+        hint = f"bowerbird sources check {name} --url {found['links'][-1]}"
+        print(f"No item on this page; try one that it links to: {hint}", file=sys.stderr)
+    if found["failure"]:
+        raise typer.Exit(1)

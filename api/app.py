@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -22,13 +23,16 @@ from starlette.types import Message, Receive, Scope, Send
 from api import dashboard, problems
 from api.idempotency import Idempotency
 from api.keys import Keys
-from api.routes import control, events, exports, health, metrics, rows, scrapyd, sources, status, tokens
+from api.routes import control, events, exports, health, metrics, notifications, rows, scrapyd, sources, status, tokens
 from api.security import Guard
 from api.stream import Streams
 from scraper import logs
 from scraper.config.load import Loaded
+from scraper.config.secrets import environment
+from scraper.config.settings import Http, Notify
 from scraper.database import Db
 from scraper.errors import BowerbirdError
+from scraper.notify.notifier import Notifier
 from scraper.service import Service
 from scraper.startup import preflight, settings_of
 from scraper.supervisor import systemd
@@ -72,16 +76,26 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.keys = Keys(db, loaded.settings.server.token)
     _hear_signals(service, streams)
     service.start()
+    notifier = asyncio.create_task(Notifier(db, partial(_orders, service)).run(), name="notifier")
     feeding = asyncio.create_task(_tell_systemd(service), name="systemd")
     try:
         yield
     finally:
         systemd.notify(STOPPING=1)
         streams.close()
-        feeding.cancel()
-        await asyncio.gather(feeding, return_exceptions=True)
+        for task in (feeding, notifier):
+            task.cancel()
+        await asyncio.gather(feeding, notifier, return_exceptions=True)
         await to_thread.run_sync(service.stop)
         await to_thread.run_sync(db.close)
+
+
+def _orders(service: Service) -> tuple[tuple[Notify, ...], Http, dict[str, str]] | None:
+    """What the notifier goes by; nothing where another process owns the scraper, and does it."""
+    if not service.owns:
+        return None
+    settings = service.settings
+    return settings.notify, settings.http, environment(service.loaded.base) if settings.notify else {}
 
 
 def _hear_signals(service: Service, streams: Streams) -> None:
@@ -153,7 +167,20 @@ def create_app() -> FastAPI:
     app.add_middleware(Idempotency)
     app.add_middleware(Guard)
     problems.install(app)
-    for module in (status, control, events, health, metrics, sources, rows, exports, tokens, scrapyd, dashboard):
+    for module in (
+        status,
+        control,
+        events,
+        health,
+        metrics,
+        sources,
+        rows,
+        exports,
+        tokens,
+        notifications,
+        scrapyd,
+        dashboard,
+    ):
         app.include_router(module.router)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
     return app

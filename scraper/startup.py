@@ -28,12 +28,33 @@ log = logging.getLogger(__name__)
 def settings_of(path: Path | None = None) -> Loaded:
     """Return the settings in force, everything in them checked. Raises BadConfig with all problems."""
     loaded = load(path, review=review)
+    _review_notify(loaded)
     database = loaded.settings.database
     try:
         url = resolved_url(database.url, loaded.base)
     except ValueError as error:
         raise BadConfig([Problem(str(loaded.path or "settings"), f"[database] url: {error}")]) from None
     return replace(loaded, settings=replace(loaded.settings, database=replace(database, url=url)))
+
+
+def _review_notify(loaded: Loaded) -> None:
+    if not loaded.settings.notify:
+        return
+    from scraper.notify import message  # noqa: PLC0415  templates and conditions: 0.05 s that only those pay who have rules
+    from scraper.notify.send import NEEDS_APPRISE, WEBHOOK  # noqa: PLC0415
+
+    variables = secrets.environment(loaded.base)
+    faults: list[tuple[str, str, str]] = []
+    for rule in loaded.settings.notify:
+        found = [("where", message.condition_fault(rule.where)), ("template", message.template_fault(rule.template))]
+        for key, value in (("url", rule.url), ("secret", rule.secret)):
+            found += [(key, f"names the variable {n}, which is not set") for n in secrets.missing(value, variables)]
+        if not rule.url.lower().startswith((*WEBHOOK, "${")) and not _found("apprise"):
+            found.append(("url", NEEDS_APPRISE))
+        faults += [(rule.name, key, fault) for key, fault in found if fault is not None]
+    if faults:
+        place = str(loaded.path or "settings")
+        raise BadConfig([Problem(place, f"[[notify]] {name}: {key} {fault}") for name, key, fault in faults])
 
 
 def review(source: Source) -> Iterator[tuple[tuple[str | int, ...], str]]:

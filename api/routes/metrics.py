@@ -5,10 +5,12 @@ import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 
+from anyio import move_on_after, to_thread
 from fastapi import APIRouter, Response
 
 from api.deps import TheDb, TheService
-from scraper.database import Db
+from scraper.database import Connection, Db, activity, health, notices, runs
+from scraper.errors import BowerbirdError
 from scraper.supervisor.status import ProcessStatus, ScraperStatus
 
 # https://prometheus.io/docs/instrumenting/exposition_formats/
@@ -18,16 +20,27 @@ ESCAPED = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 router = APIRouter(tags=["health"])
 
 Sample = tuple[dict[str, str], float]
+Metric = tuple[str, str, str, list[Sample]]  # name, type, help, samples; without a type: of the family before it
+PATIENCE_S = 3.0
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-def metrics(db: TheDb, service: TheService) -> Response:
-    """Gauges of the processes and the database, in the text format of Prometheus. Neither of them is waited for."""
-    lines = [line for metric in (*_of_processes(service.status()), *_of_database(db)) for line in _lines(*metric)]
+async def metrics(db: TheDb, service: TheService) -> Response:
+    """Processes, sources, requests and the database, in the text format of Prometheus, the same from every API process.
+
+    What the database does not tell within three seconds is left out, and `bowerbird_database_up` is 0.
+    """
+    found = [*_of_processes(service.status())]
+    kept: list[Metric] = []
+    with move_on_after(PATIENCE_S):
+        kept = await to_thread.run_sync(_of_database, db, abandon_on_cancel=True)
+    up: list[Sample] = [({}, float(bool(kept)))]
+    found.append(("bowerbird_database_up", "gauge", "Whether the database answers.", up))
+    lines = [line for metric in (*found, *kept) for line in _lines(*metric)]
     return Response("\n".join(lines) + "\n", media_type=TEXT)
 
 
-def _of_processes(status: ScraperStatus) -> Iterator[tuple[str, str, str, list[Sample]]]:
+def _of_processes(status: ScraperStatus) -> Iterator[Metric]:
     yield "bowerbird_info", "gauge", "The version that runs.", [({"version": version("bowerbird")}, 1)]
     running: list[Sample] = [({}, float(status.running))]
     yield "bowerbird_running", "gauge", "Whether the operator wants it running and it has not failed.", running
@@ -49,7 +62,60 @@ def _silence(process: ProcessStatus) -> float | None:
     return max(0.0, time.monotonic() - process.beat) if process.beat is not None else None
 
 
-def _of_database(db: Db) -> Iterator[tuple[str, str, str, list[Sample]]]:
+def _of_database(db: Db) -> list[Metric]:
+    try:
+        return [*db.read(_kept), *_of_pool(db)]
+    except BowerbirdError:
+        return []
+
+
+def _kept(connection: Connection) -> list[Metric]:
+    """What all processes of all services did, out of the database: it survives any of them."""
+    totals = activity.totals(connection)
+    visited: list[Sample] = [
+        ({"source": source, "outcome": outcome}, value)
+        for (source, outcome), value in sorted(totals.get(activity.VISITS, {}).items())
+    ]
+    healths = health.counts(health.summaries(connection))
+    sent = notices.counts(connection)
+    return [
+        ("bowerbird_visits_total", "counter", "URLs visited, by outcome: stored, or the name of a failure.", visited),
+        *_histogram({label: value for (_, label), value in totals.get(activity.FETCH, {}).items()}),
+        ("bowerbird_sources", "gauge", "Sources, by health.", [({"health": h}, float(n)) for h, n in healths.items()]),
+        (
+            "bowerbird_queue_depth",
+            "gauge",
+            "URLs that open runs know and have not visited.",
+            [({}, runs.waiting(connection))],
+        ),
+        (
+            "bowerbird_deliveries",
+            "gauge",
+            "Notifications of the last 30 days, by state.",
+            [({"rule": rule, "state": s}, float(n)) for rule, states in sent.items() for s, n in states.items()],
+        ),
+    ]
+
+
+def _histogram(counted: dict[str, float]) -> list[Metric]:
+    """How long answers took, in the cumulative buckets that Prometheus wants."""
+    if not counted:
+        return []
+    total = 0.0
+    buckets: list[Sample] = []
+    for bound in (*(f"{bound:g}" for bound in activity.BOUNDS_S), activity.REST):
+        total += counted.get(bound, 0.0)
+        buckets.append(({"le": bound}, total))
+    name, told = "bowerbird_fetch_seconds", "How long it took until a response was complete."
+    return [
+        (name, "histogram", told, []),
+        (f"{name}_bucket", "", "", buckets),
+        (f"{name}_sum", "", "", [({}, counted.get("sum", 0.0))]),
+        (f"{name}_count", "", "", [({}, total)]),
+    ]
+
+
+def _of_pool(db: Db) -> Iterator[Metric]:
     found = db.gauges()
     worker = {"worker": str(os.getpid())}
     told = "Connections of this API worker's pool."
@@ -69,10 +135,9 @@ def _of_database(db: Db) -> Iterator[tuple[str, str, str, list[Sample]]]:
 
 
 def _lines(name: str, kind: str, told: str, samples: list[Sample]) -> Iterator[str]:
-    if not samples:
-        return
-    yield f"# HELP {name} {told}"
-    yield f"# TYPE {name} {kind}"
+    if kind and (samples or kind == "histogram"):
+        yield f"# HELP {name} {told}"
+        yield f"# TYPE {name} {kind}"
     for labels, value in samples:
         inside = ",".join(f'{label}="{text.translate(ESCAPED)}"' for label, text in labels.items())
         number = int(value) if value == int(value) else value

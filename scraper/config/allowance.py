@@ -1,6 +1,6 @@
 """How much of a source may be visited now: its page limit, its hours, its daily budgets. Pure: the clock is an argument."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
@@ -34,6 +34,27 @@ def opens_at(source: Source, at: datetime) -> datetime | None:
         for day in (local.date(), local.date() + timedelta(days=1)):
             begins += _instants(datetime.combine(day, begin, local.tzinfo))
     return min((moment for moment in begins if moment > at), default=None)
+
+
+def quiet_until(windows: Sequence[str], zone: str, at: datetime) -> datetime | None:
+    """Return when the quiet hours end in which an instant lies, or None if it lies in none."""
+    until = at
+    for _ in range(len(windows) + 1):  # one may end in another
+        local = until.astimezone(ZoneInfo(zone) if zone else None)
+        clock = local.time().replace(tzinfo=None)
+        ends = [
+            end
+            for begin, end in map(hours, windows)
+            if (begin <= clock < end if begin < end else clock >= begin or clock < end)
+        ]
+        if not ends:
+            break
+        days = (local.date(), local.date() + timedelta(days=1))
+        found = [
+            moment for end in ends for day in days for moment in _instants(datetime.combine(day, end, local.tzinfo))
+        ]
+        until = min((moment for moment in found if moment > until), default=until)
+    return until if until > at else None
 
 
 def _instants(local: datetime) -> list[datetime]:

@@ -287,6 +287,35 @@ class Source:
             yield "render", fault
 
 
+Told = Literal["created", "changed", "removed", "returned", "moved", "failing", "alarm", "scraper"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notify:
+    """Whom to tell of what. Times in seconds."""
+
+    name: Name
+    url: str
+    secret: str = ""
+    on: tuple[Told, ...] = ("changed", "removed", "returned", "moved", "failing", "alarm", "scraper")
+    source: tuple[str, ...] = ()
+    where: str = ""
+    after: Annotated[int, rules.whole, rules.least(1), rules.most(30)] = 1
+    repeat: Seconds = 0.0
+    digest: Seconds = 0.0
+    quiet: tuple[Annotated[str, rules.window], ...] = ()
+    zone: Annotated[str, rules.zone] = ""
+    template: str = ""
+
+    def check(self) -> Check:
+        if not re.match(r"(?i)\$\{\w+\}|[a-z][a-z0-9+.-]*://\S", self.url):
+            yield "url", "is no address; write https://... for a webhook, or one of Apprise's, for example mailto://..."
+        if self.secret.startswith("whsec_") and not re.fullmatch(
+            r"whsec_(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?", self.secret
+        ):
+            yield "secret", "is no base64 after whsec_"
+
+
 def secrets_of(source: Source) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yield every value of a source that may name a variable of the environment, with its place."""
     for name, value in source.headers.items():
@@ -346,6 +375,7 @@ class Settings:
     source: tuple[Source, ...] = ()
     llm: Llm = field(default_factory=Llm)
     enrich: tuple[Enrich, ...] = ()
+    notify: tuple[Notify, ...] = ()
     max_workers: Positive | None = None
     environment: Literal["development", "production"] = "development"
 
@@ -354,7 +384,12 @@ class Settings:
         return self.environment == "production"
 
     def check(self) -> Check:
-        for key, names in (("source", [s.name for s in self.source]), ("enrich", [e.task for e in self.enrich])):
+        named = (
+            ("source", [s.name for s in self.source]),
+            ("enrich", [e.task for e in self.enrich]),
+            ("notify", [n.name for n in self.notify]),
+        )
+        for key, names in named:
             for name in sorted({name for name in names if names.count(name) > 1}):
                 yield key, f"{name!r} is there twice; each name may be used once"
         for task in self.enrich:

@@ -6,9 +6,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, String, cast, func, select
 
-from scraper.database import changes, events, failures, items, pages, runs
+from scraper.database import changes, events, failures, items, notices, pages, runs
 from scraper.database.connection import Db, now
 from scraper.database.models import changes as change_table
+from scraper.database.models import deliveries as delivery_table
 from scraper.database.models import events as event_table
 from scraper.database.models import failures as failure_table
 from scraper.database.models import items as item_table
@@ -24,6 +25,7 @@ _LISTS: dict[str, tuple[Any, list[Any], Callable[[Row[Any]], Made]]] = {
     "items": (item_table, list(item_table.c), items.public),
     "changes": (change_table, list(change_table.c), changes.public),
     "events": (event_table, list(event_table.c), events.public),
+    "deliveries": (delivery_table, list(delivery_table.c), notices.public),
     "failures": (failure_table, list(failure_table.c), failures.public),
 }
 

@@ -1,0 +1,1 @@
+"""Notifications: what people are told of, worked out from the database, kept there until it is delivered."""

@@ -1,0 +1,126 @@
+"""What a notification says: its payload, its subject and its text. Pure."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import jmespath
+from jinja2 import StrictUndefined, TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+CHANGES_MOST = 100  # of one message
+VALUE_MOST = 300
+TEXT_MOST = 20_000
+
+_environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
+
+
+def of_changes(rule: str, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the payload that tells of changes, each with the key, url and data of what it is of."""
+    return {
+        "type": "changes",
+        "rule": rule,
+        "count": len(found),
+        "changes": [_shown(one) for one in found[:CHANGES_MOST]],
+    }
+
+
+def merged(payload: Mapping[str, Any], more: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return a payload of changes with more of them."""
+    room = max(0, CHANGES_MOST - len(payload["changes"]))
+    shown = [*payload["changes"], *(_shown(one) for one in more[:room])]
+    return {**payload, "count": payload["count"] + len(more), "changes": shown}
+
+
+def _shown(change: Mapping[str, Any]) -> dict[str, Any]:
+    made = {name: change[name] for name in ("id", "source", "of", "kind", "change", "item_id", "page_id", "key", "url")}
+    fields = {name: [_short(old), _short(new)] for name, (old, new) in change["fields"].items()}
+    return made | {"at": change["at"].isoformat(), "title": _title(change), "fields": fields}
+
+
+def _title(change: Mapping[str, Any]) -> str:
+    data = change.get("data") or {}
+    found = data.get("title") or data.get("name") or change.get("title") or change.get("key") or change.get("url")
+    return str(_short(found or ""))
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > VALUE_MOST:
+        return value[: VALUE_MOST - 1] + "…"
+    if isinstance(value, dict | list) and len(json.dumps(value, default=str)) > VALUE_MOST:
+        return json.dumps(value, default=str, ensure_ascii=False)[: VALUE_MOST - 1] + "…"
+    return value
+
+
+def matches(where: str, change: Mapping[str, Any]) -> bool:
+    """Say whether a condition (JMESPath) holds of a change: over source, of, kind, change, key, url, data, old and new."""
+    if not where:
+        return True
+    fields = change["fields"]
+    told = {name: change.get(name) for name in ("source", "of", "kind", "change", "key", "url", "data")}
+    told |= {"old": {name: pair[0] for name, pair in fields.items()}, "new": {n: pair[1] for n, pair in fields.items()}}
+    try:
+        return bool(_condition(where).search(told))
+    except (jmespath.exceptions.JMESPathError, TypeError, ValueError):
+        return False  # of another kind of item than the condition was written for
+
+
+@lru_cache(maxsize=256)
+def _condition(where: str) -> Any:
+    return jmespath.compile(where)
+
+
+def condition_fault(where: str) -> str | None:
+    """Say what is wrong with a condition, or None."""
+    try:
+        _condition(where) if where else None
+    except (jmespath.exceptions.JMESPathError, ValueError) as error:
+        return f"{where!r} is no JMESPath: {' '.join(str(error).split())}"
+    return None
+
+
+def template_fault(template: str) -> str | None:
+    """Say what is wrong with a template, or None."""
+    try:
+        _environment.from_string(template)
+    except TemplateError as error:
+        return f"is no Jinja template: {error}"
+    return None
+
+
+def subject(payload: Mapping[str, Any]) -> str:
+    """Return what a message is about, in one line."""
+    if payload["type"] != "changes":
+        return str(payload["said"]).partition("\n")[0][:200]
+    counts = Counter(change["change"] for change in payload["changes"])
+    told = ", ".join(f"{count} {name}" for name, count in counts.most_common())
+    names = sorted({change["source"] for change in payload["changes"]})
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return f"{shown}: {told}" + (f" of {payload['count']}" if payload["count"] > len(payload["changes"]) else "")
+
+
+def text(payload: Mapping[str, Any], template: str) -> str:
+    """Return the text of a message; a template that fails does not keep it back."""
+    if template:
+        try:
+            return _environment.from_string(template).render(**payload, subject=subject(payload))[:TEXT_MOST]
+        except Exception as error:  # noqa: BLE001  a template may raise whatever its values make it raise
+            return f"{_usual(payload)}\n\n(the template of this rule failed: {error})"[:TEXT_MOST]
+    return _usual(payload)[:TEXT_MOST]
+
+
+def _usual(payload: Mapping[str, Any]) -> str:
+    if payload["type"] != "changes":
+        return str(payload["said"])
+    return "\n".join(line for change in payload["changes"] for line in _lines(change))
+
+
+def _lines(change: Mapping[str, Any]) -> list[str]:
+    lines = [f"{change['change']}: {change['title']} ({change['source']})"]
+    if change["change"] != "created":
+        lines += [
+            f"  {name}: {old} -> {new}" for name, (old, new) in change["fields"].items() if name != "content_hash"
+        ]
+    return [*lines, f"  {change['url']}"] if change["url"] else lines

@@ -1,0 +1,79 @@
+"""The one who looks and sends, beside the API, in the service that owns the scraper."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from scraper.config.settings import Http, Notify
+from scraper.crawl.fetcher import Fetcher
+from scraper.database import Db, notices
+from scraper.errors import BowerbirdError
+from scraper.notify.look import look
+from scraper.notify.send import Refused, deliver
+
+LOOK_EACH_S = 2.0
+AWAY_S = 10.0
+SENT_AT_ONCE = 8
+TIDY_EACH = 1800  # looks
+
+log = logging.getLogger(__name__)
+
+
+class Notifier:
+    """Looks for what there is to tell, and delivers it. All on the event loop; the database is asked in threads."""
+
+    def __init__(self, db: Db, orders: Callable[[], tuple[Sequence[Notify], Http, Mapping[str, str]] | None]) -> None:
+        """orders: the rules, how requests are made and the variables; None: another service does it."""
+        self._db = db
+        self._orders = orders
+
+    async def run(self) -> None:
+        """Look and send for ever."""
+        fetcher = Fetcher()
+        turn = 0
+        try:
+            while True:
+                pause_s = LOOK_EACH_S
+                try:
+                    if (orders := await asyncio.to_thread(self._orders)) is not None and orders[0]:
+                        if turn % TIDY_EACH == 0:
+                            await self._in_thread(notices.forget, [rule.name for rule in orders[0]])
+                        turn += 1
+                        more = await self._look(orders[0])
+                        pause_s = 0.0 if await self._send(fetcher, *orders) or more else LOOK_EACH_S
+                except BowerbirdError as error:
+                    log.debug("no notifications now", extra={"reason": str(error)})
+                    pause_s = AWAY_S
+                await asyncio.sleep(pause_s)
+        finally:
+            await fetcher.close()
+
+    async def _in_thread(self, verb: Callable[..., Any], *values: Any) -> None:
+        await asyncio.to_thread(self._db.write, lambda c: verb(c, self._db.now(), *values))
+
+    async def _look(self, rules: Sequence[Notify]) -> bool:
+        return await asyncio.to_thread(self._db.write, lambda c: look(c, rules, self._db.now()))
+
+    async def _send(self, fetcher: Fetcher, rules: Sequence[Notify], http: Http, variables: Mapping[str, str]) -> bool:
+        due = await asyncio.to_thread(self._db.write, lambda c: notices.claim(c, self._db.now(), SENT_AT_ONCE))
+        known = {rule.name: rule for rule in rules}
+        await asyncio.gather(*(self._one(fetcher, known.get(row.rule), http, variables, row) for row in due))
+        return len(due) == SENT_AT_ONCE
+
+    async def _one(
+        self, fetcher: Fetcher, rule: Notify | None, http: Http, variables: Mapping[str, str], row: Any
+    ) -> None:
+        sent, final, answer = False, False, ""
+        try:
+            if rule is None:
+                raise Refused("its rule is not in the configuration any more", final=True)
+            answer = await deliver(fetcher, rule, http, variables, row.id, row.payload)
+            sent = True
+        except Refused as error:
+            answer, final = str(error), error.final
+            log.warning("a notification was not delivered", extra={"rule": row.rule, "reason": answer})
+        await asyncio.to_thread(
+            self._db.write,
+            lambda c: notices.settle(c, row.id, self._db.now(), answer, sent=sent, final=final),
+        )

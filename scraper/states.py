@@ -48,6 +48,7 @@ class RunKind(StrEnum):
 
     CRAWL = "crawl"  # the whole source, from its start pages on
     RETRY = "retry"  # URLs that failed, and what they lead to that nobody knew
+    IMPORT = "import"  # items that another program scraped
 
 
 class UrlState(StrEnum):

@@ -1,26 +1,104 @@
-"""Streamed exports."""
+"""Streamed exports, and changes as a feed."""
 
-from typing import Literal
+import hashlib
+from collections.abc import Generator
+from datetime import datetime
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from anyio import CancelScope, to_thread
+from fastapi import APIRouter, Header, HTTPException, Request, Response
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
-from api.deps import TheDb, Word
+from api.deps import Since, TheDb, Word
 from scraper import export
-from scraper.database import sources
+from scraper.database import changes, listing, sources
+from scraper.export import Format, What, atom
 
-router = APIRouter(prefix="/api/export", tags=["exports"])
+FEED_MOST = 100
+
+router = APIRouter(prefix="/api", tags=["exports"])
 
 
-@router.get("/{source}")
+class Download(StreamingResponse):
+    """A file that is made while it is sent. What it was made with is given back at once, also when the reader has gone."""
+
+    def __init__(self, pieces: Generator[bytes, None, None], **given: Any) -> None:
+        super().__init__(pieces, **given)
+        self._pieces = pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            with CancelScope(shield=True):
+                await to_thread.run_sync(self._pieces.close)
+
+
+@router.get("/export/{source}", response_class=StreamingResponse)
 def export_source(
-    source: str, db: TheDb, format: Literal["jsonl", "csv"] = "jsonl", kind: Word = None
-) -> StreamingResponse:
-    """The items of a source."""
+    source: str,
+    db: TheDb,
+    format: Format = Format.JSONL,
+    what: What | None = None,
+    kind: Word = None,
+    fields: Word = None,
+    since: Since = None,
+    gz: bool = False,
+) -> Download:
+    """The items of a source, or what else there is of it, as a file. Items that are gone are left out."""
     db.read(lambda c: sources.definition(c, source))
-    lines = export.lines(db, "items", {"source": source, "kind": kind, "present": True}, format)
-    return StreamingResponse(
-        lines,
-        media_type=export.MEDIA[format],
-        headers={"Content-Disposition": f'attachment; filename="export.{format}"'},
+    style = export.Style(gz=gz)
+    try:
+        pieces = export.chunks(db, _wanted(source, what, kind, fields, since, format), format, style)
+    except export.Unfit as error:
+        raise HTTPException(422, str(error)) from None
+    except export.Lacking as error:
+        raise HTTPException(501, str(error)) from None
+    name = f"export.{format}{'.gz' if gz else ''}"
+    return Download(
+        pieces,
+        media_type=export.media(format, style),
+        headers={"Content-Disposition": f'attachment; filename="{name}"', "X-Content-Type-Options": "nosniff"},
     )
+
+
+def _wanted(
+    source: str, what: What | None, kind: str | None, fields: str | None, since: datetime | None, form: Format
+) -> export.Wanted:
+    what = what or ("pages" if form is Format.WARC else "items")
+    if kind is not None and what not in ("items", "changes"):
+        raise export.Unfit(f"{what} have no kind; leave it out")
+    filters: dict[str, Any] = {"source": source, "kind": kind, "since": since}
+    names = [name.strip() for name in (fields or "").split(",")]
+    present = {"present": True} if what == "items" else {}
+    return export.Wanted(what=what, filters=filters | present, fields=tuple([name for name in names if name]))
+
+
+@router.get("/changes.atom", response_class=Response, responses={200: {"content": {atom.MEDIA: {}}}, 304: {}})
+def changes_feed(
+    request: Request,
+    db: TheDb,
+    source: Word = None,
+    change: Word = None,
+    of: Word = None,
+    kind: Word = None,
+    since: Since = None,
+    until: Since = None,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    """The newest changes as an Atom feed."""
+    filters = {"source": source, "change": change, "of": of, "kind": kind, "since": since, "until": until}
+    rows = db.read(lambda c: changes.with_subjects(c, listing.rows(c, "changes", filters, None, FEED_MOST)))
+    title = " ".join(["Changes", *(f"of {source}" for source in [source] if source)])
+    body = atom.feed(rows, title, str(request.url))
+    headers = {"ETag": f'"{hashlib.sha256(body).hexdigest()[:32]}"', "Cache-Control": "no-cache"}
+    if _matches(if_none_match, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    return Response(body, media_type=atom.MEDIA, headers=headers)
+
+
+def _matches(asked: str | None, tag: str) -> bool:
+    """Say whether a reader has this already (RFC 9110 section 13.1.2)."""
+    known = [one.strip().removeprefix("W/") for one in (asked or "").split(",")]
+    return tag in known or known == ["*"]

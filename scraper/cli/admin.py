@@ -105,6 +105,8 @@ def _checks(config: Path | None) -> Iterator[Check]:
         ("socks", "socksio"),
         ("http2", "h2"),
         ("browser", "playwright"),
+        ("parquet", "pyarrow"),
+        ("warc", "warcio"),
     ):
         there = importlib.util.find_spec(module) is not None
         missing = f'not installed; pip install "bowerbird[{extra}]" if you need it'

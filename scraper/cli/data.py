@@ -2,53 +2,78 @@
 
 import json
 import sys
-from enum import StrEnum
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from scraper import export as exports
+from scraper.cli.bar import Bar
 from scraper.cli.serve import ConfigFile
-from scraper.database import listing, sources, visits
+from scraper.cli.target import Target, moment
+from scraper.database import Db, listing, sources, visits
 from scraper.database.connection import now
-from scraper.errors import BowerbirdError
 from scraper.startup import preflight, settings_of
 
 failures = typer.Typer(help="What failed and why.", rich_markup_mode=None)
 
 
-class Format(StrEnum):
-    """How rows are written."""
-
-    JSONL = "jsonl"
-    CSV = "csv"
-
-
 def export(
     source: Annotated[str | None, typer.Argument(metavar="[SOURCE]", help="Of which source; of all, if none.")] = None,
-    kind: Annotated[str | None, typer.Option("--item", help="Only items of this kind.")] = None,
-    pages: Annotated[bool, typer.Option("--pages", help="Pages instead of items.")] = False,
-    form: Annotated[Format, typer.Option("--format", help="How to write them.")] = Format.JSONL,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="The file; otherwise standard output.")] = None,
+    kind: Annotated[str | None, typer.Option("--item", help="Only items, or changes, of this kind.")] = None,
+    what: Annotated[exports.What | None, typer.Option(help="What to write; items, if not said.")] = None,
+    pages: Annotated[bool, typer.Option("--pages", help="The same as --what pages.")] = False,
+    form: Annotated[
+        exports.Format | None, typer.Option("--format", help="How to write it; if not said, by the ending of the file.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="The file to append to.")] = None,
+    anew: Annotated[
+        Path | None, typer.Option("-O", "--overwrite-output", help="The file to write anew, once all is there.")
+    ] = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(parser=moment, metavar="WHEN", help="What changed since a time, or in the last 7d."),
+    ] = None,
+    fields: Annotated[str, typer.Option(help="Columns, in this order: url,data.price")] = "",
+    gz: Annotated[bool, typer.Option("--gz", help="Compressed; so is a file that ends in .gz.")] = False,
+    bom: Annotated[bool, typer.Option("--bom", help="Begin a CSV with the mark that old spreadsheets go by.")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="CSV cells as they are, formulas too.")] = False,
     config: ConfigFile = None,
 ) -> None:
-    """Write items, or pages, in bounded memory. Items that are gone are left out."""
-    filters: dict[str, Any] = {"source": source}
-    filters |= {} if pages else {"kind": kind, "present": True}
+    """Write what was stored, in bounded memory. Items that are gone are left out."""
+    if output is not None and anew is not None:
+        raise typer.BadParameter("-o appends and -O writes anew; name one of them")
+    target = Target.of(output or anew, form, append=anew is None, gz=gz)
+    paged = pages or target.form is exports.Format.WARC
+    name: exports.What = what or ("pages" if paged else "items")
+    if kind is not None and name not in ("items", "changes"):
+        raise typer.BadParameter(f"{name} have no kind; leave --item out")
+    filters = {"source": source, "kind": kind, "since": since, "present": True if name == "items" else None}
+    wanted = exports.Wanted(what=name, filters=filters, fields=_listed(fields))
+    style = target.style(guard=not raw, bom=bom)
     with preflight(settings_of(config)) as db:
         if source is not None:
             db.read(lambda c: sources.definition(c, source))
-        lines = exports.lines(db, "pages" if pages else "items", filters, form.value)
-        if output is None:
-            sys.stdout.writelines(lines)
-            sys.stdout.flush()
-            return
-        try:
-            with output.open("w", encoding="utf-8", newline="") as file:
-                file.writelines(lines)
-        except OSError as error:
-            raise BowerbirdError(f"{output}: cannot be written: {error.strerror}") from None
+        with _progress(db, wanted) as told:
+            target.fill(exports.chunks(db, wanted, target.form, style, told))
+
+
+def _listed(fields: str) -> tuple[str, ...]:
+    return tuple([name.strip() for name in fields.split(",") if name.strip()])
+
+
+@contextmanager
+def _progress(db: Db, wanted: exports.Wanted) -> Iterator[exports.Told]:
+    """A bar, where somebody sees it."""
+    if not sys.stderr.isatty():
+        yield lambda part, count: None
+        return
+    of = db.read(lambda c: listing.count(c, wanted.what, dict(wanted.filters)))
+    with Bar("rows") as bar:
+        yield lambda part, count: bar.show(count, max(of, count), part)
 
 
 def _first_line(message: str) -> str:

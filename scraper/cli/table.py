@@ -4,7 +4,7 @@ from importlib.metadata import version
 
 import typer
 
-from scraper.cli import admin, control, data, database, scrape, serve, sources, token
+from scraper.cli import admin, control, data, database, intake, scrape, serve, sources, token
 
 app = typer.Typer(
     name="bowerbird",
@@ -27,6 +27,7 @@ for name, command in (
     ("pause", control.pause),
     ("resume", control.resume),
     ("export", data.export),
+    ("import", intake.bring),
     ("doctor", admin.doctor),
 ):
     app.command(name)(command)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, String, cast, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, String, cast, func, select
 
 from scraper.database import changes, events, failures, items, notices, pages, runs
 from scraper.database.connection import Db, now
@@ -54,16 +54,27 @@ def stream(db: Db, name: str, filters: dict[str, Any]) -> Iterator[Made]:
         after = found[-1]["id"]
 
 
+def count(connection: Connection, name: str, filters: dict[str, Any]) -> int:
+    """Return how many rows a list has."""
+    table = _LISTS[name][0]
+    return int(connection.scalar(select(func.count()).select_from(table).where(*_conditions(table, filters))) or 0)
+
+
 def _made(statement: Select[Any], public: Callable[[Row[Any]], Made], connection: Connection) -> list[Made]:
     return [public(row) for row in connection.execute(statement)]
+
+
+def _moment(columns: Any) -> Any:
+    """What counts as the time of a row."""
+    return next(columns[name] for name in ("at", "changed_at", "last_at", "queued_at") if name in columns)
 
 
 # What a filter means that is not just a column and a value.
 _FILTERS: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
     "changed_since": lambda c, value: c.changed_at >= value,
     "fetched_since": lambda c, value: c.fetched_at >= value,
-    "since": lambda c, value: c.at >= value,
-    "until": lambda c, value: c.at < value,
+    "since": lambda c, value: _moment(c) >= value,
+    "until": lambda c, value: _moment(c) < value,
     "q": lambda c, value: cast(c.data, String).icontains(value, autoescape=True),
     "present": lambda c, value: c.removed_at.is_(None),
     "unresolved": lambda c, value: c.resolved_at.is_(None),

@@ -2,15 +2,15 @@
 
 import hashlib
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select, update
 
 from scraper.database import changes
-from scraper.database.bulk import IN_MOST, Bulk, reserve
+from scraper.database.bulk import IN_MOST, Bulk, reserve, upsert
 from scraper.database.models import UNREAD, page_versions, pages
 from scraper.errors import NotFound
 from scraper.inflate import inflate
@@ -21,6 +21,7 @@ from scraper.urls import fingerprint
 _SECRET_HEADERS = {"set-cookie", "set-cookie2"}
 BRIEF = [column for column in pages.c if column.name not in ("body", "fingerprint", "links", "rules")]
 STORED_MOST = 2**31
+NEVER_READ = ""  # the content hash of a page that is known by its items alone
 
 _PACE = ("check_every_s", "check_after")
 _SEEN = ("run_id", "final_url", "depth", "fetched_at", "gone_at", "rules", "links", "item_count", "elapsed_s", *_PACE)
@@ -58,6 +59,7 @@ _KNOWN = select(
     pages.c.stored_bytes,
     pages.c.title,
 ).where(pages.c.fingerprint.in_(bindparam("marks", expanding=True)))
+_PLACE = Bulk(lambda dialect: upsert(dialect, pages).on_conflict_do_nothing())
 _COPIES = (
     select(pages.c.source, pages.c.content_hash, func.min(pages.c.id))
     .where(pages.c.content_hash.in_(bindparam("digests", expanding=True)))
@@ -176,6 +178,29 @@ def put(connection: Connection, batch: Sequence[Ready], told: list[dict[str, Any
     return ids
 
 
+def placed(connection: Connection, source: str, urls: Sequence[str], run_id: int, at: datetime) -> dict[str, int]:
+    """Return the page of each URL. Where there is none, one is made that was never read."""
+    marks = {url: fingerprint(url) for url in urls}
+    named = [(source, mark) for mark in marks.values()]
+    known = _known(connection, named)
+    new = {mark: url for url, mark in marks.items() if (source, mark) not in known}
+    if new:
+        _place(connection, source, new, run_id, at)
+        known = _known(connection, named)
+    return {url: known[source, mark].id for url, mark in marks.items()}
+
+
+def _place(connection: Connection, source: str, new: Mapping[bytes, str], run_id: int, at: datetime) -> None:
+    bare = {"status": 0, "content_type": "", "depth": 0, "content_hash": NEVER_READ, "bytes": 0, "headers": {}}
+    bare |= {"source": source, "run_id": run_id, "body": b"", "stored_bytes": 0, "fetched_at": at, "changed_at": at}
+    ids = reserve(connection, pages, len(new))
+    rows = [
+        bare | {"id": page_id, "fingerprint": mark, "url": url, "final_url": url}
+        for page_id, (mark, url) in zip(ids, new.items(), strict=True)
+    ]
+    _PLACE.run(connection, rows)
+
+
 def _known(connection: Connection, named: Sequence[tuple[str, bytes]]) -> dict[tuple[str, bytes], Row[Any]]:
     """What is stored of pages, by their source and fingerprint."""
     found: dict[tuple[str, bytes], Row[Any]] = {}
@@ -264,7 +289,7 @@ def _alter(connection: Connection, page: Ready, row: Row[Any], copies: dict[tupl
         del values["changed_at"], values["duplicate_of"]
     elif _is_noise(page.visit):
         del values["changed_at"]
-    elif row.content_hash:
+    elif row.content_hash != NEVER_READ:
         connection.execute(_KEEP, {"page": row.id, "now": page.visit.at})
     connection.execute(update(pages).where(pages.c.id == row.id).values(**values))
 
@@ -288,7 +313,9 @@ def _is_noise(visit: Visit) -> bool:
 
 
 def _told(visit: Visit, row: Row[Any], digest: str) -> list[dict[str, Any]]:
-    changed = row.content_hash != digest and row.content_hash != "" and not _is_noise(visit)
+    if row.content_hash == NEVER_READ:
+        return [_change(visit, row.id, "created", {})]
+    changed = row.content_hash != digest and not _is_noise(visit)
     if not changed and row.gone_at is None:
         return []
     fields: dict[str, Any] = {"content_hash": [row.content_hash, digest]} if changed else {}

@@ -69,10 +69,11 @@ def _by_rule(page: Page, rule: ItemRule) -> Iterator[Item]:
         parts = [data[name] for name in rule.key]
         if any(part in (None, "") for part in parts):
             continue  # what cannot be told apart cannot be kept
-        yield made(rule.kind, _key(parts) if parts else _place(page, position), data, rule.quiet)
+        yield made(rule.kind, key_of(parts) if parts else _place(page, position), data, rule.quiet)
 
 
-def _key(parts: list[Any]) -> str:
+def key_of(parts: list[Any]) -> str:
+    """Return the key of an item from the values of its key fields."""
     return str(parts[0]) if len(parts) == 1 else json.dumps(parts, ensure_ascii=False, default=str)
 
 

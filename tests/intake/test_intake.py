@@ -1,0 +1,286 @@
+"""What others wrote, read into our own terms; hostile files too."""
+
+import io
+import json
+import zipfile
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scraper.config import rules
+from scraper.config.settings import Source
+from scraper.config.shape import build
+from scraper.intake import SOURCES, Entries, Form, Found, Names, Unfit, Unreadable, guess, records, watches
+from scraper.intake import found as limits
+
+
+def read(form: Form, data: bytes | str, *taken: str) -> Found:
+    return SOURCES[form](io.BytesIO(data.encode() if isinstance(data, str) else data), Names(taken))
+
+
+def zipped(**members: bytes) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return made.getvalue()
+
+
+def watch(**given: Any) -> str:
+    return json.dumps({"watching": {"u-1": {"url": "https://shop.test/a"} | given}})
+
+
+@pytest.mark.parametrize(
+    ("data", "form"),
+    [
+        (b"https://a.test/\n", Form.URLS),
+        (b"# mine\nhttps://a.test/\n", Form.URLS),
+        (b"\xef\xbb\xbf<?xml version='1.0'?><opml/>", Form.OPML),
+        (b'{"name": "x"}\n{"name": "y"}\n', Form.SCRAPY),
+        (b'{"url": "https://a.test/", "name": "x"}\n', Form.SCRAPY),
+        (b'[\n{"name": "x"}\n]', Form.SCRAPY),
+        (b'{"u-1": {"url": "https://a.test/"}}', Form.CHANGEDETECTION),
+        (b'{\n "watching": {}\n}', Form.CHANGEDETECTION),
+        (zipped(**{"url-watches.json": b"{}"}), Form.CHANGEDETECTION),
+        (b"", Form.URLS),
+    ],
+)
+def test_a_file_is_known_by_how_it_begins(data: bytes, form: Form) -> None:
+    file = io.BytesIO(data)
+    assert guess(file) is form
+    assert file.tell() == 0
+
+
+def test_a_list_of_urls() -> None:
+    found = read(
+        Form.URLS,
+        "# mine\nhttps://www.shop.test/Books/1?x=2#top\n\n  https://shop.test/books/1 # the same name\nhttps://shop.test/books/1\n"
+        "ftp://x/\nhttps://bücher.test/",
+        "shop-test",
+    )
+    assert [d["start"] for d in found.definitions] == [
+        ["https://www.shop.test/Books/1?x=2#top"], ["https://shop.test/books/1"], ["https://bücher.test/"],
+    ]  # fmt: skip
+    assert [d["name"] for d in found.definitions] == ["shop-test-books-1-x-2", "shop-test-books-1", "xn-bcher-kva-test"]
+    assert found.bad == 1
+    assert found.notes[0].startswith("line 6: 'ftp://x/' is no web address")
+
+
+@given(st.lists(st.text(), max_size=5), st.text())
+def test_names_are_valid_and_there_once(wishes: list[str], url: str) -> None:
+    names = Names(["source"])
+    made = [names.name(wish) for wish in wishes * 3]
+    assert len({*made, "source"}) == len(made) + 1
+    for name in made:
+        rules.name(name)
+
+
+@given(st.text())
+def test_any_text_is_a_list_of_sound_sources_and_bad_lines(text: str) -> None:
+    for definition in read(Form.URLS, text.encode("utf-8", "replace")).definitions:
+        assert build(Source, definition, (), []) is not None
+
+
+def test_opml() -> None:
+    found = read(
+        Form.OPML,
+        """<?xml version="1.0"?><opml version="2.0"><body><outline text="News">
+        <outline type="rss" text="t" title="A Blog!" xmlUrl="https://a.test/feed"/>
+        <outline type="rss" text="日本" xmlUrl="https://b.test/rss.xml"/>
+        <outline xmlUrl="javascript:alert(1)"/><outline xmlUrl="https://a.test/feed"/></outline></body></opml>""",
+    )
+    assert found.definitions == [
+        {"name": "a-blog", "sitemaps": ["https://a.test/feed"], "follow": False},
+        {"name": "b-test-rss-xml", "sitemaps": ["https://b.test/rss.xml"], "follow": False},
+    ]
+    assert found.bad == 1
+    assert all(build(Source, definition, (), []) for definition in found.definitions)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        '<!DOCTYPE opml [<!ENTITY x SYSTEM "file:///etc/passwd">]><opml><outline title="&x;" xmlUrl="https://a.test/"/></opml>',
+        '<!DOCTYPE opml SYSTEM "http://127.0.0.1:1/x.dtd"><opml/>',
+        "<!DOCTYPE l ["
+        + "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 12))
+        + "]><opml a='&l11;'/>",
+        "<opml>",
+        "<html/>",
+        "<a>" * 100_000,
+        "",
+    ],
+)
+def test_hostile_opml_is_refused(data: str) -> None:
+    with pytest.raises(Unreadable):
+        read(Form.OPML, data)
+
+
+def test_a_file_that_is_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "WHOLE_MOST", 2**20)
+    for form in SOURCES:
+        with pytest.raises(Unreadable, match="longer than 1 MiB"):
+            read(form, b" " * (2**20 + 1))
+
+
+def test_a_watch_of_changedetection() -> None:
+    found = read(
+        Form.CHANGEDETECTION,
+        watch(
+            title="My Shop",
+            time_between_check={"weeks": None, "days": 1, "hours": "2", "minutes": 0, "seconds": 5},
+            time_between_check_use_default=False,
+            include_filters=["#price", "xpath://h1/text()", "json:$.a.b[0].c"],
+            headers={"X-Token": "1"},
+            paused=True,
+            fetch_backend="html_webdriver",
+        ),
+    )
+    (made,) = found.definitions
+    assert made == {
+        "name": "my-shop",
+        "start": ["https://shop.test/a"],
+        "every": 86_400 + 7_200 + 5,
+        "item": [
+            {
+                "fields": {
+                    "text": {"css": "#price", "many": True},
+                    "text2": {"xpath": "//h1/text()", "many": True},
+                    "text3": {"json": "a.b[0].c", "many": True},
+                }
+            }
+        ],
+        "headers": {"X-Token": "1"},
+        "enabled": False,
+        "render": True,
+    }
+    assert found.notes == []
+    assert build(Source, made, (), []) is not None
+
+
+@pytest.mark.parametrize(
+    ("given", "note"),
+    [
+        ({"method": "POST"}, "method is not carried over"),
+        ({"ignore_text": ["x"]}, "ignore_text is not carried over"),
+        ({"notification_urls": ["mailto://x"]}, "notification_urls is not carried over"),
+        ({"processor": "restock_diff"}, "processor is not carried over"),
+        ({"include_filters": ["jq:.a"]}, "the filter 'jq:.a' is not carried over"),
+        ({"include_filters": ["json:$..price"]}, "the filter 'json:$..price' is not carried over"),
+        ({"include_filters": ["p["]}, "item is not carried over: "),
+        ({"include_filters": ["xpath:///["]}, "item is not carried over: "),
+        ({"headers": {"Host": "x"}}, "headers is not carried over: 'Host' cannot be set here"),
+        ({"headers": {"X": "${HOME}"}}, "the header 'X' is not carried over"),
+        ({"time_schedule_limit": {"enabled": True}}, "time_schedule_limit is not carried over"),
+    ],
+)
+def test_what_is_not_carried_over_is_said_and_the_rest_is_sound(given: dict[str, Any], note: str) -> None:
+    found = read(Form.CHANGEDETECTION, watch(**given))
+    assert len(found.notes) == 1
+    assert found.notes[0].startswith(f"shop-test-a: {note}")
+    assert found.definitions == [{"name": "shop-test-a", "start": ["https://shop.test/a"]}]
+
+
+def test_what_nobody_asked_for_is_not_said() -> None:
+    usual: dict[str, Any] = {
+        "method": "GET",
+        "processor": "text_json_diff",
+        "fetch_backend": "system",
+        "ignore_text": [],
+        "body": None,
+    }
+    steps: dict[str, Any] = {"browser_steps": [{"operation": "Choose one"}], "time_schedule_limit": {"enabled": False}}
+    between: dict[str, Any] = {"time_between_check": {"hours": 3}, "time_between_check_use_default": True}
+    found = read(Form.CHANGEDETECTION, watch(**usual, **steps, **between))
+    assert found.notes == []
+    assert found.definitions == [{"name": "shop-test-a", "start": ["https://shop.test/a"]}]
+
+
+def test_the_answer_of_the_api_and_a_backup_say_the_same() -> None:
+    api = json.dumps({"u-1": {"url": "https://shop.test/a", "title": None, "tag": "", "last_changed": 0}})
+    expected = [{"name": "shop-test-a", "start": ["https://shop.test/a"]}]
+    assert read(Form.CHANGEDETECTION, api).definitions == expected
+    backup = zipped(**{"u-1/1.txt": b"x", "url-watches.json": watch().encode()})
+    assert read(Form.CHANGEDETECTION, backup).definitions == expected
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../x", "..\\x", "C:\\x", "\\x"])
+def test_a_backup_with_names_that_lead_elsewhere_is_refused(name: str) -> None:
+    with pytest.raises(Unreadable, match="leads out of it"):
+        read(Form.CHANGEDETECTION, zipped(**{"url-watches.json": watch().encode(), name: b""}))
+
+
+def test_a_backup_that_is_a_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    bomb = zipped(**{"url-watches.json": b" " * 2**22})
+    with pytest.raises(Unreadable, match="packed too tightly"):
+        read(Form.CHANGEDETECTION, bomb)
+    monkeypatch.setattr(watches, "RATIO_MOST", 10**9)
+    monkeypatch.setattr(watches, "WHOLE_MOST", 2**20)
+    with pytest.raises(Unreadable, match="too big"):
+        read(Form.CHANGEDETECTION, bomb)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"PK\x03\x04 and nothing else", zipped(other=b""), b"{", b"[]", b'{"watching": []}', b"[" * 100_000, b'"x"'],
+)
+def test_what_is_no_export_of_changedetection_is_refused(data: bytes) -> None:
+    with pytest.raises(Unreadable):
+        read(Form.CHANGEDETECTION, data)
+
+
+def test_a_watch_without_a_url_is_bad_and_the_others_count() -> None:
+    found = read(
+        Form.CHANGEDETECTION, json.dumps({"a": {"url": "file:///etc/passwd"}, "b": 1, "c": {"url": "https://x.test/"}})
+    )
+    assert (found.bad, len(found.definitions)) == (2, 1)
+
+
+def told(data: str | bytes) -> list[tuple[str, Any]]:
+    file = io.BytesIO(data.encode() if isinstance(data, str) else data)
+    return [(place, str(r) if isinstance(r, Unfit) else r) for place, r in records(file)]
+
+
+def test_lines_of_scrapy() -> None:
+    found = told('\ufeff{"a": 1}\n\nnonsense\n[1]\n{"a": "ü"}\n{"cut off')
+    assert [place for place, _ in found] == ["line 1", "line 3", "line 4", "line 5", "line 6"]
+    assert (found[0][1], found[3][1]) == ({"a": 1}, {"a": "ü"})
+    assert found[1][1].startswith("is no JSON")
+    assert found[2][1].startswith("is no item")
+
+
+def test_an_array_of_scrapy_in_little_memory() -> None:
+    text = json.dumps([{"n": n, "text": "ü" * 1000} for n in range(300)], ensure_ascii=False, indent=1)
+    assert [r["n"] for _, r in told(text)] == list(range(300))
+    assert told("[]") == []
+    cut = told(text[:-500])
+    assert len(cut) == 300
+    assert cut[-1][0] == "item 300"
+    assert "what follows is not read" in cut[-1][1]
+
+
+@given(st.binary())
+def test_any_bytes_are_records_or_faults(data: bytes) -> None:
+    for _, record in told(data) + told(b"[" + data):
+        assert isinstance(record, dict | str)
+
+
+def test_how_items_are_known() -> None:
+    by_url = Entries("book", ())
+    urls = [
+        by_url.entry({"url": url, "n": n})
+        for n, url in enumerate(["HTTP://A.test", "http://a.test/#x", "http://a.test/b"])
+    ]
+    assert [(entry.url, entry.item.key) for entry in urls] == [
+        ("http://a.test/", "http://a.test/"), ("http://a.test/", "http://a.test/#1"), ("http://a.test/b", "http://a.test/b"),
+    ]  # fmt: skip
+    bare = [Entries("book", ()).entry({"a": 1, "b": 2}), Entries("book", ()).entry({"b": 2, "a": 1})]
+    assert bare[0].url is None
+    assert bare[0].item.key == bare[1].item.key
+    assert Entries("book", ["id"]).entry({"id": 7}).item.key == "7"
+    assert Entries("book", ["id", "x"]).entry({"id": 7, "x": "y"}).item.key == '[7, "y"]'
+    with pytest.raises(Unfit, match="has no id"):
+        Entries("book", ["id"]).entry({"id": ""})
+    assert Entries("book", ()).entry({"url": "javascript:x"}).url is None

@@ -1,11 +1,11 @@
 """What was scraped: runs, pages, items, changes, alarms, failures. Lists are newest first and page by cursor."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
-from api.deps import Paging, RowId, Since, TheDb, Word
+from api.deps import Change, Of, Paging, RowId, Since, TheDb, Word
 from api.examples import example
 from api.verbs import end_run, retry_all
 from scraper.database import alarms, changes, items, pages, runs, visits
@@ -16,8 +16,6 @@ from scraper.states import RunState
 router = APIRouter(prefix="/api")
 
 SANDBOX = {"Content-Security-Policy": "sandbox; default-src 'none'"}
-Change = Literal["created", "changed", "removed", "returned", "moved"]
-Of = Literal["item", "page"]
 
 
 @router.get("/runs", tags=["runs"], responses=example("run", listed=True))

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
 from api.dashboard import definition
-from api.dashboard.lists import part
+from api.dashboard.lists import part, without_echoes
 from api.dashboard.views import back, page, render, templates
 from api.deps import Cursor, Form, Limit, TheDb, TheService, Word, after_text, pointer
 from api.verbs import Action, act, chosen, end_run
@@ -133,7 +133,7 @@ def show_source(
             filters |= {"news": True} if tab == "changes" else {}
             found |= part(c, tab, filters, cursor, TAB_ROWS)
             if tab == "changes":
-                found["rows"] = changes.with_subjects(c, found["rows"])
+                found["rows"] = changes.with_subjects(c, without_echoes(found["rows"]))
         elif tab == "overview":
             found["rows"] = changes.with_subjects(
                 c, part(c, "changes", {"source": name, "news": True}, None, 10)["rows"]

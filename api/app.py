@@ -23,7 +23,20 @@ from starlette.types import Message, Receive, Scope, Send
 from api import dashboard, problems
 from api.idempotency import Idempotency
 from api.keys import Keys
-from api.routes import control, events, exports, health, metrics, notifications, rows, scrapyd, sources, status, tokens
+from api.routes import (
+    control,
+    events,
+    exports,
+    health,
+    metrics,
+    notifications,
+    rows,
+    scrapyd,
+    search,
+    sources,
+    status,
+    tokens,
+)
 from api.security import Guard
 from api.stream import Streams
 from scraper import logs
@@ -180,6 +193,7 @@ def create_app() -> FastAPI:
         exports,
         tokens,
         notifications,
+        search,
         scrapyd,
         dashboard,
     ):

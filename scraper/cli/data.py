@@ -14,8 +14,10 @@ from scraper import export as exports
 from scraper.cli.bar import Bar
 from scraper.cli.serve import ConfigFile
 from scraper.cli.target import Target, moment
-from scraper.database import Db, listing, sources, visits
+from scraper.database import Db, documents, listing, sources, visits
 from scraper.database.connection import now
+from scraper.search.query import BadQuery
+from scraper.search.text import search as find
 from scraper.startup import preflight, settings_of
 
 failures = typer.Typer(help="What failed and why.", rich_markup_mode=None)
@@ -131,3 +133,38 @@ def retry_failures(
         print(f"{name}: run {run}")
     if not asked:
         print("No failures.", file=sys.stderr)
+
+
+def search(
+    query: Annotated[
+        list[str], typer.Argument(metavar="QUERY", help='Words; "a phrase", bird*, -not, source:, kind:, since:7d.')
+    ],
+    source: Annotated[str | None, typer.Option(help="Of this source alone.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Of this kind of item alone.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="At most so many.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    config: ConfigFile = None,
+) -> None:
+    """Search the text of all pages and items as they are now."""
+    text = " ".join(f'"{word}"' if " " in word and ":" not in word else word for word in query)
+    with preflight(settings_of(config)) as db:
+        try:
+            found = db.read(lambda c: find(c, text, now(), source=source, kind=kind, limit=limit))
+        except BadQuery as error:
+            raise typer.BadParameter(str(error)) from None
+        behind = db.read(documents.behind)
+    for row in found:
+        if as_json:
+            print(exports.as_json(row))
+            continue
+        snippet = "".join(piece["text"] for piece in row["snippet"])
+        print(f"{row['title'] or row['url']}  ({row['kind'] or row['of']} of {row['source']})")
+        print(f"  {row['url']}")
+        print(f"  {' '.join(snippet.split())[:200]}")
+    if not found:
+        print("Nothing has these words.", file=sys.stderr)
+    if behind:
+        print(
+            f"{behind} changes are still to be read; a running service, or `bowerbird scrape`, does it.",
+            file=sys.stderr,
+        )

@@ -27,6 +27,7 @@ for name, command in (
     ("pause", control.pause),
     ("resume", control.resume),
     ("export", data.export),
+    ("search", data.search),
     ("import", intake.bring),
     ("doctor", admin.doctor),
 ):

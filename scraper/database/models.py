@@ -9,6 +9,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     ColumnElement,
+    Connection,
     DateTime,
     Dialect,
     Float,
@@ -21,6 +22,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    event,
     literal_column,
 )
 from sqlalchemy.ext.compiler import compiles
@@ -447,3 +449,48 @@ deliveries = Table(
     Column("claimed_until", Instant),
 )
 _partial("deliveries_due", deliveries.c.due_at, where=deliveries.c.state == literal_column("'queued'", Text))
+
+# What can be searched: the text of each page and of each item as it is now. Its words are in what a database has for that.
+documents = Table(
+    "documents",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("of", Text, nullable=False),
+    Column("subject_id", Id, nullable=False),
+    Column("source", Text, nullable=False, index=True),
+    Column("kind", Text),
+    Column("url", Text, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("at", Instant, nullable=False),
+    UniqueConstraint("subject_id", "of"),
+)
+WORDS = "documents_words"
+
+
+def full_text(dialect: str) -> list[str]:
+    """Return the statements that make words of documents be found, in the words of a database.
+
+    SQLite: FTS5 beside the table, which triggers keep the same. PostgreSQL: a column that the server keeps, and its index.
+    """
+    if dialect == "sqlite":
+        forget = f"INSERT INTO {WORDS}({WORDS}, rowid, title, text) VALUES ('delete', old.id, old.title, old.text);"
+        enter = f"INSERT INTO {WORDS}(rowid, title, text) VALUES (new.id, new.title, new.text);"
+        options = "content='documents', content_rowid='id', tokenize='unicode61 remove_diacritics 2', prefix='2 3'"
+        return [
+            f"CREATE VIRTUAL TABLE {WORDS} USING fts5(title, text, {options})",
+            f"CREATE TRIGGER {WORDS}_added AFTER INSERT ON documents BEGIN {enter} END",
+            f"CREATE TRIGGER {WORDS}_dropped AFTER DELETE ON documents BEGIN {forget} END",
+            f"CREATE TRIGGER {WORDS}_altered AFTER UPDATE ON documents BEGIN {forget} {enter} END",
+        ]
+    weighed = "setweight(to_tsvector('simple', title), 'A') || setweight(to_tsvector('simple', text), 'B')"
+    return [
+        f"ALTER TABLE documents ADD COLUMN words tsvector GENERATED ALWAYS AS ({weighed}) STORED",
+        f"CREATE INDEX {WORDS} ON documents USING gin (words)",
+    ]
+
+
+@event.listens_for(documents, "after_create")
+def _with_words(table: Table, connection: Connection, **_: Any) -> None:
+    for statement in full_text(connection.dialect.name):
+        connection.exec_driver_sql(statement)

@@ -21,6 +21,7 @@ from scraper.config import secrets
 from scraper.config.settings import Http, Settings
 from scraper.config.shape import build
 from scraper.crawl.engine import Before, Engine
+from scraper.crawl.indexer import Indexer
 from scraper.crawl.store import Store
 from scraper.crawl.upkeep import Upkeep
 from scraper.crawl.visit import unmarked
@@ -149,20 +150,31 @@ class Scraper:
         gc.freeze()
         gc.set_threshold(20_000, 20, 50)
         heart = asyncio.create_task(self._heart.run(engine), name="heartbeat")
-        upkeep = Upkeep(store, self._settings.retention, lambda: not engine.progress().sources)
-        beside = [heart, *([asyncio.create_task(upkeep.run(), name="upkeep")] if self._place()[0] == 0 else [])]
+        house = self._house(store, engine)
+        beside = [heart, *(asyncio.create_task(work.run(), name=type(work).__name__) for work in house)]
         for task in beside:
             engine.rely_on(task)
         try:
             await engine.run(self._settings.source, Before(self._died_at(), suspect))
-            if self._boot.get("once") is not None and self._place()[0] == 0 and not (self._asked or self._terminated):
-                await upkeep.prune()
+            if self._boot.get("once") is not None and not (self._asked or self._terminated):
+                for work in house:
+                    await work.finish()
             self._heart.beat(engine)
         finally:
             for task in beside:
                 task.cancel()
             store.close()
         return self._exit_code()
+
+    def _house(self, store: Store, engine: Engine) -> "list[Upkeep | Indexer]":
+        """What looks after the database beside the crawl: in one process of all."""
+        if self._place()[0] != 0:
+            return []
+
+        def idle() -> bool:
+            return not engine.progress().sources
+
+        return [Upkeep(store, self._settings.retention, idle), Indexer(store, idle)]
 
     def _place(self) -> tuple[int, int]:
         """Which of how many scraper processes this is."""

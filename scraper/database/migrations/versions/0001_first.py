@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from scraper.database.models import Id, Instant, Json
+from scraper.database.models import Id, Instant, Json, full_text
 
 revision = "0001"
 down_revision = None
@@ -95,6 +95,21 @@ def upgrade() -> None:  # noqa: PLR0915  a list of tables
     )
     _partial("state = 'queued'", "deliveries_due", "deliveries", ["due_at"])
     op.create_index("ix_deliveries_rule", "deliveries", ["rule"])
+    op.create_table(
+        "documents",
+        sa.Column("id", Id, nullable=False),
+        sa.Column("of", sa.Text(), nullable=False),
+        sa.Column("subject_id", Id, nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=True),
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("title", sa.Text(), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("at", Instant(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_documents"),
+        sa.UniqueConstraint("subject_id", "of", name="uq_documents_subject_id_of"),
+    )
+    op.create_index("ix_documents_source", "documents", ["source"])
     op.create_table(
         "events",
         sa.Column("id", Id, nullable=False),
@@ -348,3 +363,5 @@ def upgrade() -> None:  # noqa: PLR0915  a list of tables
     )
     op.create_index("ix_item_versions_item_id", "item_versions", ["item_id"])
     op.create_index("ix_item_versions_source", "item_versions", ["source"])
+    for statement in full_text(op.get_bind().dialect.name):
+        op.execute(sa.text(statement))

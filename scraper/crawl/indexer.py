@@ -1,0 +1,74 @@
+"""Makes what was stored be found by its words, beside the crawl and a little after it: it follows the changes, as all do."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from scraper.config.settings import Noise
+from scraper.crawl.store import Store
+from scraper.crawl.visit import is_short
+from scraper.database import documents
+from scraper.errors import BowerbirdError, VisitFailed
+
+AT_ONCE = 100
+LOOK_EACH_S = 1.0
+SHARE = 0.25  # of the time, while something is being crawled
+LONG_MOST = 128 * 1024
+
+log = logging.getLogger(__name__)
+
+
+class Indexer:
+    """Keeps documents the same as pages and items; one process of all does it."""
+
+    def __init__(self, store: Store, idle: Callable[[], bool]) -> None:
+        """idle: whether nothing is being crawled."""
+        self._store = store
+        self._idle = idle
+
+    async def run(self) -> None:
+        """Follow for ever."""
+        while True:
+            began = time.monotonic()
+            try:
+                more = await self.step()
+            except BowerbirdError as error:  # the crawl meets the same, and says so
+                log.debug("nothing is indexed now", extra={"reason": str(error)})
+                more = False
+            spent_s = time.monotonic() - began
+            rest_s = 0.0 if self._idle() else spent_s / SHARE
+            await asyncio.sleep(rest_s if more else max(rest_s, LOOK_EACH_S))
+
+    async def finish(self) -> None:
+        """Take all that there is: who has run a source once wants to search it. Raises Unavailable, Unusable."""
+        while await self.step():
+            pass
+
+    async def step(self) -> bool:
+        """Take one portion. Returns whether there was one. Raises Unavailable, Unusable."""
+        portion = await self._store.read(lambda c: documents.stale(c, AT_ONCE))
+        if portion is None:
+            return False
+        made = await self._store.aside(lambda: [(subject, words_of(subject)) for subject in portion.there])
+        await self._store.write(lambda c: documents.put(c, portion, made))
+        return True
+
+
+def words_of(subject: documents.Subject) -> str:
+    """Return the text by which a page or an item is found."""
+    if subject.of == "item":
+        return "\n".join(f"{name}: {_said(value)}" for name, value in subject.data.items())
+    from scraper.extract.page import Page  # noqa: PLC0415  as in visit.load_parsers()
+    from scraper.extract.visible import blocks  # noqa: PLC0415
+
+    body = subject.body if is_short(subject.body) else subject.body[:LONG_MOST]
+    try:
+        return "\n".join(blocks(Page(subject.url, 200, subject.headers, body), Noise()))
+    except VisitFailed:
+        return ""
+
+
+def _said(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

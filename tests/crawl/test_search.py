@@ -1,0 +1,155 @@
+"""Search: what a person types, what a database is asked, and what is found of what was scraped."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from scraper.config.settings import FieldRule, ItemRule, Retention
+from scraper.crawl.indexer import Indexer
+from scraper.crawl.store import Store
+from scraper.crawl.upkeep import Upkeep
+from scraper.database import Db, documents
+from scraper.database.connection import now
+from scraper.search.query import BadQuery, Query, Term, for_postgres, for_sqlite, parse
+from scraper.search.text import pieces, search
+from tests.crawl.test_engine import Crawler, links, source
+from tests.site import Site, html
+
+AT = datetime(2026, 1, 31, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "sqlite", "postgres"),
+    [
+        pytest.param("blue bottle", '(("blue") AND ("bottle"))', "('blue') & ('bottle')", id="all words"),
+        pytest.param('"blue bottle"', '(("blue bottle"))', "('blue' <-> 'bottle')", id="a phrase"),
+        pytest.param("bird*", '(("bird" *))', "('bird':*)", id="a beginning"),
+        pytest.param("blue -bottle", '(("blue")) NOT "bottle"', "('blue') & !('bottle')", id="not"),
+        pytest.param("blue OR red cap", '(("blue" OR "red") AND ("cap"))', "('blue' | 'red') & ('cap')", id="or"),
+        pytest.param("AND NEAR(a b) x'y", '(("AND") AND ("NEAR a") AND ("b") AND ("x y"))', None, id="means nothing"),
+    ],
+)
+def test_what_is_typed_is_asked(text: str, sqlite: str, postgres: str | None) -> None:
+    query = parse(text, AT)
+    assert for_sqlite(query) == sqlite
+    assert postgres in (None, for_postgres(query))
+
+
+def test_fields_say_where_and_since_when() -> None:
+    query = parse('cap source:shop kind:"product" since:7d', AT)
+    assert query == Query(((Term(("cap",)),),), (), {"source": "shop", "kind": "product"}, AT - timedelta(days=7))
+    assert parse("cap since:2026-01-01", AT).since == datetime(2026, 1, 1, tzinfo=UTC)
+    assert parse("price:12", AT).all == ((Term(("price", "12")),),)  # no field of ours
+
+
+@pytest.mark.parametrize(
+    "text", ["", "-cap", "source:shop", "cap since:then", "cap of:all", "!!!", "a " * 40, "x" * 2000]
+)
+def test_what_cannot_be_understood_is_said(text: str) -> None:
+    with pytest.raises(BadQuery):
+        parse(text, AT)
+
+
+@pytest.fixture
+async def shop(crawler: Crawler, site: Site) -> Crawler:
+    """A few pages with items, scraped and indexed."""
+    site.page("/", links("/1", "/2", "/3"))
+    for number, (name, text) in enumerate(
+        [("Blue bottle", "Made of <b>glass</b>."), ("Red bottle", "Blåbær &amp; glass cap"), ("Cap", "blue")], 1
+    ):
+        site.page(f"/{number}", f"<title>T{number}</title><h1>{name}</h1><p>{text}</p><script>hidden</script>")
+    await again(crawler, site)
+    return crawler
+
+
+async def again(crawler: Crawler, site: Site) -> None:
+    await crawler.run(source(site, item=(ItemRule(fields={"name": FieldRule(css="h1::text")}),)))
+    await index(crawler)
+
+
+async def index(crawler: Crawler) -> None:
+    store = Store(crawler.db, "indexer")
+    await Indexer(store, lambda: True).finish()
+    store.close()
+
+
+def found(db: Db, text: str, **more: Any) -> list[str]:
+    rows = db.read(lambda c: search(c, text, now(), **more))
+    return [f"{row['of']} {row['url'].rpartition('/')[2]}" for row in rows]
+
+
+@pytest.mark.databases("sqlite", "postgresql", "pgbouncer")
+async def test_pages_and_items_are_found_by_their_words(shop: Crawler) -> None:
+    db = shop.db
+    assert set(found(db, "blue bottle of:page")) == {"page 1"}
+    assert set(found(db, "bottle of:page")) == {"page 1", "page 2"}
+    assert set(found(db, "bott* -red of:page")) == {"page 1"}
+    assert set(found(db, '"of glass" of:page')) == {"page 1"}
+    assert found(db, '"glass of"') == []
+    assert set(found(db, "red OR cap of:page")) == {"page 2", "page 3"}
+    assert found(db, "hidden") == []
+    assert found(db, "bottle source:other") == []
+    assert found(db, "bottle", source="other") == []
+    assert found(db, "bottle since:2999-01-01") == []
+    assert len(found(db, "bottle since:1d")) == len(found(db, "bottle"))
+    assert found(db, "t1 of:page") == ["page 1"]
+    assert "item 1" in found(db, "blue of:item")
+
+
+@pytest.mark.databases("sqlite", "postgresql")
+async def test_a_snippet_shows_what_was_meant_and_nothing_of_the_page_counts_as_code(shop: Crawler) -> None:
+    [row] = [row for row in shop.db.read(lambda c: search(c, "glass of:page blåbær", now()))]
+    assert [piece["text"].lower() for piece in row["snippet"] if piece["hit"]] == ["blåbær", "glass"]
+    assert "".join(piece["text"] for piece in row["snippet"]).count("&") == 1
+
+
+@pytest.mark.databases("sqlite", "postgresql")
+async def test_what_changes_is_found_as_it_is_now_and_what_is_gone_is_not(shop: Crawler, site: Site) -> None:
+    site.page("/1", "<title>T1</title><h1>Green jar</h1>")
+    site.raw("/2", html("gone", status="404 Not Found"), close=False)
+    await again(shop, site)
+    assert shop.db.read(documents.behind) == 0
+    assert set(found(shop.db, "green jar of:page")) == {"page 1"}
+    assert found(shop.db, "bottle of:page") == []
+    before = shop.db.read(documents.count)
+    await index(shop)
+    assert shop.db.read(documents.count) == before
+
+
+@pytest.mark.databases("sqlite", "postgresql")
+async def test_what_retention_drops_is_found_no_more(shop: Crawler, site: Site) -> None:
+    site.raw("/3", html("gone", status="404 Not Found"), close=False)
+    await again(shop, site)
+    assert found(shop.db, "cap blue") == []
+    store = Store(shop.db, "upkeep")
+    await Upkeep(store, Retention(age=0.001), lambda: True).prune()
+    store.close()
+    known = {(row["of"], row["id"]) for row in shop.db.read(lambda c: search(c, "bottle OR cap OR x", now()))}
+    kept = {("page", row["id"]) for row in shop.rows("pages")} | {("item", row["id"]) for row in shop.rows("items")}
+    assert known <= kept
+
+
+@pytest.mark.databases("sqlite", "postgresql")
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(max_size=60))
+@example("'\\'\"*:()&|!<->")
+@example('"""""')
+@example("a\x00b ''':*")
+def test_nothing_that_is_typed_breaks_the_database(db: Db, text: str) -> None:
+    try:
+        query = parse(text, AT)
+    except BadQuery:
+        return
+    expression = for_sqlite(query) if db.is_sqlite else for_postgres(query)
+    assert db.read(lambda c: documents.find(c, documents.Asked(expression))) == []
+
+
+@given(st.lists(st.tuples(st.text(alphabet="ab ", min_size=1, max_size=4), st.booleans()), max_size=6))
+def test_a_snippet_is_taken_apart_without_a_loss(parts: list[tuple[str, bool]]) -> None:
+    text = "".join(f"{documents.BEGIN}{words}{documents.END}" if hit else words for words, hit in parts)
+    made = pieces(text)
+    assert "".join(piece["text"] for piece in made) == "".join(words for words, _ in parts)
+    assert [piece["text"] for piece in made if piece["hit"]] == [words for words, hit in parts if hit]

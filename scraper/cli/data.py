@@ -14,11 +14,14 @@ from scraper import export as exports
 from scraper.cli.bar import Bar
 from scraper.cli.serve import ConfigFile
 from scraper.cli.target import Target, moment
-from scraper.database import Db, documents, listing, sources, visits
+from scraper.crawl.indexer import catch_up
+from scraper.database import Db, listing, sources, visits
 from scraper.database.connection import now
 from scraper.search.query import BadQuery
 from scraper.search.text import search as find
 from scraper.startup import preflight, settings_of
+
+TOLD_EACH = 10_000
 
 failures = typer.Typer(help="What failed and why.", rich_markup_mode=None)
 
@@ -148,11 +151,15 @@ def search(
     """Search the text of all pages and items as they are now."""
     text = " ".join(f'"{word}"' if " " in word and ":" not in word else word for word in query)
     with preflight(settings_of(config)) as db:
+        done = 0
+        for count in catch_up(db):
+            done += count
+            if done % TOLD_EACH < count:
+                print(f"Reading what was stored since: {done} changes so far.", file=sys.stderr)
         try:
             found = db.read(lambda c: find(c, text, now(), source=source, kind=kind, limit=limit))
         except BadQuery as error:
             raise typer.BadParameter(str(error)) from None
-        behind = db.read(documents.behind)
     for row in found:
         if as_json:
             print(exports.as_json(row))
@@ -163,8 +170,3 @@ def search(
         print(f"  {' '.join(snippet.split())[:200]}")
     if not found:
         print("Nothing has these words.", file=sys.stderr)
-    if behind:
-        print(
-            f"{behind} changes are still to be read; a running service, or `bowerbird scrape`, does it.",
-            file=sys.stderr,
-        )

@@ -187,6 +187,10 @@ class Engine:
         last = max(self._ticked, self._read_at, self._store.mended_at)
         return 0.0 if idle else max(0.0, time.monotonic() - last - TICK_S)
 
+    def idle(self) -> bool:
+        """Say whether no run is open."""
+        return not self._open
+
     def pause(self, paused: bool) -> None:
         """Start no more visits, or go on."""
         if paused == self._lanes.going:

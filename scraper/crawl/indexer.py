@@ -3,21 +3,30 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from scraper.config.settings import Noise
 from scraper.crawl.store import Store
 from scraper.crawl.visit import is_short
-from scraper.database import documents
+from scraper.database import Db, documents
 from scraper.errors import BowerbirdError, VisitFailed
 
 AT_ONCE = 100
 LOOK_EACH_S = 1.0
-SHARE = 0.25  # of the time, while something is being crawled
+SHARE = 0.15  # of the time, while something is being crawled
 LONG_MOST = 128 * 1024
 
 log = logging.getLogger(__name__)
+
+
+def catch_up(db: Db) -> Iterator[int]:
+    """Make documents the same as pages and items, portion by portion; yields of how many changes. Raises Unavailable, Unusable."""
+    while (portion := db.read(partial(documents.stale, limit=AT_ONCE))) is not None:
+        made = [(subject, words_of(subject)) for subject in portion.there]
+        db.write(partial(documents.put, portion=portion, made=made))
+        yield portion.changes
 
 
 class Indexer:
@@ -30,30 +39,18 @@ class Indexer:
 
     async def run(self) -> None:
         """Follow for ever."""
+        portions = catch_up(self._store.db)
         while True:
             began = time.monotonic()
+            more = None
             try:
-                more = await self.step()
+                more = await self._store.step(portions)
             except BowerbirdError as error:  # the crawl meets the same, and says so
                 log.debug("nothing is indexed now", extra={"reason": str(error)})
-                more = False
-            spent_s = time.monotonic() - began
-            rest_s = 0.0 if self._idle() else spent_s / SHARE
+            if more is None:
+                portions = catch_up(self._store.db)
+            rest_s = 0.0 if self._idle() else (time.monotonic() - began) / SHARE
             await asyncio.sleep(rest_s if more else max(rest_s, LOOK_EACH_S))
-
-    async def finish(self) -> None:
-        """Take all that there is: who has run a source once wants to search it. Raises Unavailable, Unusable."""
-        while await self.step():
-            pass
-
-    async def step(self) -> bool:
-        """Take one portion. Returns whether there was one. Raises Unavailable, Unusable."""
-        portion = await self._store.read(lambda c: documents.stale(c, AT_ONCE))
-        if portion is None:
-            return False
-        made = await self._store.aside(lambda: [(subject, words_of(subject)) for subject in portion.there])
-        await self._store.write(lambda c: documents.put(c, portion, made))
-        return True
 
 
 def words_of(subject: documents.Subject) -> str:

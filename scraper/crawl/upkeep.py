@@ -42,10 +42,6 @@ class Upkeep:
             except BowerbirdError as error:  # the crawl meets the same, and says so
                 log.debug("no upkeep now", extra={"reason": str(error)})
 
-    async def finish(self) -> None:
-        """Do what is to be done once, at the end of a crawl that is not repeated. Raises Unavailable, Unusable."""
-        await self.prune()
-
     async def prune(self) -> None:
         """Drop what the sources need not keep. Raises Unavailable, Unusable."""
         definitions = await self._store.read(sources.definitions)

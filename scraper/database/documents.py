@@ -44,6 +44,7 @@ class Portion:
     there: list[Subject]
     gone: list[tuple[str, int]]
     until: int
+    changes: int
 
 
 def stale(connection: Connection, limit: int) -> Portion | None:
@@ -56,7 +57,7 @@ def stale(connection: Connection, limit: int) -> Portion | None:
     there = [*_items(connection, of_items), *_pages(connection, of_pages)]
     named = {(subject.of, subject.id) for subject in there}
     meant = [*(("item", n) for n in of_items), *(("page", n) for n in of_pages)]
-    return Portion(there, [one for one in meant if one not in named], found[-1]["id"])
+    return Portion(there, [one for one in meant if one not in named], found[-1]["id"], len(found))
 
 
 def _items(connection: Connection, ids: set[int]) -> list[Subject]:

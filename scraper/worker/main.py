@@ -150,31 +150,23 @@ class Scraper:
         gc.freeze()
         gc.set_threshold(20_000, 20, 50)
         heart = asyncio.create_task(self._heart.run(engine), name="heartbeat")
-        house = self._house(store, engine)
+        upkeep, indexer = Upkeep(store, self._settings.retention, engine.idle), Indexer(store, engine.idle)
+        house: list[Upkeep | Indexer] = [upkeep] if self._place()[0] == 0 else []  # in one process of all
+        if house and self._boot.get("once") is None:  # `bowerbird search` does it where no service runs
+            house.append(indexer)
         beside = [heart, *(asyncio.create_task(work.run(), name=type(work).__name__) for work in house)]
         for task in beside:
             engine.rely_on(task)
         try:
             await engine.run(self._settings.source, Before(self._died_at(), suspect))
-            if self._boot.get("once") is not None and not (self._asked or self._terminated):
-                for work in house:
-                    await work.finish()
+            if self._boot.get("once") is not None and house and not (self._asked or self._terminated):
+                await upkeep.prune()
             self._heart.beat(engine)
         finally:
             for task in beside:
                 task.cancel()
             store.close()
         return self._exit_code()
-
-    def _house(self, store: Store, engine: Engine) -> "list[Upkeep | Indexer]":
-        """What looks after the database beside the crawl: in one process of all."""
-        if self._place()[0] != 0:
-            return []
-
-        def idle() -> bool:
-            return not engine.progress().sources
-
-        return [Upkeep(store, self._settings.retention, idle), Indexer(store, idle)]
 
     def _place(self) -> tuple[int, int]:
         """Which of how many scraper processes this is."""

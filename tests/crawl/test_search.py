@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from scraper.config.settings import FieldRule, ItemRule, Retention
-from scraper.crawl.indexer import Indexer
+from scraper.crawl.indexer import catch_up
 from scraper.crawl.store import Store
 from scraper.crawl.upkeep import Upkeep
 from scraper.database import Db, documents
@@ -67,13 +67,7 @@ async def shop(crawler: Crawler, site: Site) -> Crawler:
 
 async def again(crawler: Crawler, site: Site) -> None:
     await crawler.run(source(site, item=(ItemRule(fields={"name": FieldRule(css="h1::text")}),)))
-    await index(crawler)
-
-
-async def index(crawler: Crawler) -> None:
-    store = Store(crawler.db, "indexer")
-    await Indexer(store, lambda: True).finish()
-    store.close()
+    list(catch_up(crawler.db))
 
 
 def found(db: Db, text: str, **more: Any) -> list[str]:
@@ -115,7 +109,7 @@ async def test_what_changes_is_found_as_it_is_now_and_what_is_gone_is_not(shop: 
     assert set(found(shop.db, "green jar of:page")) == {"page 1"}
     assert found(shop.db, "bottle of:page") == []
     before = shop.db.read(documents.count)
-    await index(shop)
+    list(catch_up(shop.db))
     assert shop.db.read(documents.count) == before
 
 

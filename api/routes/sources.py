@@ -4,9 +4,9 @@ import asyncio
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Header, Response
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from api.deps import Cursor, Limit, TheDb, TheService, Word, after_text, pointer
+from api.deps import Cursor, Given, Limit, Text, TheDb, TheService, Word, after_text, pointer
 from api.verbs import Action, act, chosen
 from scraper.config.secrets import environment
 from scraper.crawl.check import check
@@ -78,13 +78,13 @@ def check_source(db: TheDb, service: TheService, definition: Definition, url: Wo
         raise BadConfig([Problem("url", str(error))]) from None
 
 
-class Several(BaseModel):
+class Several(Given):
     """Which sources: by name, or all in a state, with a tag, with a text in their name."""
 
-    names: list[str] = Field(default=[], max_length=10_000)
+    names: list[Text] = Field(default=[], max_length=10_000)
     state: State | None = None
-    tag: str | None = Field(default=None, max_length=100)
-    q: str | None = Field(default=None, max_length=200)
+    tag: Text | None = Field(default=None, max_length=100)
+    q: Text | None = Field(default=None, max_length=200)
     dry_run: bool = False
 
 

@@ -171,7 +171,7 @@ def change_source(request: Request, name: str, db: TheDb, service: TheService, f
         before = db.read(lambda c: sources.definition(c, name))
         whole = health.unmasked({**given, "name": name}, before)
         made = checked_source(whole, service.settings, environment(service.loaded.base), trusted=False)
-        db.write(lambda c: sources.change(c, made, due, form.get("tag", [""])[0] or None))
+        db.write(lambda c: sources.change(c, made, due, [tag] if (tag := form.get("tag", [""])[0]) else None))
     except (ValueError, RecursionError, BowerbirdError) as error:
         found = db.read(lambda c: {"source": health.one(c, name), "outcomes": health.outcomes(c, [name])[name]})
         values = {**found, "tab": "settings", "toml": text, "problem": str(error), "next": None, "rows": []}

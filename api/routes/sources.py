@@ -30,9 +30,11 @@ State = Literal["ok", "failing", "degraded", "paused", "disabled", "new"]
 Sort = Literal["name", "health", "last", "next"]
 
 
-def _tag(if_match: str | None) -> str | None:
-    """The tag of If-Match (RFC 9110 section 13.1.1), None where anything will do."""
-    return None if if_match is None or if_match.strip() == "*" else if_match.strip().removeprefix("W/").strip('"')
+def _tags(if_match: str | None) -> list[str] | None:
+    """The tags of If-Match (RFC 9110 section 13.1.1), None where anything will do."""
+    if if_match is None or if_match.strip() == "*":
+        return None
+    return [tag.strip().removeprefix("W/").strip('"') for tag in if_match.split(",")]
 
 
 @router.get("")
@@ -122,7 +124,7 @@ def change_source(
         raise BadConfig([Problem("name", f"stays {name!r}; add another source, and remove this one")])
 
     def unit(c: Connection) -> dict[str, Any]:
-        sources.change(c, made, due, _tag(if_match))
+        sources.change(c, made, due, _tags(if_match))
         return health.one(c, name)
 
     found = db.write(unit)
@@ -133,7 +135,7 @@ def change_source(
 @router.delete("/{name}", status_code=204)
 def remove_source(name: str, db: TheDb, if_match: IfMatch = None) -> None:
     """Remove a source that lives in the database. What was scraped of it stays."""
-    db.write(lambda c: sources.remove(c, name, _tag(if_match)))
+    db.write(lambda c: sources.remove(c, name, _tags(if_match)))
 
 
 @router.post("/{name}/pause")

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs
 from fastapi import Depends, HTTPException, Path, Query, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 
+from api.keys import Keys
 from api.stream import Streams
 from scraper.database import Db, listing
 from scraper.service import Service
@@ -31,6 +32,12 @@ def streams_of(request: Request) -> Streams:
     """Return the live streams of this process."""
     streams: Streams = request.app.state.streams
     return streams
+
+
+def keys_of(request: Request) -> Keys:
+    """Return the keys of this process."""
+    keys: Keys = request.app.state.keys
+    return keys
 
 
 TheStreams = Annotated[Streams, Depends(streams_of)]

@@ -67,7 +67,7 @@ FIELDS: list[dict[str, Any]] = [
     *each("parser", "os:system", "subprocess:run", "../x", ""),
     *(item(fields={"t": given}) for given in ("\x00", {"xpath": "///"}, {"css": "a", "re": "("}, {"css": ">>>"}, {}, 1)),
     *(item(fields=given) for given in ({"a\x00b": "h1"}, {"\ud800": "h1"}, {})),
-    *(item(fields={"t": {"css": "h1", "default": x}}) for x in (float("nan"), float("inf"), {}, "a\x00", ["\ud800"])),
+    *(item(fields={"t": {"css": "h1"} | field}) for field in each("default", float("nan"), float("inf"), {}, "a\x00", ["\ud800"])),
     *(item(kind="<b>"), item(key=["u"])),
     *({"noise": {"patterns": ["("]}}, {"tags": ["a b"]}, {"zone": "../../etc/passwd"}, {"window": ["25:00-26:00"]}),
 ]  # fmt: skip

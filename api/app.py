@@ -38,6 +38,7 @@ from scraper.startup import preflight, settings_of
 from scraper.supervisor import systemd
 
 LAG_S = 10.0
+UNTRACED = {"/healthz", "/readyz", "/metrics", "/api/events"}
 
 log = logging.getLogger(__name__)
 
@@ -175,6 +176,7 @@ def create_app() -> FastAPI:
         docs_url=None,
         redoc_url=None,
         max_body_size=BODY_MOST,
+        telemetry={"auto_configure": True, "exclude": lambda scope: scope["path"] in UNTRACED},
     )
     app.add_middleware(Idempotency)
     app.add_middleware(Guard)

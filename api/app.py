@@ -176,6 +176,7 @@ def create_app() -> FastAPI:
         docs_url=None,
         redoc_url=None,
         max_body_size=BODY_MOST,
+        responses=problems.DESCRIBED,
         telemetry={"auto_configure": True, "exclude": lambda scope: scope["path"] in UNTRACED},
     )
     app.add_middleware(Idempotency)

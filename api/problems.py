@@ -22,6 +22,33 @@ STATUS: dict[type[BowerbirdError], int] = {
     BowerbirdError: 500,
 }
 
+# What any call may answer, for the OpenAPI description.
+SAID = {
+    400: "no JSON",
+    401: "no key, or one that is none",
+    403: "a key that may not do that, another origin, or a Host that is not this machine",
+    404: "there is none",
+    409: "it contradicts what is there",
+    412: "it was changed since you read it",
+    413: "too long",
+    415: "another content type than what is wanted",
+    422: "something in it is not as it should be",
+    429: "too many wrong keys",
+    500: "a fault of ours",
+    501: "it needs an extra that is not installed",
+    503: "the database is away; try again",
+}
+SCHEMA = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {name: {"type": "string"} for name in ("type", "title", "detail")}
+    | {"status": {"type": "integer"}, "errors": {"type": "array", "items": {"type": "object"}}},
+}
+DESCRIBED: dict[int | str, dict[str, Any]] = {
+    status: {"description": said, "content": {"application/problem+json": {"schema": SCHEMA}}}
+    for status, said in SAID.items()
+}
+
 DETAIL_MOST = 4000
 ERRORS_MOST = 100
 HALF = re.compile("[\ud800-\udfff]")

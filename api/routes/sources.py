@@ -54,7 +54,7 @@ def list_sources(
     return {"items": found, "next": pointer(last) if last is not None else None}
 
 
-@router.post("", status_code=201, responses={409: {"description": "there is one of that name"}})
+@router.post("", status_code=201)
 def add_source(db: TheDb, service: TheService, definition: Definition, response: Response) -> dict[str, Any]:
     """Add a source, written as in the configuration. It lives in the database, and is visited from now on."""
     made = checked_source(definition, service.settings, environment(service.loaded.base), trusted=False)
@@ -112,7 +112,7 @@ def get_source(name: str, db: TheDb, response: Response) -> dict[str, Any]:
     return found
 
 
-@router.put("/{name}", responses={412: {"description": "it was changed since you read it"}})
+@router.put("/{name}")
 def change_source(
     name: str, db: TheDb, service: TheService, definition: Definition, response: Response, if_match: IfMatch = None
 ) -> dict[str, Any]:

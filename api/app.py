@@ -37,7 +37,7 @@ from api.routes import (
     status,
     tokens,
 )
-from api.security import Guard
+from api.security import BODY_MOST, Guard, too_long, with_headers
 from api.stream import Streams
 from scraper import logs
 from scraper.config.load import Loaded
@@ -52,22 +52,34 @@ from scraper.supervisor import systemd
 
 LAG_S = 10.0
 UNTRACED = {"/healthz", "/readyz", "/metrics", "/api/events"}
-BODY_MOST = 2 * 2**20
 
 log = logging.getLogger(__name__)
 
 
 class Bowerbird(FastAPI):
-    """FastAPI, but a start that fails for a reason that a person can mend says that reason and nothing else."""
+    """FastAPI, but a start that fails for a reason that a person can mend says that reason and nothing else.
+
+    And every answer has the headers that a browser goes by, that to a fault of ours too.
+    """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            send = self._plainly(send)
+        elif scope["type"] == "http":
+            send = with_headers(send)
+            if refused := too_long(scope):
+                await refused(scope, receive, send)
+                return
+        await super().__call__(scope, receive, send)
+
+    def _plainly(self, send: Send) -> Send:
         async def plainly(message: Message) -> None:
             error = getattr(self.state, "cannot_start", None)
             if message["type"] == "lifespan.startup.failed" and error is not None:
                 message = {**message, "message": f"{error}"}
             await send(message)
 
-        await super().__call__(scope, receive, plainly if scope["type"] == "lifespan" else send)
+        return plainly
 
 
 def _ready() -> tuple[Loaded, Db]:
@@ -177,6 +189,7 @@ def create_app() -> FastAPI:
         docs_url=None,
         redoc_url=None,
         max_body_size=BODY_MOST,
+        responses=problems.DESCRIBED,
         telemetry={"auto_configure": True, "exclude": lambda scope: scope["path"] in UNTRACED},
     )
     app.add_middleware(Idempotency)

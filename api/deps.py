@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 from urllib.parse import parse_qs
 
 from fastapi import Depends, HTTPException, Path, Query, Request
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 
+from api.keys import Keys
 from api.stream import Streams
 from scraper.database import Db, listing
 from scraper.service import Service
@@ -31,6 +32,12 @@ def streams_of(request: Request) -> Streams:
     """Return the live streams of this process."""
     streams: Streams = request.app.state.streams
     return streams
+
+
+def keys_of(request: Request) -> Keys:
+    """Return the keys of this process."""
+    keys: Keys = request.app.state.keys
+    return keys
 
 
 TheStreams = Annotated[Streams, Depends(streams_of)]
@@ -57,6 +64,16 @@ def after_text(cursor: str | None) -> str | None:
         raise HTTPException(422, _FOREIGN) from None
 
 
+def before_of(cursor: str | None) -> int | None:
+    """Return the id that the rows after a cursor are older than. Raises HTTPException for a cursor that is none of ours."""
+    text = after_text(cursor)
+    if text is None:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 19 or not int(text) < 2**63:
+        raise HTTPException(422, _FOREIGN)
+    return int(text)
+
+
 _FOREIGN = "cursor: is none that this API gave; leave it out to start from the beginning"
 
 
@@ -67,15 +84,6 @@ class Listing:
     limit: Limit = 50
     cursor: Cursor = None
     fields: Annotated[str | None, Query(max_length=2000, pattern=r"^[^\x00]*$")] = None
-
-    def before(self) -> int | None:
-        """Return the id that the rows are older than. Raises HTTPException for a cursor that is none of ours."""
-        text = after_text(self.cursor)
-        if text is None:
-            return None
-        if not text.isascii() or not text.isdigit() or not int(text[:20]) < 2**63:
-            raise HTTPException(422, _FOREIGN)
-        return int(text)
 
     def picked(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return of a row what was asked for, all of it if nothing was."""
@@ -93,7 +101,7 @@ class Listing:
 
     def answer(self, db: Db, name: str, **filters: Any) -> dict[str, Any]:
         """Return a page of a list, and the cursor of the next."""
-        before = self.before()
+        before = before_of(self.cursor)
         rows = db.read(lambda c: listing.rows(c, name, filters, before, self.limit + 1))
         more = len(rows) > self.limit
         rows = rows[: self.limit]
@@ -103,6 +111,14 @@ class Listing:
 
 Change = Literal["created", "changed", "removed", "returned", "moved"]
 Of = Literal["item", "page"]
+
+
+class Given(BaseModel):
+    """What a caller gives as JSON. A name that is none of ours is refused: "dryrun" must not do what dry_run would not."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
 FIELDS_MOST = 1000
 
 
@@ -111,6 +127,8 @@ async def form_of(request: Request) -> dict[str, list[str]]:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() not in ("", FORM):
         raise HTTPException(415, f"wants a form: {FORM}")
     body = (await request.body()).decode("utf-8", "replace")
+    if "%00" in body or "\0" in body:
+        raise HTTPException(422, "the form has a NUL character")
     try:
         return parse_qs(body, keep_blank_values=True, max_num_fields=FIELDS_MOST)
     except ValueError:
@@ -134,4 +152,5 @@ def _instant(given: datetime | None) -> datetime | None:
 
 RowId = Annotated[int, Path(ge=0, lt=2**63)]
 Since = Annotated[datetime | None, AfterValidator(_instant)]
+Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 Word = Annotated[str | None, Query(max_length=2048, pattern=r"^[^\x00]*$")]

@@ -49,7 +49,7 @@ class Keys:
         self._token = server_token
         self._signing = hashlib.sha256(b"bowerbird session\0" + server_token.encode()).digest()
         self._known: dict[str, tuple[float, Any]] = {}
-        self._wrong: dict[str, tuple[float, int]] = {}
+        self._wrong: dict[str, tuple[float, set[str]]] = {}
 
     @property
     def needed(self) -> bool:
@@ -76,6 +76,15 @@ class Keys:
             return Caller("the configuration's token", "admin", SERVER, by_cookie=True)
         return await self._found(token_id=int(key), by_cookie=True)
 
+    async def holds(self, caller: Caller) -> bool:
+        """Whether a caller who was let in still would be; while nobody can tell, he is."""
+        if caller.key == SERVER:
+            return True
+        try:
+            return await self._found(token_id=int(caller.key)) is not None
+        except BowerbirdError:
+            return True
+
     def session(self, caller: Caller) -> str:
         """Return the cookie for a caller, good for SESSION_S seconds; of no use when the configuration's token is another."""
         until = str(int(time.time()) + SESSION_S)
@@ -85,7 +94,7 @@ class Keys:
         return hmac.new(self._signing, f"{key}.{until}".encode(), hashlib.sha256).hexdigest()
 
     async def _found(self, *, by_cookie: bool = False, **which: Any) -> Caller | None:
-        name = str(which)
+        name = _named(which)
         at, row = self._known.get(name, (float("-inf"), None))
         age = time.monotonic() - at
         if age > FRESH_S:
@@ -115,17 +124,27 @@ class Keys:
         except BowerbirdError:  # a full disk keeps nobody out
             return
 
-    def guessed_wrong(self, client: str) -> None:
-        """Note that somebody came with a key that is none."""
+    def knows(self, token: str) -> bool:
+        """Whether a token of the database was let in lately. It is too long to be guessed, so it never has to wait."""
+        kept = self._known.get(_named({"digest": tokens.digest_of(token)}))
+        return kept is not None and kept[1] is not None
+
+    def guessed_wrong(self, client: str, key: str) -> None:
+        """Note that somebody came with a key that is none. The same one once more is an old program, and no guess."""
         if len(self._wrong) >= REMEMBERED:
             self._wrong.clear()
-        since, count = self._wrong.get(client, (time.monotonic(), 0))
+        since, guesses = self._wrong.get(client, (time.monotonic(), set[str]()))
         if time.monotonic() - since > WRONG_S:
-            since, count = time.monotonic(), 0
-        self._wrong[client] = since, count + 1
+            since, guesses = time.monotonic(), set[str]()
+        guesses.add(tokens.digest_of(key))
+        self._wrong[client] = since, guesses
 
     def wait_s(self, client: str) -> int:
         """Return for how many seconds nobody listens to a client that guessed wrong too often; 0: he may try."""
-        since, count = self._wrong.get(client, (0.0, 0))
+        since, guesses = self._wrong.get(client, (0.0, set[str]()))
         left = WRONG_S - (time.monotonic() - since)
-        return int(left) + 1 if count >= WRONG_MOST and left > 0 else 0
+        return int(left) + 1 if len(guesses) >= WRONG_MOST and left > 0 else 0
+
+
+def _named(which: dict[str, Any]) -> str:
+    return str(which)

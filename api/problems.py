@@ -1,6 +1,7 @@
 """Errors as problem details (RFC 9457). One table."""
 
 import logging
+import re
 from http import HTTPStatus
 from typing import Any
 
@@ -21,18 +22,54 @@ STATUS: dict[type[BowerbirdError], int] = {
     BowerbirdError: 500,
 }
 
+# What any call may answer, for the OpenAPI description.
+SAID = {
+    400: "no JSON",
+    401: "no key, or one that is none",
+    403: "a key that may not do that, another origin, or a Host that is not this machine",
+    404: "there is none",
+    409: "it contradicts what is there",
+    412: "it was changed since you read it",
+    413: "too long",
+    415: "another content type than what is wanted",
+    422: "something in it is not as it should be",
+    429: "too many wrong keys",
+    500: "a fault of ours",
+    501: "it needs an extra that is not installed",
+    503: "the database is away; try again",
+}
+SCHEMA = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {name: {"type": "string"} for name in ("type", "title", "detail")}
+    | {"status": {"type": "integer"}, "errors": {"type": "array", "items": {"type": "object"}}},
+}
+DESCRIBED: dict[int | str, dict[str, Any]] = {
+    status: {"description": said, "content": {"application/problem+json": {"schema": SCHEMA}}}
+    for status, said in SAID.items()
+}
+
+DETAIL_MOST = 4000
+ERRORS_MOST = 100
+HALF = re.compile("[\ud800-\udfff]")
+
 log = logging.getLogger(__name__)
 
 
 def problem(status: int, detail: str, headers: dict[str, str] | None = None, **more: Any) -> JSONResponse:
-    """Return a problem document."""
+    """Return a problem document. What a caller sent and is told again is cut short, and has no half characters."""
     headers = ({"Retry-After": "5"} if status == 503 else {}) | (headers or {})
     return JSONResponse(
-        {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, **more},
+        {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": _short(detail), **more},
         status_code=status,
         media_type="application/problem+json",
         headers=headers,
     )
+
+
+def _short(text: str) -> str:
+    text = text if len(text) <= DETAIL_MOST else text[: DETAIL_MOST - 1] + "…"
+    return text if text.isascii() else HALF.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 async def _ours(request: Request, error: Exception) -> JSONResponse:
@@ -45,7 +82,9 @@ def of_error(error: BowerbirdError) -> JSONResponse:
     kind = next(kind for kind in type(error).__mro__ if kind in STATUS)
     more: dict[str, Any] = {}
     if isinstance(error, BadConfig):
-        more = {"errors": [{"place": p.place, "detail": p.message} for p in error.problems]}
+        more = {
+            "errors": [{"place": _short(p.place), "detail": _short(p.message)} for p in error.problems[:ERRORS_MOST]]
+        }
     return problem(STATUS[kind], str(error), **more)
 
 
@@ -67,7 +106,8 @@ def _hint(request: Request, status: int) -> str:
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    errors = [{"pointer": "/" + "/".join(map(str, e["loc"])), "detail": e["msg"]} for e in error.errors()]
+    told = error.errors()[:ERRORS_MOST]
+    errors = [{"pointer": _short("/" + "/".join(map(str, e["loc"]))), "detail": _short(e["msg"])} for e in told]
     return problem(422, "; ".join(f"{e['pointer']}: {e['detail']}" for e in errors), errors=errors)
 
 

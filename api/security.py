@@ -22,6 +22,7 @@ OPEN_UNDER = "/static/"
 SCARCE = {"/api/events"}  # a page elsewhere could take all streams
 ADMIN_UNDER = ("/api/tokens", "/tokens")
 SAFE = {"GET", "HEAD", "OPTIONS"}
+BODY_MOST = 2 * 2**20
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -45,18 +46,39 @@ class Guard:
             await self._app(scope, receive, send)
             return
 
-        async def guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
-            await send(message)
-
         try:
-            refused = await _refused(scope)
+            refused = await _refused(scope) or _unreadable(scope)
         except BowerbirdError as error:
             refused = of_error(error)
-        await (refused or self._app)(scope, receive, guarded)
+        await (refused or self._app)(scope, receive, send)
+
+
+def with_headers(send: Send) -> Send:
+    """Put HEADERS on an answer, whoever gives it."""
+
+    async def guarded(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in HEADERS.items():
+                headers.setdefault(name, value)
+        await send(message)
+
+    return guarded
+
+
+def _unreadable(scope: Scope) -> ASGIApp | None:
+    """No database takes a NUL in a text, so none is let in by the address."""
+    if "\0" in scope["path"] or b"%00" in scope["query_string"] or b"\0" in scope["query_string"]:
+        return problem(422, "the address has a NUL character")
+    return None
+
+
+def too_long(scope: Scope) -> ASGIApp | None:
+    """A body that announces itself as too long is not read; one that does not is cut off where it is."""
+    length = Headers(scope=scope).get("content-length", "")
+    if length.isdecimal() and (len(length) > 18 or int(length) > BODY_MOST):
+        return problem(413, f"a body has at most {BODY_MOST} bytes")
+    return None
 
 
 async def _refused(scope: Scope) -> ASGIApp | None:
@@ -73,7 +95,8 @@ async def _refused(scope: Scope) -> ASGIApp | None:
     if keys is None or not keys.needed or scope["path"] in OPEN or scope["path"].startswith(OPEN_UNDER):
         return None
     client = (scope.get("client") or ("unknown", 0))[0]
-    if wait_s := keys.wait_s(client):
+    shown = headers.get("authorization")
+    if shown is not None and (wait_s := keys.wait_s(client)) and not keys.knows(_bearer(shown)):
         return problem(429, f"too many keys that are none; wait {wait_s} s", headers={"Retry-After": str(wait_s)})
     caller = await _caller(keys, headers)
     if caller is None:
@@ -93,11 +116,17 @@ def _beyond(caller: Caller, headers: Headers, scope: Scope, *, changes: bool) ->
 
 
 async def _caller(keys: Keys, headers: Headers) -> Caller | None:
-    scheme, _, given = headers.get("authorization", "").partition(" ")
-    if scheme:
-        return await keys.of_token(given.strip()) if scheme.lower() == "bearer" else None
+    shown = headers.get("authorization")
+    if shown is not None:
+        return await keys.of_token(_bearer(shown))
     cookie = _cookie(headers)
     return await keys.of_cookie(cookie) if cookie else None
+
+
+def _bearer(shown: str) -> str:
+    """The token that a header shows, nothing where it is of another kind."""
+    scheme, _, given = shown.partition(" ")
+    return given.strip() if scheme.lower() == "bearer" else ""
 
 
 def _cookie(headers: Headers) -> str:
@@ -110,8 +139,8 @@ def _cookie(headers: Headers) -> str:
 
 def _unknown(keys: Keys, client: str, headers: Headers, scope: Scope) -> ASGIApp:
     """Who shows no key, or one that is none: a person is asked for it, a program is told."""
-    if "authorization" in headers:
-        keys.guessed_wrong(client)
+    if (shown := headers.get("authorization")) is not None:
+        keys.guessed_wrong(client, shown)
     if scope["method"] in ("GET", "HEAD") and "text/html" in headers.get("accept", ""):
         wanted = scope["path"] + (f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else "")
         return RedirectResponse(f"/login?next={quote(wanted, safe='')}", status_code=303)

@@ -6,7 +6,7 @@ What happens to the machinery and what changes on the sites are two lists, so a 
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -125,6 +125,7 @@ class Streams:
         self._pulse: tuple[Any, bytes] = (None, b"")
         self._news = asyncio.Event()
         self._following: dict[object, Collection[str] | None] = {}
+        self._places = 0  # that are taken, by those too who do not follow yet
         self._looking: asyncio.Task[None] | None = None
         self._closed = asyncio.Event()
 
@@ -137,10 +138,16 @@ class Streams:
         """Return where the lists end now. Raises Unavailable."""
         return await to_thread.run_sync(self._db.read, lambda c: Place(events.newest(c), changes.newest(c)))
 
-    def check(self) -> None:
-        """See whether there is room for one more stream. Raises Unavailable."""
-        if len(self._following) >= MAX_STREAMS:
+    @contextlib.contextmanager
+    def seat(self) -> Iterator[None]:
+        """Take one of the places that there are, for as long as a stream lasts. Raises Unavailable."""
+        if self._places >= MAX_STREAMS:
             raise Unavailable(f"there are {MAX_STREAMS} streams already; try again in a while, or ask for a list")
+        self._places += 1
+        try:
+            yield
+        finally:
+            self._places -= 1
 
     async def follow(
         self, place: Place, kinds: Collection[str] | None

@@ -68,6 +68,7 @@ def review(source: Source) -> Iterator[tuple[tuple[str | int, ...], str]]:
 
 # What decides whom this machine asks is the operator's, not a caller's.
 OPERATORS = {"allow_networks", "proxy"}
+STARTS_MOST = 10_000
 
 
 def checked_source(
@@ -79,6 +80,8 @@ def checked_source(
     variables of the environment leave it. Raises BadConfig with all problems.
     """
     faults: list[Fault] = []
+    if not trusted and (crowd := [key for key in ("start", "sitemaps") if _length(given.get(key)) > STARTS_MOST]):
+        raise BadConfig([Problem(key, f"has more than {STARTS_MOST} addresses; give a sitemap") for key in crowd])
     made = build(Source, given, (), faults)
     if made is not None:
         faults += review(made)
@@ -92,6 +95,10 @@ def checked_source(
     if made is None or faults:
         raise BadConfig([Problem(dotted(path) or "source", message) for path, message in faults])
     return made
+
+
+def _length(value: object) -> int:
+    return len(value) if isinstance(value, list) else 0
 
 
 def _unfit(value: str, variables: Mapping[str, str], trusted: bool) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from api.deps import after_text, pointer
+from api.deps import before_of, pointer
 from scraper.database import Connection, listing
 
 ROWS = 50
@@ -18,9 +18,7 @@ def without_echoes(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def part(c: Connection, name: str, filters: dict[str, Any], cursor: str | None, limit: int = ROWS) -> dict[str, Any]:
     """Return rows of a list, and the cursor of the next ones."""
-    text = after_text(cursor)
-    before = int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 19 else None
-    rows = listing.rows(c, name, filters, before, limit + 1)
+    rows = listing.rows(c, name, filters, before_of(cursor), limit + 1)
     more = len(rows) > limit
     rows = rows[:limit]
     return {"rows": rows, "next": pointer(rows[-1]["id"]) if more else None}

@@ -33,9 +33,10 @@ async def log_in(request: Request, form: Form) -> Response:
         return RedirectResponse("/", status_code=303)
     if wait_s := keys.wait_s(client):
         return _page(to, f"Too many wrong keys; wait {wait_s} seconds.", 429)
-    caller = await keys.of_token(form.get("token", [""])[0].strip())
+    token = form.get("token", [""])[0].strip()
+    caller = await keys.of_token(token)
     if caller is None:
-        keys.guessed_wrong(client)
+        keys.guessed_wrong(client, token)
         return _page(to, "That is no key of this service.", 401)
     answer = RedirectResponse(to if is_ours(to) else "/", status_code=303)
     secure = request.url.scheme == "https"

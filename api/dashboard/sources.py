@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse, Response
 from api.dashboard import definition
 from api.dashboard.lists import part, without_echoes
 from api.dashboard.views import back, page, render, templates
-from api.deps import Cursor, Form, Limit, TheDb, TheService, Word, after_text, pointer
+from api.deps import Cursor, Form, Limit, RowId, TheDb, TheService, Word, after_text, pointer
 from api.verbs import Action, act, chosen, end_run
 from scraper.config.secrets import environment
 from scraper.crawl.check import check
@@ -170,8 +170,8 @@ def change_source(request: Request, name: str, db: TheDb, service: TheService, f
         before = db.read(lambda c: sources.definition(c, name))
         whole = health.unmasked({**given, "name": name}, before)
         made = checked_source(whole, service.settings, environment(service.loaded.base), trusted=False)
-        db.write(lambda c: sources.change(c, made, due, form.get("tag", [""])[0] or None))
-    except (ValueError, BowerbirdError) as error:
+        db.write(lambda c: sources.change(c, made, due, [tag] if (tag := form.get("tag", [""])[0]) else None))
+    except (ValueError, RecursionError, BowerbirdError) as error:
         found = db.read(lambda c: {"source": health.one(c, name), "outcomes": health.outcomes(c, [name])[name]})
         values = {**found, "tab": "settings", "toml": text, "problem": str(error), "next": None, "rows": []}
         return HTMLResponse(render(request, "source.html", values), status_code=422)
@@ -193,7 +193,7 @@ def ignore(request: Request, name: str, db: TheDb, service: TheService, form: Fo
 
 
 @router.post("/runs/{run_id}/stop")
-def stop_run(request: Request, run_id: int, db: TheDb, form: Form) -> Response:
+def stop_run(request: Request, run_id: RowId, db: TheDb, form: Form) -> Response:
     """End a run."""
     db.write(lambda c: end_run(c, run_id))
     return back(request, form.get("next", ["/"])[0])

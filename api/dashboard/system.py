@@ -1,6 +1,7 @@
 """The machinery: what happened to it, what it runs on, who may call, whom it tells."""
 
 import platform
+import re
 import time
 from dataclasses import asdict
 from datetime import timedelta
@@ -146,10 +147,10 @@ def make_token(request: Request, db: TheDb, form: Form) -> Response:
     name, scope, days = (form.get(key, [""])[0].strip() for key in ("name", "scope", "days"))
     made, problem = None, None
     try:
-        if not name or scope not in tokens.SCOPES or (days and not days.isdecimal()):
+        if not name or scope not in tokens.SCOPES or (days and not re.fullmatch("[1-9][0-9]{0,4}", days)):
             raise BadConfig([Problem("name", "wants a name, a scope, and days as a whole number or nothing")])
-        until = now() + timedelta(days=min(int(days), 36500)) if days else None
-        made = db.write(lambda c: tokens.make(c, name[:100], scope, now(), until))[1]
+        until = now() + timedelta(days=int(days)) if days else None
+        made = db.write(lambda c: tokens.make(c, name, scope, now(), until))[1]
     except BowerbirdError as error:
         problem = str(error)
     values = {"tokens": db.read(tokens.listed), "made": made, "problem": problem}

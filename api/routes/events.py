@@ -1,7 +1,8 @@
 """GET /api/events: what happens to the machinery, as a list or live."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Collection
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
+from contextlib import ExitStack, aclosing
+from functools import partial
 from typing import Annotated
 
 from anyio import to_thread
@@ -9,8 +10,9 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.encoders import jsonable_encoder
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from starlette.types import Receive, Scope, Send
 
-from api.deps import Paging, TheDb, TheStreams, Word
+from api.deps import Paging, TheDb, TheStreams, Word, keys_of
 from api.stream import RESYNC, Place, Said, place_of
 
 router = APIRouter(prefix="/api", tags=["events"])
@@ -39,21 +41,39 @@ async def stream_events(
     if "application/json" in accept and "text/event-stream" not in accept:
         listed = await to_thread.run_sync(lambda: page.answer(db, "events", kind=kind, level=level))
         return JSONResponse(jsonable_encoder(listed))
-    streams.check()
     place = place_of(last_event_id) or place_of(since)
     kinds = frozenset(word.strip() for word in kind.split(",")) if kind else None
-    found = streams.follow(await streams.newest() if place is None else place, kinds)
-    return StreamingResponse(
-        _lines(found, kinds, level), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
-    )
+    with ExitStack() as stack:
+        stack.enter_context(streams.seat())
+        found = streams.follow(await streams.newest() if place is None else place, kinds)
+        told = _lines(found, kinds, level, partial(keys_of(request).holds, request.state.caller))
+        return Stream(told, stack.pop_all())
+
+
+class Stream(StreamingResponse):
+    """Lines for as long as somebody listens. What was taken for them is given back, also when nobody ever did."""
+
+    def __init__(self, lines: AsyncIterator[bytes], taken: ExitStack) -> None:
+        super().__init__(lines, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+        self._taken = taken
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._taken:
+            await super().__call__(scope, receive, send)
 
 
 async def _lines(
-    found: AsyncGenerator[list[tuple[Place, Said]], None], kinds: Collection[str] | None, level: str | None
+    found: AsyncGenerator[list[tuple[Place, Said]], None],
+    kinds: Collection[str] | None,
+    level: str | None,
+    may: Callable[[], Awaitable[bool]],
 ) -> AsyncIterator[bytes]:
+    """may: whether who listens still has his key."""
     yield format_sse_event(retry=RETRY_MS)
     async with aclosing(found):
         async for told in found:
+            if not await may():
+                return
             if not told:
                 yield KEEPALIVE_COMMENT
             lines = [

@@ -3,9 +3,9 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from api.deps import Change, Of, Paging, RowId, Since, TheDb, Word
+from api.deps import Change, Given, Of, Paging, RowId, Since, Text, TheDb, Word
 from api.examples import example
 from api.verbs import end_run, retry_all
 from scraper.database import alarms, changes, items, pages, runs, visits
@@ -121,7 +121,7 @@ def list_changes(
     return page.answer(db, "changes", since=since, until=until, unread=unread, **named)
 
 
-class Read(BaseModel):
+class Read(Given):
     """Which changes a person has seen: these, or all up to one."""
 
     ids: list[int] = Field(default=[], max_length=500)
@@ -161,11 +161,11 @@ def list_failures(
     return page.answer(db, "failures", source=source, reason=reason, unresolved=unresolved or None)
 
 
-class Retry(BaseModel):
+class Retry(Given):
     """Which failures: by number, or all of a source, with a reason."""
 
     ids: list[Annotated[int, Field(ge=0, lt=2**63)]] = Field(default=[], max_length=500)
-    source: str | None = Field(default=None, max_length=100)
+    source: Text | None = Field(default=None, max_length=100)
     reason: Failure | None = None
     dry_run: bool = False
 

@@ -142,8 +142,8 @@ def jobs(db: TheDb) -> HTMLResponse:
 
 def _line(run: dict[str, Any]) -> str:
     lasted = (run["finished_at"] or now()) - run["started_at"] if run["started_at"] else None
-    cells = [PROJECT, run["source"], str(run["id"]), "", _text(run["started_at"])]
-    cells += [str(lasted).partition(".")[0] if lasted is not None else "", _text(run["finished_at"]), "", ""]
+    cells = [PROJECT, run["source"], str(run["id"]), "", _second(run["started_at"])]
+    cells += [str(lasted).partition(".")[0] if lasted is not None else "", _second(run["finished_at"]), "", ""]
     return "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>\n"
 
 
@@ -168,6 +168,11 @@ def _job(run: dict[str, Any]) -> dict[str, Any]:
 def _text(at: datetime | None) -> str:
     """An instant as Scrapyd writes it."""
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f") if at is not None else ""
+
+
+def _second(at: datetime | None) -> str:
+    """An instant as the table has it: ScrapydWeb reads whole seconds."""
+    return _text(at).partition(".")[0]
 
 
 def _number(job: str) -> int:

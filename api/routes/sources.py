@@ -4,9 +4,9 @@ import asyncio
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Header, Response
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from api.deps import Cursor, Limit, TheDb, TheService, Word, after_text, pointer
+from api.deps import Cursor, Given, Limit, Text, TheDb, TheService, Word, after_text, pointer
 from api.verbs import Action, act, chosen
 from scraper.config.secrets import environment
 from scraper.crawl.check import check
@@ -30,9 +30,11 @@ State = Literal["ok", "failing", "degraded", "paused", "disabled", "new"]
 Sort = Literal["name", "health", "last", "next"]
 
 
-def _tag(if_match: str | None) -> str | None:
-    """The tag of If-Match (RFC 9110 section 13.1.1), None where anything will do."""
-    return None if if_match is None or if_match.strip() == "*" else if_match.strip().removeprefix("W/").strip('"')
+def _tags(if_match: str | None) -> list[str] | None:
+    """The tags of If-Match (RFC 9110 section 13.1.1), None where anything will do."""
+    if if_match is None or if_match.strip() == "*":
+        return None
+    return [tag.strip().removeprefix("W/").strip('"') for tag in if_match.split(",")]
 
 
 @router.get("")
@@ -52,7 +54,7 @@ def list_sources(
     return {"items": found, "next": pointer(last) if last is not None else None}
 
 
-@router.post("", status_code=201, responses={409: {"description": "there is one of that name"}})
+@router.post("", status_code=201)
 def add_source(db: TheDb, service: TheService, definition: Definition, response: Response) -> dict[str, Any]:
     """Add a source, written as in the configuration. It lives in the database, and is visited from now on."""
     made = checked_source(definition, service.settings, environment(service.loaded.base), trusted=False)
@@ -78,13 +80,13 @@ def check_source(db: TheDb, service: TheService, definition: Definition, url: Wo
         raise BadConfig([Problem("url", str(error))]) from None
 
 
-class Several(BaseModel):
+class Several(Given):
     """Which sources: by name, or all in a state, with a tag, with a text in their name."""
 
-    names: list[str] = Field(default=[], max_length=10_000)
+    names: list[Text] = Field(default=[], max_length=10_000)
     state: State | None = None
-    tag: str | None = Field(default=None, max_length=100)
-    q: str | None = Field(default=None, max_length=200)
+    tag: Text | None = Field(default=None, max_length=100)
+    q: Text | None = Field(default=None, max_length=200)
     dry_run: bool = False
 
 
@@ -110,7 +112,7 @@ def get_source(name: str, db: TheDb, response: Response) -> dict[str, Any]:
     return found
 
 
-@router.put("/{name}", responses={412: {"description": "it was changed since you read it"}})
+@router.put("/{name}")
 def change_source(
     name: str, db: TheDb, service: TheService, definition: Definition, response: Response, if_match: IfMatch = None
 ) -> dict[str, Any]:
@@ -122,7 +124,7 @@ def change_source(
         raise BadConfig([Problem("name", f"stays {name!r}; add another source, and remove this one")])
 
     def unit(c: Connection) -> dict[str, Any]:
-        sources.change(c, made, due, _tag(if_match))
+        sources.change(c, made, due, _tags(if_match))
         return health.one(c, name)
 
     found = db.write(unit)
@@ -133,7 +135,7 @@ def change_source(
 @router.delete("/{name}", status_code=204)
 def remove_source(name: str, db: TheDb, if_match: IfMatch = None) -> None:
     """Remove a source that lives in the database. What was scraped of it stays."""
-    db.write(lambda c: sources.remove(c, name, _tag(if_match)))
+    db.write(lambda c: sources.remove(c, name, _tags(if_match)))
 
 
 @router.post("/{name}/pause")

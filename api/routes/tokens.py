@@ -4,9 +4,9 @@ from datetime import timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from api.deps import TheDb
+from api.deps import Given, TheDb
 from scraper.database import tokens
 from scraper.database.connection import now
 from scraper.database.tokens import Scope
@@ -14,10 +14,10 @@ from scraper.database.tokens import Scope
 router = APIRouter(prefix="/api/tokens", tags=["tokens"])
 
 
-class NewToken(BaseModel):
+class NewToken(Given):
     """A token to be made. days: for how long it is good; left out: until it is revoked."""
 
-    name: str = Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f]+$", examples=["grafana"])
+    name: str = Field(pattern=f"^{tokens.NAME}$", examples=["grafana"])
     scope: Scope = "read"
     days: Annotated[float, Field(gt=0, le=36500)] | None = None
 

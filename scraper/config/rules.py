@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from scraper.config.shape import Refused
+from scraper.config.shape import Refused, sound
 from scraper.urls import canonical, host_of, parts
 
 
@@ -67,7 +67,7 @@ def name(value: Any) -> str:
 def regex(value: Any) -> str:
     """A regular expression that can be compiled."""
     try:
-        re.compile(text(value))
+        re.compile(sound(text(value)))
     except (re.error, OverflowError, RecursionError) as error:
         raise Refused(f"{value!r} is no regular expression: {error}") from None
     return str(value)
@@ -146,7 +146,7 @@ def import_path(value: Any) -> str:
 def simple(value: Any) -> Any:
     """A value that JSON has, or a list of such."""
     members = value if isinstance(value, list) else [value]
-    if any(not isinstance(member, str | bool | int | float | None) or str(member) == "nan" for member in members):
+    if any(not isinstance(sound(member), str | bool | int | float | None) for member in members):
         raise Refused(f"wants a text, a number, true, false, or a list of these, not {value!r}")
     return value
 

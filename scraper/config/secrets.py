@@ -30,6 +30,11 @@ def named(text: str) -> list[str]:
     return _NAMED.findall(text)
 
 
+def says(text: str) -> bool:
+    """Whether there is anything in a text but names of variables."""
+    return bool(_NAMED.sub("", text).strip())
+
+
 def missing(text: str, variables: Mapping[str, str]) -> Iterator[str]:
     """Yield the variables that a text names and that are not set."""
     yield from (name for name in _NAMED.findall(text) if not variables.get(name))

@@ -15,6 +15,7 @@ T = TypeVar("T")
 Path = tuple[str | int, ...]
 Fault = tuple[Path, str]
 
+NAME_SHOWN = 100
 _WORDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", dict: "a table"}
 
 
@@ -32,7 +33,8 @@ def build(cls: type[T], given: object, at: Path, faults: list[Fault]) -> T | Non
     values: dict[str, Any] = {}
     for key, value in given.items():
         if key not in hints:
-            faults.append(((*at, key), _unknown(key, list(hints))))
+            shown = str(key).encode(errors="replace").decode()[:NAME_SHOWN]
+            faults.append(((*at, shown), _unknown(shown, list(hints))))
             continue
         mine: list[Fault] = []
         made = _convert(hints[key], value, (*at, key), mine)
@@ -66,6 +68,7 @@ def _unknown(key: str, names: Sequence[str]) -> str:
 def _convert(hint: Any, value: Any, at: Path, faults: list[Fault]) -> Any:
     origin, args = get_origin(hint), get_args(hint)
     try:
+        sound(value)
         if origin is Annotated:
             for rule in args[1:]:
                 value = rule(value)
@@ -117,6 +120,8 @@ def _list(hint: Any, value: Any, at: Path, faults: list[Fault]) -> Any:
 def _table(hint: Any, value: Any, at: Path, faults: list[Fault]) -> Any:
     if not isinstance(value, Mapping):
         raise Refused(f"wants a table, not {value!r}")
+    for name in value:
+        sound(name)
     return {name: _convert(hint, member, (*at, name), faults) for name, member in value.items()}
 
 
@@ -127,8 +132,18 @@ def _plain(hint: Any, value: Any) -> Any:
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise Refused(f"wants {_WORDS.get(hint, hint.__name__)}, not {value!r}")
-    if isinstance(value, str) and "\x00" in value:
-        raise Refused("has a NUL character")
-    if isinstance(value, float) and not abs(value) < 1e300:
+    return value
+
+
+def sound(value: Any) -> Any:
+    """A value that every database and every answer can hold. Raises Refused for a text or a number that is none."""
+    if isinstance(value, str):
+        if "\x00" in value:
+            raise Refused("has a NUL character")
+        if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise Refused("has half a character: a lone surrogate")
+    elif isinstance(value, float) and not abs(value) < 1e300:
         raise Refused(f"wants a finite number, not {value!r}")
+    elif isinstance(value, int) and not abs(value) < 2**63:
+        raise Refused("is too big")
     return value

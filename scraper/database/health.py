@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, func, or_, select
 
-from scraper.config import allowance
+from scraper.config import allowance, secrets
 from scraper.config.settings import Source
 from scraper.config.shape import build
 from scraper.database import alarms
@@ -22,7 +22,7 @@ from scraper.database.models import items as items_of
 from scraper.database.models import pages as pages_of
 from scraper.database.sources import definition as of_name
 from scraper.database.sources import tag
-from scraper.errors import Failure, NotFound
+from scraper.errors import BadConfig, Failure, NotFound, Problem
 from scraper.states import RunState
 from scraper.urls import canonical, host_of
 
@@ -274,13 +274,39 @@ def _public(found: Summary, known: _Known) -> dict[str, Any]:
 
 def masked(definition: Mapping[str, Any]) -> dict[str, Any]:
     """Return a definition without the values of secrets; names of variables stay."""
-    return _covered(definition, lambda _, value: value if value.startswith("${") else HIDDEN)
+    made = _covered(definition, lambda _, value: value if not secrets.says(value) else HIDDEN)
+    proxy = made.get("http", {}).get("proxy", "") if isinstance(made.get("http"), Mapping) else ""
+    if "@" in str(proxy):
+        made["http"] = {**made["http"], "proxy": f"{proxy.partition('://')[0]}://{HIDDEN}@{proxy.rpartition('@')[2]}"}
+    return made
 
 
 def unmasked(given: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a definition with the secrets that were hidden from who gives it back."""
+    """Return a definition with the secrets that were hidden from who gives it back.
+
+    They stay with the hosts that they were given for: who may write, but not read them, sends them nowhere else. Raises BadConfig.
+    """
     there = {path: value for path, value in _secrets(before)}
-    return _covered(given, lambda path, value: there.get(path, value) if value == HIDDEN else value)
+    elsewhere = sorted(_hosts(given) - _hosts(before))
+
+    def kept(path: tuple[str, ...], value: str) -> str:
+        if value != HIDDEN or path not in there:
+            return value
+        if elsewhere:
+            said = f"was hidden from you, and is not for {', '.join(elsewhere)[:200]}: give it again"
+            raise BadConfig([Problem(".".join(path), said)])
+        return there[path]
+
+    return _covered(given, kept)
+
+
+def _hosts(definition: Mapping[str, Any]) -> set[str]:
+    """The hosts that a definition asks first, each with its scheme and port: its secrets are for them."""
+    login = definition.get("login")
+    lists = [texts for key in ("start", "sitemaps") if isinstance(texts := definition.get(key), list)]
+    found = [text for texts in lists for text in texts] + [login.get("url") if isinstance(login, Mapping) else None]
+    urls = [url for text in found if isinstance(text, str) and (url := canonical(text))]
+    return {"/".join(url.split("/")[:3]) for url in urls}
 
 
 def _secrets(definition: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -75,10 +75,10 @@ def add(connection: Connection, source: Source, next_due: NextDue) -> None:
     _touch(connection)
 
 
-def change(connection: Connection, source: Source, next_due: NextDue, expected: str | None = None) -> None:
+def change(connection: Connection, source: Source, next_due: NextDue, expected: Collection[str] | None = None) -> None:
     """Replace the definition of a source that lives in the database.
 
-    expected: the tag of the definition that the caller saw. Raises NotFound; Conflict for a source of the file; Outdated if
+    expected: the tags of the definitions that the caller saw. Raises NotFound; Conflict for a source of the file; Outdated if
     it is another by now.
     """
     row = _own(connection, source.name, expected)
@@ -87,14 +87,14 @@ def change(connection: Connection, source: Source, next_due: NextDue, expected: 
     _touch(connection)
 
 
-def remove(connection: Connection, name: str, expected: str | None = None) -> None:
+def remove(connection: Connection, name: str, expected: Collection[str] | None = None) -> None:
     """Remove a source that lives in the database; what was scraped of it stays. Raises NotFound, Conflict, Outdated."""
     _own(connection, name, expected)
     connection.execute(delete(sources).where(sources.c.name == name))
     _touch(connection)
 
 
-def _own(connection: Connection, name: str, expected: str | None) -> Row[Any]:
+def _own(connection: Connection, name: str, expected: Collection[str] | None) -> Row[Any]:
     in_turn(connection, SOURCES)
     row = connection.execute(select(sources).where(sources.c.name == name)).first()
     if row is None:
@@ -103,7 +103,7 @@ def _own(connection: Connection, name: str, expected: str | None) -> Row[Any]:
         raise Conflict(
             f"the source {name!r} belongs to the configuration file: change it there, then `bowerbird restart`"
         )
-    if expected is not None and expected != tag(row.definition):
+    if expected is not None and tag(row.definition) not in expected:
         raise Outdated(f"the source {name!r} was changed meanwhile; read it again")
     return row
 

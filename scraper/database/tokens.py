@@ -1,6 +1,7 @@
 """tokens: who may call beside the holder of the configuration's token. Only a digest of each is kept."""
 
 import hashlib
+import re
 import secrets
 from datetime import datetime
 from typing import Any, Literal
@@ -8,11 +9,12 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Row, delete, insert, or_, select, update
 
 from scraper.database.models import tokens
-from scraper.errors import Conflict, NotFound
+from scraper.errors import BadConfig, Conflict, NotFound, Problem
 
 Scope = Literal["read", "write", "admin"]
 SCOPES: tuple[Scope, ...] = ("read", "write", "admin")  # each may what the one before it may
 PREFIX = "bb_"
+NAME = r"[A-Za-z0-9_][A-Za-z0-9_ .@-]{0,99}"  # it stands in an address, whole
 RANDOM_BYTES = 32
 
 
@@ -24,7 +26,12 @@ def digest_of(token: str) -> str:
 def make(
     connection: Connection, name: str, scope: Scope, at: datetime, expires_at: datetime | None
 ) -> tuple[dict[str, Any], str]:
-    """Make a token. Returns its row, and the token itself, which nobody can be told again. Raises Conflict for a name in use."""
+    """Make a token. Returns its row, and the token itself, which nobody can be told again.
+
+    Raises Conflict for a name in use, BadConfig for one that is none.
+    """
+    if not re.fullmatch(NAME, name):
+        raise BadConfig([Problem("name", f"{name!r} is no name: letters, digits, _ . @ - and blanks, at most 100")])
     if connection.scalar(select(tokens.c.id).where(tokens.c.name == name)) is not None:
         raise Conflict(f"there is a token {name!r} already; revoke that one, or choose another name")
     token = PREFIX + secrets.token_urlsafe(RANDOM_BYTES)

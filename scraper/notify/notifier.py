@@ -73,6 +73,9 @@ class Notifier:
         except Refused as error:
             answer, final = str(error), error.final
             log.warning("a notification was not delivered", extra={"rule": row.rule, "reason": answer})
+        except Exception as error:  # one message must not end all others: a service of Apprise may raise anything
+            answer = f"{type(error).__name__}: {error}"
+            log.exception("a notification was not delivered", extra={"rule": row.rule})
         await asyncio.to_thread(
             self._db.write,
             lambda c: notices.settle(c, row.id, self._db.now(), answer, sent=sent, final=final),

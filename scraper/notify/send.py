@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import binascii
 import hashlib
 import hmac
 import json
@@ -54,10 +55,11 @@ async def _webhook(
     (url, secret), (number, payload) = to, what
     told = {**payload, "subject": message.subject(payload), "text": message.text(payload, rule.template)}
     body = json.dumps(told, ensure_ascii=False, default=str).encode()
-    headers = {
-        "Content-Type": "application/json",
-        **signed(secret, f"msg_{rule.name}_{number}", int(time.time()), body),
-    }
+    try:
+        signature = signed(secret, f"msg_{rule.name}_{number}", int(time.time()), body)
+    except binascii.Error:
+        raise Refused("its secret is no base64 after whsec_") from None
+    headers = {"Content-Type": "application/json", **signature}
     try:
         answer = await fetcher.fetch(Request(url, "POST", headers, body), http, admit=anyhow)
     except VisitFailed as error:

@@ -1,0 +1,272 @@
+"""Calls that change something: what is in the way of two at once, of one that is repeated, and of secrets that leak."""
+
+import asyncio
+import hashlib
+import json
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import insert, select
+
+from scraper.database import Db, answers, sources
+from scraper.database.connection import made_id, now
+from scraper.database.models import alarms, events, runs
+from scraper.errors import Unavailable
+from tests.api.conftest import SOURCE, TOKEN, Make, client
+from tests.api.test_security import token_of
+
+NEW: dict[str, Any] = {"name": "new", "start": ["https://a.example/"], "every": "1h"}
+
+
+# -- ETag and If-Match
+
+
+async def test_who_saw_an_older_definition_changes_nothing(http: httpx.AsyncClient) -> None:
+    made = await http.post("/api/sources", json=NEW)
+    first = made.headers["etag"]
+    assert made.headers["location"] == "/api/sources/new"
+    assert (await http.get("/api/sources/new")).headers["etag"] == first
+    changed = await http.put("/api/sources/new", json=NEW | {"every": "2h"}, headers={"If-Match": first})
+    assert changed.status_code == 200
+    second = changed.headers["etag"]
+    assert second != first
+    stale = await http.put("/api/sources/new", json=NEW | {"every": "3h"}, headers={"If-Match": first})
+    assert (stale.status_code, stale.headers["content-type"]) == (412, "application/problem+json")
+    assert (await http.delete("/api/sources/new", headers={"If-Match": first})).status_code == 412
+    assert (await http.get("/api/sources/new")).json()["every"] == 7200
+    for tag in (f"{first}, {second}", f"W/{second}", "*"):
+        assert (
+            await http.put("/api/sources/new", json=NEW | {"every": "2h"}, headers={"If-Match": tag})
+        ).status_code == 200
+    assert (await http.delete("/api/sources/new", headers={"If-Match": second})).status_code == 204
+    assert (await http.delete("/api/sources/new", headers={"If-Match": "*"})).status_code == 404
+
+
+async def test_of_two_who_change_the_same_one_wins(http: httpx.AsyncClient) -> None:
+    tag = (await http.post("/api/sources", json=NEW)).headers["etag"]
+    calls = [http.put("/api/sources/new", json=NEW | {"max_pages": n}, headers={"If-Match": tag}) for n in range(1, 9)]
+    statuses = sorted([answer.status_code for answer in await asyncio.gather(*calls)])
+    assert statuses == [200] + [412] * 7
+
+
+async def test_a_source_of_the_file_is_changed_there(http: httpx.AsyncClient) -> None:
+    for answer in (
+        await http.put("/api/sources/books", json=NEW | {"name": "books"}),
+        await http.delete("/api/sources/books"),
+        await http.post("/api/sources", json=NEW | {"name": "books"}),
+        await http.post("/api/sources/actions/remove", json={"names": ["books"]}),
+    ):
+        assert answer.status_code == 409
+        assert answer.json()["detail"]
+    assert (await http.put("/api/sources/nobody", json=NEW)).status_code == 404
+    assert (await http.post("/api/sources", json=NEW)).status_code == 201
+    assert (await http.put("/api/sources/new", json=NEW | {"name": "other"})).status_code == 422
+
+
+# -- secrets
+
+SECRET = NEW | {
+    "headers": {"Authorization": "Bearer hunter2", "X": "${BOWERBIRD_SECRET_X}hunter3", "Y": "${BOWERBIRD_SECRET_X}"},
+    "cookies": {"sid": "hunter4"},
+    "login": {"url": "https://a.example/login", "form": {"user": "me", "password": "hunter5"}},
+}
+
+
+async def test_secrets_are_told_nobody_and_kept_where_they_are_given_back_hidden(
+    http: httpx.AsyncClient, kept: Db, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BOWERBIRD_SECRET_X", "hunter6")
+    added = await http.post("/api/sources", json=SECRET)
+    assert added.status_code == 201
+    for answer in [
+        added,
+        *[await http.get(path) for path in ("/api/sources/new", "/api/sources", "/sources/new?tab=settings")],
+    ]:
+        assert "hunter" not in answer.text
+    shown = added.json()["definition"]
+    assert shown["headers"] == {"Authorization": "***", "X": "***", "Y": "${BOWERBIRD_SECRET_X}"}
+    page = await http.get("/sources/new?tab=settings")
+    assert "hunter" not in page.text
+    changed = await http.put("/api/sources/new", json=shown | {"every": "2h"})
+    assert changed.status_code == 200, changed.text
+    stored = kept.read(lambda c: sources.definition(c, "new"))
+    for key in ("headers", "cookies"):
+        assert stored[key] == SECRET[key]
+    assert stored["login"]["form"] == SECRET["login"]["form"]
+    given = shown | {"headers": {"Authorization": "Bearer other"}}
+    assert (await http.put("/api/sources/new", json=given)).status_code == 200
+    assert kept.read(lambda c: sources.definition(c, "new"))["headers"] == {"Authorization": "Bearer other"}
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        {"start": ["https://evil.example/"]},
+        {"start": ["https://a.example/", "https://evil.example/"]},
+        {"start": ["http://a.example/"]},
+        {"start": ["https://a.example:444/"]},
+        {"sitemaps": ["https://evil.example/map.xml"]},
+        {"login": {"url": "https://evil.example/", "form": {"user": "***", "password": "***"}}},
+    ],
+    ids=str,
+)
+async def test_who_may_not_read_a_secret_sends_it_nowhere_else(
+    http: httpx.AsyncClient, kept: Db, monkeypatch: pytest.MonkeyPatch, elsewhere: dict[str, Any]
+) -> None:
+    monkeypatch.setenv("BOWERBIRD_SECRET_X", "hunter6")
+    shown = (await http.post("/api/sources", json=SECRET)).json()["definition"]
+    before = kept.read(lambda c: sources.definition(c, "new"))
+    answer = await http.put("/api/sources/new", json=shown | elsewhere)
+    assert answer.status_code == 422
+    assert "hidden" in answer.json()["detail"]
+    assert kept.read(lambda c: sources.definition(c, "new")) == before
+    whole = (
+        SECRET
+        | elsewhere
+        | ({"login": SECRET["login"] | {"url": "https://evil.example/"}} if "login" in elsewhere else {})
+    )
+    assert (await http.put("/api/sources/new", json=whole)).status_code == 200
+
+
+async def test_the_password_of_a_proxy_is_told_nobody(make: Make) -> None:
+    text = (
+        SOURCE
+        + '[source.http]\nproxy = "http://me:hunter2@127.0.0.9:3128"\n[http]\nproxy = "http://you:hunter3@127.0.0.9:1"\n'
+    )
+    async with client(make(text)) as http:
+        for path in (
+            "/api/sources/books",
+            "/api/sources",
+            "/sources/books?tab=settings",
+            "/sources.json",
+            "/system",
+            "/system.json",
+        ):
+            answer = await http.get(path)
+            assert answer.status_code == 200
+            assert "hunter" not in answer.text, path
+
+
+# -- Idempotency-Key
+
+KEY = {"Idempotency-Key": "a-key"}
+
+
+async def test_a_call_that_is_repeated_is_answered_as_it_was_and_done_once(http: httpx.AsyncClient, kept: Db) -> None:
+    first = await http.post("/api/sources", json=NEW, headers=KEY)
+    await http.delete("/api/sources/new")
+    again = await http.post("/api/sources", json=NEW, headers=KEY)
+    assert (again.status_code, again.content) == (201, first.content)
+    assert again.headers["idempotency-replayed"] == "true"
+    assert "idempotency-replayed" not in first.headers
+    assert (await http.get("/api/sources/new")).status_code == 404
+    for body, path in ((NEW | {"every": "9h"}, "/api/sources"), (NEW, "/api/sources/check"), (NEW, "/api/sources?x=1")):
+        other = await http.post(path, json=body, headers=KEY)
+        assert (other.status_code, other.headers["content-type"]) == (422, "application/problem+json")
+    refused = await http.post("/api/sources", json={"name": "x"}, headers={"Idempotency-Key": "bad"})
+    assert refused.status_code == 422
+    assert (
+        await http.post("/api/sources", json={"name": "x"}, headers={"Idempotency-Key": "bad"})
+    ).content == refused.content
+    for key in ("", "x" * 201):
+        assert (await http.post("/api/sources", json=NEW, headers={"Idempotency-Key": key})).status_code == 422
+    assert (await http.post("/api/sources", json=NEW)).status_code == 201
+
+
+async def test_of_calls_at_once_one_is_done(http: httpx.AsyncClient, kept: Db) -> None:
+    found = await asyncio.gather(*(http.post("/api/sources", json=NEW, headers=KEY) for _ in range(8)))
+    statuses = {answer.status_code for answer in found}
+    assert 201 in statuses
+    assert statuses <= {201, 409}
+    done = [answer for answer in found if answer.status_code == 201]
+    assert len({answer.content for answer in done}) == 1
+    assert len([answer for answer in done if "idempotency-replayed" not in answer.headers]) == 1
+
+
+async def test_a_key_belongs_to_who_uses_it(make: Make) -> None:
+    app = make(token=TOKEN)
+    async with client(app, token_of(app, "write", "one")) as one, client(app, token_of(app, "write", "two")) as two:
+        assert (await one.post("/api/sources", json=NEW, headers=KEY)).status_code == 201
+        other = await two.post("/api/sources", json=NEW | {"name": "other"}, headers=KEY)
+        assert (other.status_code, other.json()["name"]) == (201, "other")
+
+
+async def test_a_fault_of_ours_may_be_tried_again(
+    app: FastAPI, http: httpx.AsyncClient, kept: Db, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = app.state.service
+    del app.state.service
+    assert (await http.post("/api/sources", json=NEW, headers=KEY)).status_code == 500
+    app.state.service = service
+    write = kept.write
+    monkeypatch.setattr("api.routes.sources.sources.add", lambda *_: (_ for _ in ()).throw(Unavailable("away")))
+    assert (await http.post("/api/sources", json=NEW, headers=KEY)).status_code == 503
+    monkeypatch.undo()
+    assert kept.write == write
+    assert (await http.post("/api/sources", json=NEW, headers=KEY)).status_code == 201
+
+
+async def test_a_call_whose_worker_died_is_free_again_after_a_while(http: httpx.AsyncClient, kept: Db) -> None:
+    kept.write(lambda c: answers.begin(c, "server:a-key", "digest", now()))
+    other = await http.post("/api/sources", json=NEW, headers=KEY)
+    assert other.status_code == 422  # of another body
+    body = json.dumps(NEW).encode()
+    digest = hashlib.sha256(b"\0".join([b"/api/sources", b"", body])).hexdigest()
+    for age, status in ((timedelta(), 409), (answers.ABANDONED + timedelta(seconds=1), 201)):
+        at = now() - age
+        kept.write(lambda c: answers.forget(c, "server:a-key"))
+        kept.write(lambda c, at=at: answers.begin(c, "server:a-key", digest, at))  # type: ignore[misc]
+        headers = KEY | {"Content-Type": "application/json"}
+        assert (await http.post("/api/sources", content=body, headers=headers)).status_code == status
+
+
+# -- several at once
+
+
+async def test_an_action_on_several_does_what_a_dry_run_says(http: httpx.AsyncClient) -> None:
+    for number in range(3):
+        await http.post("/api/sources", json=NEW | {"name": f"s{number}", "tags": ["mine"] if number else []})
+    asked = {"tag": "mine", "dry_run": True}
+    dry = await http.post("/api/sources/actions/pause", json=asked)
+    assert dry.json() == {"names": ["s1", "s2"], "dry_run": True}
+    assert (await http.get("/api/sources", params={"state": "paused"})).json()["items"] == []
+    done = await http.post("/api/sources/actions/pause", json=asked | {"dry_run": False})
+    assert done.json()["names"] == ["s1", "s2"]
+    assert [one["name"] for one in (await http.get("/api/sources?state=paused")).json()["items"]] == ["s1", "s2"]
+    assert (await http.post("/api/sources/actions/pause", json=asked | {"dry_run": False})).json()["names"] == []
+    assert (await http.post("/api/sources/actions/resume", json={"state": "paused"})).json()["names"] == ["s1", "s2"]
+    assert (await http.post("/api/sources/actions/remove", json={"names": ["s1", "books"]})).status_code == 409
+    assert (await http.get("/api/sources/s1")).status_code == 200
+    assert (await http.post("/api/sources/actions/remove", json={"names": ["s1", "nobody"]})).json()["names"] == ["s1"]
+    assert (await http.post("/api/sources/actions/run", json={"names": ["s2"], "dryrun": True})).status_code == 422
+    assert (await http.get("/api/runs")).json()["items"] == []
+    assert (await http.post("/api/sources/actions/run", json={})).status_code == 422
+
+
+async def test_only_the_fields_that_are_asked_for_are_told(http: httpx.AsyncClient, kept: Db) -> None:
+    facts = {"pid": 7, "is": "idle"}
+    row = {"at": now(), "kind": "process", "name": "scraper-0", "event": "moved", "level": "info", "facts": facts}
+    kept.write(lambda c: c.execute(insert(events).values(**row)))
+    kept.write(lambda c: c.execute(insert(runs).values(source="books", state="queued", kind="crawl", queued_at=now())))
+    assert (await http.get("/api/runs?fields=source, state,nothing,id.x")).json()["items"] == [
+        {"source": "books", "state": "queued"}
+    ]
+    answer = await http.get("/api/events?fields=facts.pid", headers={"Accept": "application/json"})
+    assert answer.json()["items"] == [{"facts": {"pid": 7}}]
+
+
+async def test_an_alarm_is_accepted_once_and_a_run_is_stopped(http: httpx.AsyncClient, kept: Db) -> None:
+    values = {"source": "books", "kind": "book", "name": "", "at": now(), "last_at": now(), "message": "they are gone"}
+    number = kept.write(lambda c: made_id(c.execute(insert(alarms).values(**values))))
+    assert [one["id"] for one in (await http.get("/api/alarms")).json()["items"]] == [number]
+    assert (await http.post(f"/api/alarms/{number}/accept")).json()["accepted_at"]
+    assert (await http.post(f"/api/alarms/{number + 1}/accept")).status_code == 404
+    run = (await http.post("/api/sources/books/run")).json()["run"]
+    for _ in range(2):
+        stopped = await http.post(f"/api/runs/{run}/stop")
+        assert (stopped.status_code, stopped.json()["state"]) == (200, "stopped")
+    assert (await http.post("/api/runs/99/stop")).status_code == 404
+    assert kept.read(lambda c: c.execute(select(runs.c.state)).scalars().all()) == ["stopped"]

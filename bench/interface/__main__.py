@@ -43,7 +43,7 @@ def arguments() -> argparse.Namespace:
 def _job(given: argparse.Namespace, folder: Path) -> race.Job:
     if given.quick:
         return race.Job(folder, QUICK, shop=500, rounds=1, times=10, status_times=100, seconds=2, pairs=1)
-    return race.Job(folder, {}, 5000, given.rounds, given.times, status_times=2000, seconds=20, pairs=3)
+    return race.Job(folder, {}, 5000, given.rounds, given.times, status_times=1000, seconds=10, pairs=3)
 
 
 def _measured(part: str, job: race.Job) -> dict[str, Any]:

@@ -63,17 +63,20 @@ WANTED = (
 
 @dataclass(slots=True)
 class Took:
-    """What answers took, in seconds, and how large the largest was."""
+    """What answers took, in seconds, and of a processor; and how large the largest was.
+
+    The processor's seconds are those of the answering process: what else runs on the machine does not count.
+    """
 
     seconds: list[float] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)
     bytes: int = 0
 
     def figures(self) -> dict[str, Any]:
         """Return them in milliseconds."""
         shares = {"p50_ms": 0.5, "p95_ms": 0.95, "p99_ms": 0.99}
-        return {name: round(1000 * quantile(self.seconds, share), 1) for name, share in shares.items()} | {
-            "bytes": self.bytes
-        }
+        found = {name: round(1000 * quantile(self.seconds, share), 1) for name, share in shares.items()}
+        return found | {"cpu_ms": round(1000 * quantile(self.cpu_s, 0.5), 1), "bytes": self.bytes}
 
 
 class Refused(Exception):
@@ -83,19 +86,23 @@ class Refused(Exception):
 class Client:
     """One connection that is kept open."""
 
-    def __init__(self, port: int) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    def __init__(self, running: Running) -> None:
+        self._running = running
+        self._connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=120)
 
     def ask(self, path: str, took: Took | None = None) -> None:
         """Ask once. Raises Refused."""
+        used = self._running.precise_cpu_s() if took is not None else 0.0
         began = time.perf_counter()
         self._connection.request("GET", path)
         answer = self._connection.getresponse()
         body = answer.read()
+        ended = time.perf_counter()
         if answer.status != 200:
             raise Refused(f"{path} answered {answer.status}: {body[:200]!r}")
         if took is not None:
-            took.seconds.append(time.perf_counter() - began)
+            took.seconds.append(ended - began)
+            took.cpu_s.append(self._running.precise_cpu_s() - used)
             took.bytes = max(took.bytes, len(body))
 
     def close(self) -> None:
@@ -105,7 +112,7 @@ class Client:
 
 def pages(running: Running, named: Mapping[str, str], times: int) -> dict[str, Took]:
     """Ask for all in turn, so many times. named: what stands for the words in braces."""
-    client = Client(running.port)
+    client = Client(running)
     paths = {name: path.format_map(named) for name, path in PATHS.items()}
     found = {name: Took() for name in paths}
     for number in range(WARM + times):
@@ -117,7 +124,7 @@ def pages(running: Running, named: Mapping[str, str], times: int) -> dict[str, T
 
 def status(running: Running, times: int) -> Took:
     """Ask for the status, by and by."""
-    client, took = Client(running.port), Took()
+    client, took = Client(running), Took()
     for _ in range(times):
         client.ask(STATUS, took)
         time.sleep(STATUS_EACH_S)
@@ -130,7 +137,7 @@ def beside(running: Running, path: str, what: Callable[[], Took]) -> Took:
     ended = threading.Event()
 
     def ask() -> None:
-        client = Client(running.port)
+        client = Client(running)
         while not ended.is_set():
             client.ask(path)
         client.close()
@@ -146,8 +153,10 @@ def beside(running: Running, path: str, what: Callable[[], Took]) -> Took:
 
 def show(title: str, found: Mapping[str, Mapping[str, Any]]) -> None:
     """Print it."""
-    rows = [[name, *(one[key] for key in ("p50_ms", "p95_ms", "p99_ms", "bytes"))] for name, one in found.items()]
-    table(title, ["", "p50 ms", "p95 ms", "p99 ms", "bytes"], rows)
+    rows = [
+        [name, *(one[key] for key in ("p50_ms", "p95_ms", "p99_ms", "cpu_ms", "bytes"))] for name, one in found.items()
+    ]
+    table(title, ["", "p50 ms", "p95 ms", "p99 ms", "CPU ms", "bytes"], rows)
 
 
 def middle(several: list[dict[str, Any]]) -> dict[str, Any]:

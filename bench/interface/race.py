@@ -1,6 +1,7 @@
 """One database, round after round: pages and lists, the status, the streams."""
 
 import base64
+import os
 import shutil
 import tempfile
 import time
@@ -72,6 +73,7 @@ def _once(one: Running, job: Job) -> dict[str, Any]:
     busy = asked.beside(one, "/items", lambda: asked.status(one, job.status_times))
     return {
         "sizes": sizes,
+        "load": os.getloadavg()[0],
         "scraped_per_s": round(rate, 1),
         "pages": {name: took.figures() for name, took in found.items()},
         "status": status.figures(),
@@ -95,6 +97,7 @@ def _middle(rounds: list[dict[str, Any]]) -> dict[str, Any]:
     last = rounds[-1]
     return {
         "sizes": last["sizes"],
+        "load": [round(one["load"], 1) for one in rounds],
         "scraped_per_s": asked.middle([{"rate": one["scraped_per_s"]} for one in rounds])["rate"],
         "pages": {name: asked.middle([one["pages"][name] for one in rounds]) for name in last["pages"]},
         "status": asked.middle([one["status"] for one in rounds]),
@@ -112,7 +115,9 @@ def _streams(rounds: list[dict[str, Any]]) -> float:
 
 def show(found: Mapping[str, Any]) -> None:
     """Print it."""
-    title = f"{found['database']}: the scraper stores {found['scraped_per_s']:.0f} pages/s meanwhile"
+    title = (
+        f"{found['database']}: the scraper stores {found['scraped_per_s']:.0f} pages/s meanwhile, load {found['load']}"
+    )
     status = {"api: status": found["status"], "api: status, beside /items": found["status_beside_a_page"]}
     asked.show(title, {**found["pages"], **status})
     cost = found["streams"]

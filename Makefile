@@ -1,6 +1,6 @@
 # make run: a newcomer's first command. make test: everything. make check: style, types, import rules.
 .POSIX:
-.PHONY: run test check corpora serve storm soak bench-supervision bench-crawl bench-storage clean
+.PHONY: run test check corpora serve storm soak bench-supervision bench-crawl bench-storage bench-interface clean
 
 VENV = .venv
 BIN = $(VENV)/bin
@@ -84,6 +84,9 @@ bench-crawl: $(VENV)/.bench apt
 
 bench-storage: $(VENV)/.bench
 	@$(BIN)/python -m bench.storage $(ARGS)
+
+bench-interface: $(VENV)/.bench apt
+	@$(BIN)/python -m bench.interface $(ARGS)
 
 $(VENV)/.bench: $(VENV)/.installed
 	@echo "Installing the peers ..."

@@ -10,7 +10,7 @@ from api.dashboard.lists import COUNT_MOST, part
 from api.dashboard.views import page
 from api.deps import Cursor, RowId, Since, TheDb, Word
 from scraper.config.settings import Noise
-from scraper.database import Connection, changes, health, items, listing, pages
+from scraper.database import Connection, changes, items, listing, pages, sources
 from scraper.database.hosts import robots_of
 from scraper.errors import NotFound, VisitFailed
 from scraper.extract.page import Page
@@ -22,6 +22,7 @@ VALUES = 12
 COLUMNS = 6
 TEXT_BLOCKS = 200
 LINKS = 200
+NAMES_MOST = 500  # sources that the filter proposes
 BODY_MOST = 2 * 2**20
 
 router = APIRouter(include_in_schema=False)
@@ -60,7 +61,7 @@ def list_items(
             "facets": _facets(sample),
             "count": items.count(c, filters, COUNT_MOST) if not q else None,
             "count_most": COUNT_MOST,
-            "names": [one.row.name for one in health.summaries(c)][:500],
+            "names": sources.names(c, NAMES_MOST),
             "wanted": filters,
         }
 

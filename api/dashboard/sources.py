@@ -51,7 +51,7 @@ def list_sources(
         names = [one.row.name for one in found]
         return {
             "sources": [row | {"definition": None} for row in health.told(c, found)],
-            "outcomes": health.outcomes(c, names),
+            "outcomes": health.outcomes(c, names, health.OUTCOMES_LISTED),
             "counts": health.counts(summed),
             "total": len(summed),
             "next": pointer(names[-1]) if more else None,

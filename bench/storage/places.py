@@ -60,7 +60,7 @@ class Server:
 
     def fresh(self, label: str) -> str:
         """Make a new, empty database, and return its address."""
-        self._say(f'CREATE DATABASE "{label}"')
+        self.say(f'CREATE DATABASE "{label}"')
         return self.url(label)
 
     def url(self, label: str) -> str:
@@ -69,14 +69,20 @@ class Server:
 
     def drop(self, label: str) -> None:
         """Throw a database away."""
-        self._say(f'DROP DATABASE "{label}" WITH (FORCE)')
-        self._say("CHECKPOINT")  # what it wrote is none of the next one's
+        self.say(f'DROP DATABASE "{label}" WITH (FORCE)')
+        self.say("CHECKPOINT")  # what it wrote is none of the next one's
 
-    def _say(self, statement: str) -> None:
+    def names(self) -> set[str]:
+        """Return which databases there are."""
+        return {name for (name,) in self.say("SELECT datname FROM pg_database")}
+
+    def say(self, statement: str) -> list[tuple[Any, ...]]:
+        """Have the server do something, and return the rows that it answers."""
         import psycopg
 
         with psycopg.connect(plain(f"{self.address}/postgres"), autocommit=True) as connection:
-            connection.execute(statement)
+            done = connection.execute(statement)
+            return done.fetchall() if done.description else []
 
 
 def plain(url: str) -> str:

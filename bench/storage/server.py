@@ -34,15 +34,16 @@ def _as_user(command: list[str]) -> list[str]:
 
 @contextlib.contextmanager
 def postgres(folder: Path) -> Iterator[str]:
-    """Run a server whose data is in a folder. Yields the address, without a database's name. Raises Missing."""
+    """Run a server whose data is in a folder, and stays there. Yields the address, without a database's name. Raises Missing."""
     binaries = _binaries()
     data, port = folder / "data", free_port()
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     if os.geteuid() == 0:
         shutil.chown(folder, USER)
     made = [str(binaries / "initdb"), "-D", str(data), "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8"]
     with (folder.parent / "postgres.log").open("ab") as log:
-        subprocess.run(_as_user(made), cwd="/", stdout=log, stderr=log, check=True)
+        if not data.exists():
+            subprocess.run(_as_user(made), cwd="/", stdout=log, stderr=log, check=True)
         settings = SETTINGS | {"listen_addresses": "127.0.0.1", "port": str(port), "unix_socket_directories": ""}
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         command = _as_user([str(binaries / "postgres"), "-D", str(data), *options])

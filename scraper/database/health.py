@@ -7,12 +7,14 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, or_, select
+from sqlalchemy import Connection, Row, Select, func, or_, select, type_coerce
+from sqlalchemy.types import NullType
 
 from scraper.config import allowance, secrets
 from scraper.config.settings import Source
 from scraper.config.shape import build
 from scraper.database import alarms
+from scraper.database.bulk import IN_MOST
 from scraper.database.connection import now
 from scraper.database.hosts import robots_of as stored_robots
 from scraper.database.models import alarms as alarm_rows
@@ -28,7 +30,7 @@ from scraper.urls import canonical, host_of
 
 HOSTS_MOST = 10_000
 PENALTY_TOLD_S = 0.1
-OUTCOMES = 30
+OUTCOMES, OUTCOMES_LISTED = 30, 20
 # What fails for reasons of ours, or of the user's own parser, and not of the site.
 OWNERS = (Failure.EXTRACT, Failure.PARSE_LIMIT, Failure.POISON, Failure.STORE)
 STATES = ("ok", "failing", "degraded", "paused", "disabled", "new")
@@ -48,7 +50,14 @@ class Wanted:
     limit: int = 100
 
 
-def _summaries(where: Collection[Any] = ()) -> Select[Any]:
+# Of all sources only what is sorted and chosen by is read, its instants as the driver gives them.
+_FEW: tuple[Any, ...] = (
+    *(sources.c[name] for name in ("name", "origin", "enabled", "tags")),
+    *(type_coerce(sources.c[name], NullType()).label(name) for name in ("last_run_at", "next_at", "paused_at")),
+)
+
+
+def _summaries(where: Collection[Any] = (), columns: Sequence[Any] = tuple(sources.c)) -> Select[Any]:
     """Of each source its last run that ended, by a leap each over the index."""
     last = (
         select(runs.c.id)
@@ -58,14 +67,14 @@ def _summaries(where: Collection[Any] = ()) -> Select[Any]:
         .correlate(sources)
         .scalar_subquery()
     )
-    seen = select(sources, last.label("last_id")).where(*where).subquery()
+    seen = select(*columns, last.label("last_id")).where(*where).subquery()
     told = [column for column in seen.c if column.name != "definition"]
     return select(*told, runs.c.state, runs.c.message).outerjoin(runs, runs.c.id == seen.c.last_id)
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One source, and how it is doing."""
+    """One source, and how it is doing. row: its name, origin, tags and the message of its last run; more only from one()."""
 
     row: Row[Any]
     health: str
@@ -76,7 +85,7 @@ def summaries(connection: Connection) -> list[Summary]:
     owners = select(failures.c.source).where(failures.c.resolved_at.is_(None), failures.c.reason.in_(OWNERS)).distinct()
     alarmed = select(alarm_rows.c.source).where(alarm_rows.c.resolved_at.is_(None)).distinct()
     ill = {*connection.scalars(owners), *connection.scalars(alarmed)}
-    rows = connection.execute(_summaries()).all()
+    rows = connection.execute(_summaries(columns=_FEW)).all()
     return sorted((Summary(row, _health(row, row.name in ill)) for row in rows), key=lambda found: found.row.name)
 
 
@@ -99,19 +108,19 @@ def counts(found: Sequence[Summary]) -> dict[str, int]:
 
 
 _WORST = {state: place for place, state in enumerate(("failing", "degraded", "new", "ok", "paused", "disabled"))}
-_LATE = datetime.max.replace(tzinfo=now().tzinfo)
 SORTS: dict[str, Callable[[Summary], Any]] = {
-    "name": lambda one: (),
-    "health": lambda one: (_WORST[one.health],),
-    "last": lambda one: (-one.row.last_run_at.timestamp() if one.row.last_run_at else 0.0,),
-    "next": lambda one: (one.row.next_at or _LATE,),
+    "name": lambda one: 0,
+    "health": lambda one: _WORST[one.health],
+    "last": lambda one: (one.row.last_run_at is not None, one.row.last_run_at),
+    "next": lambda one: (one.row.next_at is None, one.row.next_at),
 }
 
 
 def chosen(found: Sequence[Summary], wanted: Wanted) -> tuple[list[Summary], bool]:
     """Return the part of the sources that is wanted, and whether there is more."""
     kept = [one for one in found if _is_wanted(one, wanted)]
-    kept.sort(key=lambda one: (*SORTS[wanted.sort](one), one.row.name))
+    kept.sort(key=lambda one: one.row.name)
+    kept.sort(key=SORTS[wanted.sort], reverse=wanted.sort == "last")
     names = [one.row.name for one in kept]
     start = names.index(wanted.after) + 1 if wanted.after in names else 0
     if wanted.after is not None and not start and wanted.sort == "name":
@@ -147,13 +156,20 @@ def one(connection: Connection, name: str) -> dict[str, Any]:
             .limit(1)
         )
     )
-    return told(connection, [Summary(row, _health(row, ill))])[0]
+    return _told(connection, [Summary(row, _health(row, ill))])[0]
 
 
 def told(connection: Connection, part: Sequence[Summary]) -> list[dict[str, Any]]:
     """Return sources as the API tells them."""
-    names = [one.row.name for one in part]
-    known = _Known.of(connection, names, now())
+    rows: dict[str, Row[Any]] = {}
+    for start in range(0, len(part), IN_MOST):
+        names = [one.row.name for one in part[start : start + IN_MOST]]
+        rows |= {row.name: row for row in connection.execute(_summaries([sources.c.name.in_(names)]))}
+    return _told(connection, [Summary(rows[one.row.name], one.health) for one in part if one.row.name in rows])
+
+
+def _told(connection: Connection, part: Sequence[Summary]) -> list[dict[str, Any]]:
+    known = _Known.of(connection, [one.row.name for one in part], now())
     return [_public(one, known) for one in part]
 
 
@@ -379,15 +395,15 @@ def sizes(connection: Connection) -> list[dict[str, Any]]:
     return [{"name": name, "rows": int(connection.scalar(select(func.max(t.c.id))) or 0)} for name, t in named]
 
 
-def outcomes(connection: Connection, names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """Return the last runs of each source, the oldest first, at most OUTCOMES."""
+def outcomes(connection: Connection, names: Sequence[str], most: int = OUTCOMES) -> dict[str, list[dict[str, Any]]]:
+    """Return the last runs of each source, the oldest first, at most so many."""
     found = {}
     for name in names:
         rows = connection.execute(
             select(runs.c.id, runs.c.state, runs.c.pages, runs.c.failures, runs.c.started_at, runs.c.finished_at)
             .where(runs.c.source == name)
             .order_by(runs.c.id.desc())
-            .limit(OUTCOMES)
+            .limit(most)
         ).all()
         found[name] = [row._asdict() for row in reversed(rows)]
     return found

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, String, cast, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, String, and_, cast, func, or_, select
 
 from scraper.database import changes, events, failures, items, notices, pages, runs
 from scraper.database.connection import Db, now
@@ -16,6 +16,7 @@ from scraper.database.models import is_news
 from scraper.database.models import items as item_table
 from scraper.database.models import pages as page_table
 from scraper.database.models import runs as run_table
+from scraper.urls import fingerprint
 
 EXPORT_ROWS = 500
 
@@ -82,7 +83,15 @@ _FILTERS: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
     "gone": lambda c, value: c.gone_at.is_not(None) if value else c.gone_at.is_(None),
     "unread": lambda c, value: c.read_at.is_(None) if value else c.read_at.is_not(None),
     "news": lambda c, value: is_news,
+    "change": lambda c, value: (c.change == value) & is_news if value != "created" else c.change == value,
+    "final_url": lambda c, value: _answered_at(c, value),
 }
+
+
+def _answered_at(columns: Any, url: str) -> ColumnElement[bool]:
+    """Pages that a URL is the last address of: its own, or those that led there, each by an index."""
+    itself = and_(columns.fingerprint == fingerprint(url), columns.final_url == url)
+    return or_(itself, and_(columns.url != columns.final_url, columns.final_url == url))
 
 
 def _conditions(table: Any, filters: dict[str, Any]) -> list[ColumnElement[bool]]:

@@ -291,6 +291,7 @@ pages = Table(
     Index("pages_by_content", "content_hash", "source"),
 )
 _partial("pages_redirected", pages.c.source, pages.c.url, where=pages.c.url != pages.c.final_url)
+_partial("pages_elsewhere", pages.c.final_url, where=pages.c.url != pages.c.final_url)
 _partial("pages_copies", pages.c.duplicate_of, where=pages.c.duplicate_of.is_not(None))
 _partial("pages_gone", pages.c.source, pages.c.gone_at, where=pages.c.gone_at.is_not(None))
 
@@ -328,6 +329,9 @@ items = Table(
     Column("changed_at", Instant, nullable=False),
     Column("removed_at", Instant),
     UniqueConstraint("key", "source", "kind"),
+    # Each for a list, the newest first: without it, few rows among many others are looked for through all of them.
+    Index("items_of_source", "source", "id"),
+    Index("items_of_kind", "kind", "id"),
     Index("items_by_kind", "source", "kind", "id"),
 )
 
@@ -364,8 +368,9 @@ changes = Table(
 is_news = changes.c.change != literal_column("'created'", Text)
 _partial("changes_news", changes.c.id, where=is_news)
 _partial("changes_news_of_source", changes.c.source, changes.c.id, where=is_news)
-_partial("changes_of_item", changes.c.item_id, changes.c.id, where=changes.c.item_id.is_not(None) & is_news)
-_partial("changes_of_page", changes.c.page_id, changes.c.id, where=changes.c.item_id.is_(None) & is_news)
+# With what was created too: who asks for all changes of one item gets them without a look at those of all others.
+_partial("changes_of_item", changes.c.item_id, changes.c.id, where=changes.c.item_id.is_not(None))
+_partial("changes_of_page", changes.c.page_id, changes.c.id, where=changes.c.page_id.is_not(None))
 
 failures = Table(
     "failures",

@@ -164,6 +164,11 @@ def spread(connection: Connection, at: datetime, each_s: float, most_s: float) -
         connection.execute(update(sources).where(sources.c.name == row.name).values(next_at=later))
 
 
+def names(connection: Connection, most: int) -> list[str]:
+    """Return the names of the sources, in order, at most so many."""
+    return list(connection.scalars(select(sources.c.name).order_by(sources.c.name).limit(most)))
+
+
 def definitions(connection: Connection) -> dict[str, dict[str, Any]]:
     """Return the definitions of all sources, by name."""
     rows = connection.execute(select(sources.c.name, sources.c.definition))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event
 
-from scraper.database import Db, frontier, runs
+from scraper.database import Db, frontier, items, listing, runs
 from scraper.database.connection import now
 from scraper.records import Link
 
@@ -63,3 +63,32 @@ def test_no_statement_goes_through_all_urls(known: Db, name: str) -> None:
 def test_the_next_retry_is_not_looked_for_among_all_that_is_queued(known: Db) -> None:
     plan = known.write(lambda c: _plan(c, ASKED["next_retry"]))
     assert any("urls_waiting" in step for step in plan), plan
+
+
+LISTED: dict[str, tuple[str, dict[str, Any]]] = {
+    "items of a source": ("items", {"source": "site", "removed": False}),
+    "items of a kind": ("items", {"kind": "job", "removed": False}),
+    "items of a source and a kind": ("items", {"source": "site", "kind": "job"}),
+    "changes of an item": ("changes", {"item_id": 5}),
+    "changes of a page": ("changes", {"page_id": 5}),
+    "changes of a source": ("changes", {"source": "site", "news": True}),
+    "changes that are rare": ("changes", {"change": "moved"}),
+    "a page by its address": ("pages", {"final_url": "http://a.org/5"}),
+    "failures of a source": ("failures", {"source": "site", "unresolved": True}),
+    "runs of a source": ("runs", {"source": "site"}),
+}
+
+
+@pytest.mark.parametrize("name", LISTED)
+@pytest.mark.parametrize("before", [None, 1000])
+def test_few_rows_are_not_looked_for_among_all_of_a_table(db: Db, name: str, before: int | None) -> None:
+    table, filters = LISTED[name]
+    plan = db.read(lambda c: _plan(c, lambda c: listing.rows(c, table, filters, before, 51)))
+    assert plan
+    assert not [step for step in plan if step == f"SCAN {table}" or "INTEGER PRIMARY KEY" in step], plan
+
+
+@pytest.mark.parametrize("filters", [{"source": "site"}, {"kind": "job"}, {"source": "site", "kind": "job"}])
+def test_items_are_not_counted_among_all(db: Db, filters: dict[str, Any]) -> None:
+    plan = db.read(lambda c: _plan(c, lambda c: items.count(c, filters, 10_000)))
+    assert any(step.startswith("SEARCH items") for step in plan), plan

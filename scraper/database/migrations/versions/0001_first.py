@@ -67,8 +67,8 @@ def upgrade() -> None:  # noqa: PLR0915  a list of tables
     )
     _partial("change != 'created'", "changes_news", "changes", ["id"])
     _partial("change != 'created'", "changes_news_of_source", "changes", ["source", "id"])
-    _partial("item_id IS NOT NULL AND change != 'created'", "changes_of_item", "changes", ["item_id", "id"])
-    _partial("item_id IS NULL AND change != 'created'", "changes_of_page", "changes", ["page_id", "id"])
+    _partial("item_id IS NOT NULL", "changes_of_item", "changes", ["item_id", "id"])
+    _partial("page_id IS NOT NULL", "changes_of_page", "changes", ["page_id", "id"])
     op.create_index("changes_of_source", "changes", ["source", "id"])
     op.create_table(
         "counters",
@@ -204,6 +204,7 @@ def upgrade() -> None:  # noqa: PLR0915  a list of tables
     op.create_index("ix_pages_source", "pages", ["source"])
     op.create_index("pages_by_content", "pages", ["content_hash", "source"])
     _partial("duplicate_of IS NOT NULL", "pages_copies", "pages", ["duplicate_of"])
+    _partial("url != final_url", "pages_elsewhere", "pages", ["final_url"])
     _partial("gone_at IS NOT NULL", "pages_gone", "pages", ["source", "gone_at"])
     _partial("url != final_url", "pages_redirected", "pages", ["source", "url"])
     op.create_table(
@@ -329,6 +330,8 @@ def upgrade() -> None:  # noqa: PLR0915  a list of tables
         sa.UniqueConstraint("key", "source", "kind", name="uq_items_key_source_kind"),
     )
     op.create_index("items_by_kind", "items", ["source", "kind", "id"])
+    op.create_index("items_of_kind", "items", ["kind", "id"])
+    op.create_index("items_of_source", "items", ["source", "id"])
     _partial("removed_at IS NOT NULL", "items_removed", "items", ["source", "removed_at"])
     op.create_index("ix_items_page_id", "items", ["page_id"])
     op.create_table(

@@ -1,13 +1,17 @@
-"""Errors as problem details (RFC 9457). One table."""
+"""Errors as problem details (RFC 9457), and for a person as a page. One table."""
 
+import json
 import logging
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
+from anyio import to_thread
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 
 from scraper.errors import BadConfig, BowerbirdError, Conflict, NotFound, Outdated, Unavailable, Unusable
 
@@ -20,6 +24,9 @@ STATUS: dict[type[BowerbirdError], int] = {
     Unusable: 503,
     BowerbirdError: 500,
 }
+
+Handler = Callable[[Request, Exception], Awaitable[JSONResponse]]
+Page = Callable[[Request, Mapping[str, Any]], Response]
 
 log = logging.getLogger(__name__)
 
@@ -76,9 +83,24 @@ async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
     return problem(500, "this is a fault of ours; the log of the service has the details")
 
 
-def install(app: FastAPI) -> None:
-    """Have every error answered as a problem document."""
-    app.add_exception_handler(BowerbirdError, _ours)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(RequestValidationError, _invalid)
+def install(app: FastAPI, page: Page | None = None) -> None:
+    """Have every error answered as a problem document; by a page, where there are pages and a browser asks for one."""
+
+    def shown(handler: Handler) -> Callable[[Request, Exception], Awaitable[Response]]:
+        async def answer(request: Request, error: Exception) -> Response:
+            found = await handler(request, error)
+            person = "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/api/")
+            if page is None or not person:
+                return found
+            made = await to_thread.run_sync(page, request, json.loads(bytes(found.body)))
+            made.headers.update(
+                {name: found.headers[name] for name in ("allow", "retry-after") if name in found.headers}
+            )
+            return made
+
+        return answer
+
+    app.add_exception_handler(BowerbirdError, shown(_ours))
+    app.add_exception_handler(HTTPException, shown(_http))
+    app.add_exception_handler(RequestValidationError, shown(_invalid))
     app.add_exception_handler(Exception, _unforeseen)

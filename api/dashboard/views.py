@@ -128,9 +128,9 @@ def page(router: APIRouter, path: str, template: str) -> Callable[[Callable[...,
     """Have a function that gives a page's values answered as a page, and under the same address with .json as JSON."""
 
     def register(values: Callable[..., Any]) -> Callable[..., Any]:
+        # The first that matches answers, and {name} would match what ends in .json too.
+        router.get("/overview.json" if path == "/" else f"{path}.json", name=f"{template} as JSON")(_plain(values))
         router.get(path, name=template, response_class=HTMLResponse)(_rendered(values, template))
-        if path != "/":
-            router.get(f"{path}.json", name=f"{template} as JSON")(_plain(values))
         return values
 
     return register
@@ -201,6 +201,11 @@ def render(request: Request, template: str, values: Filled) -> str:
         nav=_navigation(request),
         **values,
     )
+
+
+def problem_page(request: Request, told: Filled) -> HTMLResponse:
+    """What went wrong, for a person: the same words as in the problem document."""
+    return HTMLResponse(render(request, "problem.html", {"told": told}), status_code=told["status"])
 
 
 def back(request: Request, to: str) -> RedirectResponse:

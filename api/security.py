@@ -24,7 +24,7 @@ ADMIN_UNDER = ("/api/tokens", "/tokens")
 SAFE = {"GET", "HEAD", "OPTIONS"}
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # with no-referrer a browser calls the Origin of our own forms "null"
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
@@ -134,8 +134,8 @@ def _local(host: str) -> bool:
 
 
 def _same_origin(headers: Headers) -> bool:
-    if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-        return False
+    if (site := headers.get("sec-fetch-site")) is not None:  # a browser says it itself; Origin is for those that do not
+        return site in ("same-origin", "none")
     origin = headers.get("origin")
     try:
         return origin is None or urlsplit(origin).netloc == headers.get("host", "")

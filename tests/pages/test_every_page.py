@@ -1,0 +1,161 @@
+"""What holds for every page: policy, console, headings, links, the JSON twin, small and dark screens, accessibility."""
+
+import re
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lxml.html
+import pytest
+from playwright.sync_api import Browser, Page
+
+from tests.pages.conftest import House, Watched
+
+AXE = Path(__file__).parents[2] / ".venv" / "axe-core" / "package" / "axe.min.js"
+EMPTY = ("/sources?q=nothing-like-it", "/items?q=nothinglikeit", "/queue?state=hosts", "/queue?state=flight")
+LISTS = ("/", "/?range=24h", "/?range=7d", "/sources", "/sources/new", "/changes", "/changes?change=created", "/items")
+LISTS += ("/items?source=shop", "/pages", "/queue", "/queue?state=due", "/queue?state=retrying", *EMPTY, "/events")
+LISTS += ("/system", "/notifications", "/tokens", "/docs", "/changes/999999999", "/sources/none", "/nothing")
+TABS = ("pages", "items", "changes", "runs", "failures", "settings", "robots")
+
+
+@pytest.fixture(scope="module")
+def paths(house: House) -> list[str]:
+    """The address of each kind of page, with rows in it."""
+    house.shop.prices[3] = "99.00"
+    house.shop.news[3] = "This is new."
+    item = house.until_listed("/changes.json?of=item&change=changed")[0]
+    news = house.until_listed("/changes.json?source=news")[0]
+    house.until_listed("/queue.json?source=missing")
+    single = [f"/changes/{item['id']}", f"/changes/{news['id']}", f"/changes/{news['id']}?whole=true&side=true"]
+    single += [f"/items/{item['item_id']}", f"/pages/{news['page_id']}"]
+    return [
+        *LISTS,
+        *single,
+        *(f"/sources/{name}" for name in ("shop", "missing")),
+        *(f"/sources/shop?tab={t}" for t in TABS),
+    ]
+
+
+def tab(browser: Browser, house: House, watched: Watched, width: int = 1280, **more: Any) -> Page:
+    made = browser.new_context(base_url=house.url, viewport={"width": width, "height": 800}, **more)
+    return watched.context(made).new_page()
+
+
+def wide(page: Page) -> list[str]:
+    """What is wider than the window, outside of what scrolls by itself."""
+    found: list[str] = page.evaluate("""() => document.documentElement.scrollWidth <= innerWidth ? [] :
+        [...document.querySelectorAll("body *")].filter(e => e.getBoundingClientRect().right > innerWidth + 1
+          && !e.closest(".scroll, nav, pre, .picker")).map(e => e.outerHTML.slice(0, 120))""")
+    return found
+
+
+def test_each_page_keeps_to_the_policy_and_has_one_heading(
+    chromium: Browser, house: House, watched: Watched, paths: list[str]
+) -> None:
+    page = tab(chromium, house, watched)
+    for path in paths:
+        answer = page.goto(path)
+        assert answer is not None
+        assert answer.headers["content-type"].startswith("text/html"), path
+        assert page.locator("h1").count() == 1, path
+        assert page.evaluate("document.documentElement.lang") == "en"
+        assert wide(page) == [], path
+        root = lxml.html.fromstring(answer.text())
+        assert root.xpath("//script[not(@src)] | //style | //@style | //@*[starts-with(name(), 'on')]") == [], path
+        ids = root.xpath("//@id")
+        assert len(ids) == len(set(ids)), path
+        assert watched.faults == [], path
+    page.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_has_a_serious_fault_of_accessibility(
+    chromium: Browser, house: House, watched: Watched, paths: list[str], scheme: Any
+) -> None:
+    assert AXE.exists(), "axe-core is needed: make axe"
+    page = tab(chromium, house, watched, color_scheme=scheme, bypass_csp=True)
+    found: dict[str, set[str]] = {}
+    for path in paths:
+        page.goto(f"{path}{'&' if '?' in path else '?'}live=0")
+        page.evaluate(AXE.read_text(encoding="utf-8"))
+        for fault in page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]:
+            if fault["impact"] in ("serious", "critical"):
+                node = fault["nodes"][0]
+                found.setdefault(f"{fault['id']}: {node['html'][:150]} {node['failureSummary'][-200:]}", set()).add(
+                    path
+                )
+    page.context.close()
+    assert found == {}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_each_page_fits_a_small_screen(
+    chromium: Browser, house: House, watched: Watched, paths: list[str], scheme: Any
+) -> None:
+    page = tab(chromium, house, watched, 390, color_scheme=scheme, is_mobile=True, has_touch=True)
+    for path in paths:
+        page.goto(path)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, (path, wide(page))
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", dark)[:3])) < 384) == (scheme == "dark")
+    page.context.close()
+
+
+def test_each_page_is_whole_without_javascript(
+    chromium: Browser, house: House, watched: Watched, paths: list[str]
+) -> None:
+    page = tab(chromium, house, watched, java_script_enabled=False)
+    for path in paths:
+        page.goto(path)
+        assert page.locator("main").inner_text().strip(), path
+        assert page.get_by_role("button", name="Hold").count() == 0
+    page.context.close()
+
+
+def test_each_page_has_its_twin_in_json(house: House, paths: list[str]) -> None:
+    for path in paths:
+        if path in ("/docs", "/nothing") or path.endswith(("/none", "/999999999")):
+            continue
+        name, _, query = path.partition("?")
+        name = "/overview" if name == "/" else name
+        found = house.get(f"{name}.json?{query}")
+        assert isinstance(found, dict), path
+    shown = lxml.html.fromstring(house.service.http.get("/items?source=shop").text)
+    listed = house.get("/items.json?source=shop")["rows"]
+    assert {f"/items/{row['id']}" for row in listed} == set(shown.xpath("//tbody//a[@class='what']/@href"))
+
+
+def links(house: House, path: str, root: Any) -> Iterator[str]:
+    for attribute in root.xpath("//a/@href | //link/@href | //script/@src | //img/@src"):
+        full = urllib.parse.urljoin(f"{house.url}{path}", attribute)
+        if full.startswith(house.url):
+            yield full.removeprefix(house.url).partition("#")[0] or "/"
+
+
+def test_every_link_of_every_page_leads_somewhere(house: House, paths: list[str]) -> None:
+    known = {path for path in paths if not path.endswith(("/none", "/999999999", "/nothing"))}
+    waiting, broken = sorted(known), []
+    kinds: dict[str, int] = {}
+    came_from: dict[str, str] = {}
+    while waiting:
+        path = waiting.pop()
+        answer = house.service.http.get(path, headers={"Accept": "text/html"})
+        if answer.status_code != 200:
+            broken.append((path, answer.status_code, came_from.get(path)))
+        if path.startswith("/api/"):  # what a site sent is for saving, and can do nothing here
+            if "/content" in path:
+                assert answer.headers["content-security-policy"].startswith("sandbox")
+            continue
+        if not answer.headers["content-type"].startswith("text/html"):
+            continue
+        for link in links(house, path, lxml.html.fromstring(answer.text)):
+            kind = re.sub(r"\d+|cursor=[^&]+", "N", link)
+            if link not in known and kinds.get(kind, 0) < 2:  # two of each kind: the lists are long
+                kinds[kind] = kinds.get(kind, 0) + 1
+                known.add(link)
+                came_from[link] = path
+                waiting.append(link)
+    assert broken == []
+    assert len(known) > 100

@@ -168,7 +168,7 @@ def create_app() -> FastAPI:
         max_body_size=BODY_MOST,
     )
     app.add_middleware(Idempotency)
-    app.add_middleware(Guard)
+    app.add_middleware(Guard, page=problem_page)
     problems.install(app, problem_page)
     for module in (
         status,

@@ -83,24 +83,26 @@ async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
     return problem(500, "this is a fault of ours; the log of the service has the details")
 
 
-def install(app: FastAPI, page: Page | None = None) -> None:
-    """Have every error answered as a problem document; by a page, where there are pages and a browser asks for one."""
+async def shown(request: Request, found: JSONResponse, page: Page | None) -> Response:
+    """Return a problem document; as a page, where there are pages and a browser asks for one."""
+    person = "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/api/")
+    if page is None or not person:
+        return found
+    made = await to_thread.run_sync(page, request, json.loads(bytes(found.body)))
+    made.headers.update({name: found.headers[name] for name in ("allow", "retry-after") if name in found.headers})
+    return made
 
-    def shown(handler: Handler) -> Callable[[Request, Exception], Awaitable[Response]]:
+
+def install(app: FastAPI, page: Page | None = None) -> None:
+    """Have every error answered as a problem document, or as a page."""
+
+    def answered(handler: Handler) -> Callable[[Request, Exception], Awaitable[Response]]:
         async def answer(request: Request, error: Exception) -> Response:
-            found = await handler(request, error)
-            person = "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/api/")
-            if page is None or not person:
-                return found
-            made = await to_thread.run_sync(page, request, json.loads(bytes(found.body)))
-            made.headers.update(
-                {name: found.headers[name] for name in ("allow", "retry-after") if name in found.headers}
-            )
-            return made
+            return await shown(request, await handler(request, error), page)
 
         return answer
 
-    app.add_exception_handler(BowerbirdError, shown(_ours))
-    app.add_exception_handler(HTTPException, shown(_http))
-    app.add_exception_handler(RequestValidationError, shown(_invalid))
+    app.add_exception_handler(BowerbirdError, answered(_ours))
+    app.add_exception_handler(HTTPException, answered(_http))
+    app.add_exception_handler(RequestValidationError, answered(_invalid))
     app.add_exception_handler(Exception, _unforeseen)

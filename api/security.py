@@ -9,11 +9,12 @@ from http.cookies import CookieError, SimpleCookie
 from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import RedirectResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.keys import ANYBODY, COOKIE, Caller, Keys
-from api.problems import of_error, problem
+from api.problems import Page, of_error, problem, shown
 from scraper.database.tokens import Scope as Wanted
 from scraper.errors import BowerbirdError
 
@@ -37,8 +38,9 @@ HEADERS = {
 class Guard:
     """ASGI middleware in front of everything."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, page: Page | None = None) -> None:
         self._app = app
+        self._page = page  # for a person who is known, and asks for more than is his
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -53,13 +55,13 @@ class Guard:
             await send(message)
 
         try:
-            refused = await _refused(scope)
+            refused = await _refused(scope, self._page)
         except BowerbirdError as error:
             refused = of_error(error)
         await (refused or self._app)(scope, receive, guarded)
 
 
-async def _refused(scope: Scope) -> ASGIApp | None:
+async def _refused(scope: Scope, page: Page | None) -> ASGIApp | None:
     headers = Headers(scope=scope)
     keys: Keys | None = getattr(scope["app"].state, "keys", None)
     if (keys is None or not keys.needed) and not _local(headers.get("host", "")):
@@ -79,10 +81,11 @@ async def _refused(scope: Scope) -> ASGIApp | None:
     if caller is None:
         return _unknown(keys, client, headers, scope)
     scope["state"]["caller"] = caller
-    return _beyond(caller, headers, scope, changes=changes)
+    beyond = _beyond(caller, headers, scope, changes=changes)
+    return await shown(Request(scope), beyond, page) if beyond is not None else None
 
 
-def _beyond(caller: Caller, headers: Headers, scope: Scope, *, changes: bool) -> ASGIApp | None:
+def _beyond(caller: Caller, headers: Headers, scope: Scope, *, changes: bool) -> JSONResponse | None:
     """What a caller who is known may not do."""
     if caller.by_cookie and changes and headers.get("origin") is None and headers.get("sec-fetch-site") is None:
         return problem(403, "a browser says where a request comes from, and this one does not; use a bearer token")

@@ -30,6 +30,8 @@ def _ago(moment: datetime | str | None) -> str:
         return "never"
     at = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
     seconds = (datetime.now(UTC) - at).total_seconds()
+    if abs(seconds) < 1:
+        return "now"
     text = _span(abs(seconds))
     return f"{text} ago" if seconds >= 0 else f"in {text}"
 
@@ -95,7 +97,9 @@ def _named(row: Filled) -> str:
 
 
 def _pieces(old: Any, new: Any) -> list[differ.Piece]:
-    """A value and its successor as one, word by word."""
+    """A value and its successor as one, word by word; a number or another single word as a whole."""
+    if old is not None and new is not None and not any(" " in str(value).strip() for value in (old, new)):
+        return [differ.Piece("went", _text(old)), differ.Piece("same", " "), differ.Piece("came", _text(new))]
     return differ.words(_text(old)[:DIFF_MOST], _text(new)[:DIFF_MOST])
 
 
@@ -197,7 +201,7 @@ def render(request: Request, template: str, values: Filled) -> str:
         request=request,
         link=lambda **changed: with_query(request, **changed),
         caller=caller if keys.needed else None,
-        live=request.query_params.get("live") != "0",
+        live=request.method == "GET" and request.query_params.get("live") != "0" and "told" not in values,
         nav=_navigation(request),
         **values,
     )

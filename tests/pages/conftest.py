@@ -150,10 +150,13 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-def serving(folder: Path, text: str, site: Site) -> Iterator[House]:
+def serving(folder: Path, text: str, site: Site, server: str = "") -> Iterator[House]:
     """A service, until the generator is closed."""
     project = Project(folder)
     project.configure(text)
+    if server:
+        file = folder / "bowerbird.toml"
+        file.write_text(file.read_text().replace("[server]", f"[server]\n{server}", 1))
     process = project.start("serve")
     service = Running(project, process)
     house = House(service, Shop(site), f"http://127.0.0.1:{project.port}", folder)
@@ -196,6 +199,19 @@ def watched() -> Iterator[Watched]:
     made = Watched("http://127.0.0.1:")
     yield made
     assert made.faults == []
+
+
+def tab(browser: Browser, house: House, watched: Watched, width: int = 1280, **more: Any) -> Page:
+    made = browser.new_context(base_url=house.url, viewport={"width": width, "height": 800}, **more)
+    return watched.context(made).new_page()
+
+
+def wide(page: Page) -> list[str]:
+    """What is wider than the window, outside of what scrolls by itself."""
+    found: list[str] = page.evaluate("""() => document.documentElement.scrollWidth <= innerWidth ? [] :
+        [...document.querySelectorAll("body *")].filter(e => e.getBoundingClientRect().right > innerWidth + 1
+          && !e.closest(".scroll, nav, pre, .picker")).map(e => e.outerHTML.slice(0, 120))""")
+    return found
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from typing import Any
 
 import lxml.html
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser
 
-from tests.pages.conftest import House, Watched
+from tests.pages.conftest import House, Watched, tab, wide
 
 AXE = Path(__file__).parents[2] / ".venv" / "axe-core" / "package" / "axe.min.js"
 EMPTY = ("/sources?q=nothing-like-it", "/items?q=nothinglikeit", "/queue?state=hosts", "/queue?state=flight")
@@ -36,19 +36,6 @@ def paths(house: House) -> list[str]:
         *(f"/sources/{name}" for name in ("shop", "missing")),
         *(f"/sources/shop?tab={t}" for t in TABS),
     ]
-
-
-def tab(browser: Browser, house: House, watched: Watched, width: int = 1280, **more: Any) -> Page:
-    made = browser.new_context(base_url=house.url, viewport={"width": width, "height": 800}, **more)
-    return watched.context(made).new_page()
-
-
-def wide(page: Page) -> list[str]:
-    """What is wider than the window, outside of what scrolls by itself."""
-    found: list[str] = page.evaluate("""() => document.documentElement.scrollWidth <= innerWidth ? [] :
-        [...document.querySelectorAll("body *")].filter(e => e.getBoundingClientRect().right > innerWidth + 1
-          && !e.closest(".scroll, nav, pre, .picker")).map(e => e.outerHTML.slice(0, 120))""")
-    return found
 
 
 def test_each_page_keeps_to_the_policy_and_has_one_heading(

@@ -4,6 +4,7 @@ import re
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from scraper.offload.browsers import find
 from tests.site import Answer, Request, Site, html, running
 from tests.support import PATIENCE_S, Project, Running, until
 
-TITLES = ("Amber cap", "Blue button", "Copper peg", "Dotted marble", "Early cap", "Feathered button", "Glass peg")
+TITLES: tuple[str, ...] = ("Amber cap", "Blue button", "Copper peg", "Dotted marble", "Early cap", "Feathered button", "Glass peg")
 TITLES += ("Hazel marble", "Ivory cap", "Jade button", "Khaki peg", "Lilac marble")
 
 
@@ -33,8 +34,8 @@ class Shop:
         """Answer."""
         self.site.routes["/"] = self._page(self._front)
         self.site.routes["/news"] = self._page(lambda: "".join(f"<p>{line}</p>" for line in self.news), "The news")
-        for number in range(12):
-            self.site.routes[f"/{number}"] = self._page(lambda number=number: self._thing(number), TITLES[number])
+        for number, title in enumerate(TITLES):
+            self.site.routes[f"/{number}"] = self._page(partial(self._thing, number), title)
 
     def _page(self, body: Callable[[], str], title: str = "A shop") -> Answer:
         def answer(end: socket.socket, request: Request) -> bool:
@@ -99,14 +100,14 @@ class Watched:
             "addEventListener('securitypolicyviolation', e => console.error('CSP', e.violatedDirective, e.blockedURI, e.sample))"
         )
         made.on("console", self._said)
-        made.on("weberror", lambda error: self.faults.append(f"error: {error.error}"))
+        made.on("weberror", lambda error: self.faults.append(f"uncaught: {error.error}"))
         made.on("request", self._asked)
         made.on("dialog", self._dialog)
         return made
 
     def _said(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning") and not re.search(
-            r"the server responded with a status of 4\d\d", message.text
+            r"the server responded with a status of (4\d\d|503)", message.text
         ):
             self.faults.append(f"{message.type}: {message.text}")
 

@@ -18,7 +18,9 @@ from tests.support import free_port, until
 
 FOLDER = Path(__file__).parents[2] / "docs" / "pictures"
 MOST = 250_000  # bytes of a picture
-MINUTES = int(os.environ.get("MINUTES", "6"))  # for so long it runs before the pictures: the charts have one bar a minute
+MINUTES = int(
+    os.environ.get("MINUTES", "6")
+)  # for so long it runs before the pictures: the charts have one bar a minute
 
 
 @contextlib.contextmanager
@@ -81,7 +83,12 @@ def _take(page: Page, name: str) -> None:
 def _pages(browser: Browser, url: str, shop: str) -> None:
     light = browser.new_context(base_url=url, viewport={"width": 1280, "height": 800}, color_scheme="light")
     page = light.new_page()
-    for name, path in (("overview", "/"), ("sources", "/sources"), ("items", "/items?source=shop"), ("changes", "/changes")):
+    for name, path in (
+        ("overview", "/"),
+        ("sources", "/sources"),
+        ("items", "/items?source=shop"),
+        ("changes", "/changes"),
+    ):
         page.goto(path)
         if path in ("/", "/sources"):
             page.locator("#pulse", has_text="live").wait_for()

@@ -14,7 +14,16 @@ from tests.pages.conftest import House, Watched, tab, wide
 
 AXE = Path(__file__).parents[2] / ".venv" / "axe-core" / "package" / "axe.min.js"
 EMPTY = ("/sources?q=nothing-like-it", "/items?q=nothinglikeit", "/queue?state=hosts", "/queue?state=flight")
-LISTS = ("/", "/?range=24h", "/?range=7d", "/sources", "/sources/new", "/changes", "/changes?change=created", "/items")
+LISTS: tuple[str, ...] = (
+    "/",
+    "/?range=24h",
+    "/?range=7d",
+    "/sources",
+    "/sources/new",
+    "/changes",
+    "/changes?change=created",
+    "/items",
+)
 LISTS += ("/items?source=shop", "/pages", "/queue", "/queue?state=due", "/queue?state=retrying", *EMPTY, "/events")
 LISTS += ("/system", "/notifications", "/tokens", "/docs", "/changes/999999999", "/sources/none", "/nothing")
 TABS = ("pages", "items", "changes", "runs", "failures", "settings", "robots")
@@ -49,7 +58,7 @@ def test_each_page_keeps_to_the_policy_and_has_one_heading(
         assert page.locator("h1").count() == 1, path
         assert page.evaluate("document.documentElement.lang") == "en"
         assert wide(page) == [], path
-        root = lxml.html.fromstring(answer.text())
+        root: Any = lxml.html.fromstring(answer.text())
         assert root.xpath("//script[not(@src)] | //style | //@style | //@*[starts-with(name(), 'on')]") == [], path
         ids = root.xpath("//@id")
         assert len(ids) == len(set(ids)), path
@@ -109,7 +118,7 @@ def test_each_page_has_its_twin_in_json(house: House, paths: list[str]) -> None:
         name = "/overview" if name == "/" else name
         found = house.get(f"{name}.json?{query}")
         assert isinstance(found, dict), path
-    shown = lxml.html.fromstring(house.service.http.get("/items?source=shop").text)
+    shown: Any = lxml.html.fromstring(house.service.http.get("/items?source=shop").text)
     listed = house.get("/items.json?source=shop")["rows"]
     assert {f"/items/{row['id']}" for row in listed} == set(shown.xpath("//tbody//a[@class='what']/@href"))
 

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import lxml.html
 import pytest
@@ -156,7 +157,8 @@ def test_the_texts_are_shown_as_they_are(hostile: House) -> None:
     found = {row["data"]["k"]: row for row in hostile.get("/items.json?source=hostile")["rows"]}
     for name in ("script", "handler", "template", "cdata"):
         answer = hostile.service.http.get(f"/items/{found[name]['id']}", headers={"Accept": "text/html"}).text
-        assert lxml.html.fromstring(answer).xpath("//h1")[0].text_content().strip().startswith(TEXTS[name][:60])
+        root: Any = lxml.html.fromstring(answer)
+        assert root.xpath("//h1")[0].text_content().strip().startswith(TEXTS[name][:60])
 
 
 def test_a_form_filled_with_it_comes_back_with_it(chromium: Browser, hostile: House, watched: Watched) -> None:

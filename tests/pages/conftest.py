@@ -17,7 +17,15 @@ from scraper.offload.browsers import find
 from tests.site import Answer, Request, Site, html, running
 from tests.support import PATIENCE_S, Project, Running, until
 
-TITLES: tuple[str, ...] = ("Amber cap", "Blue button", "Copper peg", "Dotted marble", "Early cap", "Feathered button", "Glass peg")
+TITLES: tuple[str, ...] = (
+    "Amber cap",
+    "Blue button",
+    "Copper peg",
+    "Dotted marble",
+    "Early cap",
+    "Feathered button",
+    "Glass peg",
+)
 TITLES += ("Hazel marble", "Ivory cap", "Jade button", "Khaki peg", "Lilac marble")
 
 

@@ -101,6 +101,7 @@ def _pages(browser: Browser, url: str, shop: str) -> None:
     page.get_by_role("button", name="Look").click()
     page.get_by_text("proposals").wait_for()
     page.get_by_label("Name", exact=True).fill("caps")
+    page.evaluate("document.activeElement.blur()")
     _take(page, "new")
     for name, width, height, scheme in (("overview-dark", 1280, 800, "dark"), ("overview-small", 390, 800, "light")):
         context = browser.new_context(

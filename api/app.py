@@ -40,6 +40,7 @@ from scraper.supervisor import systemd
 
 LAG_S = 10.0
 PAGE_PATIENCE_S = 1.5  # somebody looks at an empty page meanwhile
+UNTRACED = {"/healthz", "/readyz", "/metrics", "/api/events"}
 BODY_MOST = 2 * 2**20
 
 log = logging.getLogger(__name__)
@@ -166,6 +167,7 @@ def create_app() -> FastAPI:
         docs_url=None,
         redoc_url=None,
         max_body_size=BODY_MOST,
+        telemetry={"auto_configure": True, "exclude": lambda scope: scope["path"] in UNTRACED},
     )
     app.add_middleware(Idempotency)
     app.add_middleware(Guard, page=problem_page)

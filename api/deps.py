@@ -4,7 +4,7 @@ import base64
 import binascii
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import parse_qs
 
 from fastapi import Depends, HTTPException, Path, Query, Request
@@ -101,6 +101,8 @@ class Listing:
         return {"items": [self.picked(row) for row in rows], "next": last}
 
 
+Change = Literal["created", "changed", "removed", "returned", "moved"]
+Of = Literal["item", "page"]
 FIELDS_MOST = 1000
 
 

@@ -5,8 +5,9 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from scraper.config.settings import Notify
-from scraper.database import Connection, health, listing, notices, runs, sources, visits
+from scraper.database import Connection, events, health, listing, notices, runs, sources, visits
 from scraper.database.connection import now
+from scraper.records import Event
 
 Action = Literal["pause", "resume", "run", "remove"]
 AT_ONCE = 10_000
@@ -29,6 +30,16 @@ def act(c: Connection, action: Action, names: Sequence[str]) -> list[str]:
         else:
             sources.remove(c, name)
     return list(names)
+
+
+def end_run(c: Connection, run_id: int) -> dict[str, Any]:
+    """End a run before it is done, and tell so. Returns the run. Raises NotFound."""
+    stopped = runs.stop(c, run_id, now())
+    run = runs.one(c, run_id, now())
+    if stopped:
+        facts = {"run": run_id, "pages": run["pages"], "items": run["items"]}
+        events.add(c, [Event(now(), "run", run["source"], "stopped", "info", facts)])
+    return run
 
 
 def retry_all(c: Connection, ids: Sequence[int], filters: dict[str, Any], *, dry_run: bool) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from api.dashboard.lists import part
+from api.dashboard.lists import part, without_echoes
 from api.dashboard.views import back, page
 from api.deps import Cursor, Form, RowId, TheDb, Word
 from scraper import differ
@@ -47,7 +47,7 @@ def list_changes(
 
     def unit(c: Connection) -> dict[str, Any]:
         found = part(c, "changes", filters, cursor)
-        found["rows"] = changes.with_subjects(c, found["rows"])
+        found["rows"] = changes.with_subjects(c, found["rows"] if of else without_echoes(found["rows"]))
         return found | {"unread": changes.unread(c), "newest": changes.newest(c), "wanted": filters}
 
     return db.read(unit)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request
 
 from api.dashboard.charts import RANGES, charts
+from api.dashboard.lists import without_echoes
 from api.dashboard.views import back, page
 from api.deps import Form, TheDb, TheService
 from api.timeline import lanes
@@ -56,7 +57,7 @@ def _kept(c: Connection, span: str, names: list[str]) -> dict[str, Any]:
     summed = health.summaries(c)
     worst, _ = health.chosen(summed, health.Wanted(state="failing", sort="last", limit=WORST))
     degraded, _ = health.chosen(summed, health.Wanted(state="degraded", limit=WORST))
-    news = listing.rows(c, "changes", {"news": True}, None, ROWS)
+    news = without_echoes(listing.rows(c, "changes", {"news": True}, None, 2 * ROWS))[:ROWS]
     fresh = news or listing.rows(c, "changes", {"of": "item"}, None, ROWS)
     events = listing.rows(c, "events", {"kind": "process"}, None, EVENTS)
     minutes, points = RANGES[span]

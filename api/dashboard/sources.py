@@ -10,15 +10,14 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
 from api.dashboard import definition
-from api.dashboard.lists import part
+from api.dashboard.lists import part, without_echoes
 from api.dashboard.views import back, page, render, templates
 from api.deps import Cursor, Form, Limit, TheDb, TheService, Word, after_text, pointer
-from api.verbs import Action, act, chosen
+from api.verbs import Action, act, chosen, end_run
 from scraper.config.secrets import environment
 from scraper.crawl.check import check
 from scraper.crawl.robots import agent_token, group_for
-from scraper.database import Connection, changes, health, runs, sources
-from scraper.database.connection import now
+from scraper.database import Connection, changes, health, sources
 from scraper.errors import BadConfig, BowerbirdError, Problem
 from scraper.service import Service
 from scraper.startup import checked_source, due
@@ -134,7 +133,7 @@ def show_source(
             filters |= {"news": True} if tab == "changes" else {}
             found |= part(c, tab, filters, cursor, TAB_ROWS)
             if tab == "changes":
-                found["rows"] = changes.with_subjects(c, found["rows"])
+                found["rows"] = changes.with_subjects(c, without_echoes(found["rows"]))
         elif tab == "overview":
             found["rows"] = changes.with_subjects(
                 c, part(c, "changes", {"source": name, "news": True}, None, 10)["rows"]
@@ -196,7 +195,7 @@ def ignore(request: Request, name: str, db: TheDb, service: TheService, form: Fo
 @router.post("/runs/{run_id}/stop")
 def stop_run(request: Request, run_id: int, db: TheDb, form: Form) -> Response:
     """End a run."""
-    db.write(lambda c: runs.stop(c, run_id, now()))
+    db.write(lambda c: end_run(c, run_id))
     return back(request, form.get("next", ["/"])[0])
 
 

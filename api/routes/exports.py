@@ -1,7 +1,7 @@
 """Streamed exports, and changes as a feed."""
 
 import hashlib
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -10,10 +10,12 @@ from fastapi import APIRouter, Header, HTTPException, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from api.deps import Since, TheDb, Word
+from api.deps import Change, Of, Since, TheDb, Word
 from scraper import export
-from scraper.database import changes, listing, sources
+from scraper.database import Db, changes, listing, sources
+from scraper.errors import Failure
 from scraper.export import Format, What, atom
+from scraper.states import RunState
 
 FEED_MOST = 100
 
@@ -48,9 +50,13 @@ def export_source(
 ) -> Download:
     """The items of a source, or what else there is of it, as a file. Items that are gone are left out."""
     db.read(lambda c: sources.definition(c, source))
+    return _download(db, format, gz, lambda: _wanted(source, what, kind, fields, since, format))
+
+
+def _download(db: Db, format: Format, gz: bool, wanted: Callable[[], export.Wanted]) -> Download:
     style = export.Style(gz=gz)
     try:
-        pieces = export.chunks(db, _wanted(source, what, kind, fields, since, format), format, style)
+        pieces = export.chunks(db, wanted(), format, style)
     except export.Unfit as error:
         raise HTTPException(422, str(error)) from None
     except export.Lacking as error:
@@ -61,6 +67,37 @@ def export_source(
         media_type=export.media(format, style),
         headers={"Content-Disposition": f'attachment; filename="{name}"', "X-Content-Type-Options": "nosniff"},
     )
+
+
+@router.get("/export", response_class=StreamingResponse)
+def export_list(
+    db: TheDb,
+    what: What = "items",
+    format: Format = Format.JSONL,
+    source: Word = None,
+    kind: Word = None,
+    q: Word = None,
+    removed: bool = False,
+    change: Change | None = None,
+    of: Of | None = None,
+    unread: bool | None = None,
+    reason: Failure | None = None,
+    state: RunState | None = None,
+    fields: Word = None,
+    since: Since = None,
+    gz: bool = False,
+) -> Download:
+    """A list of all sources, or of one, as a file, with the filters of that list."""
+    given: dict[What, dict[str, Any]] = {
+        "items": {"kind": kind, "q": q, "removed": removed},
+        "pages": {},
+        "changes": {"kind": kind, "change": change, "of": of, "unread": unread},
+        "failures": {"reason": reason, "unresolved": True},
+        "runs": {"state": state},
+    }
+    names = [name.strip() for name in (fields or "").split(",") if name.strip()]
+    filters = {"source": source or None, "since": since} | {key: v for key, v in given[what].items() if v != ""}
+    return _download(db, format, gz, lambda: export.Wanted(what=what, filters=filters, fields=tuple(names)))
 
 
 def _wanted(

@@ -1,14 +1,14 @@
 """What was scraped: runs, pages, items, changes, alarms, failures. Lists are newest first and page by cursor."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
-from api.deps import Paging, RowId, Since, TheDb, Word
+from api.deps import Change, Of, Paging, RowId, Since, TheDb, Word
 from api.examples import example
-from api.verbs import retry_all
-from scraper.database import Connection, alarms, changes, items, pages, runs, visits
+from api.verbs import end_run, retry_all
+from scraper.database import alarms, changes, items, pages, runs, visits
 from scraper.database.connection import now
 from scraper.errors import BadConfig, Failure, Problem
 from scraper.states import RunState
@@ -16,8 +16,6 @@ from scraper.states import RunState
 router = APIRouter(prefix="/api")
 
 SANDBOX = {"Content-Security-Policy": "sandbox; default-src 'none'"}
-Change = Literal["created", "changed", "removed", "returned", "moved"]
-Of = Literal["item", "page"]
 
 
 @router.get("/runs", tags=["runs"], responses=example("run", listed=True))
@@ -35,12 +33,7 @@ def get_run(run_id: RowId, db: TheDb) -> dict[str, Any]:
 @router.post("/runs/{run_id}/stop", tags=["runs"], responses=example("run"))
 def stop_run(run_id: RowId, db: TheDb) -> dict[str, Any]:
     """End a run before it is done: what is in flight is stored, nothing more is visited. One that has ended stays as it is."""
-
-    def unit(c: Connection) -> dict[str, Any]:
-        runs.stop(c, run_id, now())
-        return runs.one(c, run_id, now())
-
-    return db.write(unit)
+    return db.write(lambda c: end_run(c, run_id))
 
 
 @router.get("/pages", tags=["pages"], responses=example("page", listed=True))

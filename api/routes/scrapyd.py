@@ -13,6 +13,7 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from api.deps import Form, TheDb
+from api.verbs import end_run
 from scraper.database import Connection, Db, listing, runs, sources
 from scraper.database.connection import now
 from scraper.errors import NotFound
@@ -108,7 +109,7 @@ def cancel(form: Form, db: TheDb) -> JSONResponse:
 
     def unit(c: Connection) -> str | None:
         run = runs.one(c, _number(job), now())
-        runs.stop(c, run["id"], now())
+        end_run(c, run["id"])
         return STATES.get(RunState(run["state"]))
 
     try:

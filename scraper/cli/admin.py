@@ -105,6 +105,8 @@ def _checks(config: Path | None) -> Iterator[Check]:
         ("socks", "socksio"),
         ("http2", "h2"),
         ("browser", "playwright"),
+        ("notify", "apprise"),
+        ("otel", "opentelemetry.sdk"),
         ("parquet", "pyarrow"),
         ("warc", "warcio"),
     ):

@@ -417,6 +417,8 @@ class Engine:
             left = frontier.count(connection, run.id, UrlState.QUEUED) if full else 0
             ended = runs.finish(connection, run.id, at, left)
             told += ended.told
+            if ended.told:
+                usage.changed(connection, run.source, at, len(ended.told))
             happened += self._ended_run(run, ended, at)
         moments = [
             frontier.next_retry(connection, at),

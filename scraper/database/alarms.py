@@ -31,8 +31,8 @@ def count(visits: Sequence[Visit]) -> Filled:
             run_id, kind = visit.claim.run_id, item.kind
             found[run_id, kind, ""] = found.get((run_id, kind, ""), 0) + 1
             for name, value in item.data.items():
-                if value is not None and value != "" and value != []:
-                    found[run_id, kind, name] = found.get((run_id, kind, name), 0) + 1
+                filled = value is not None and value != "" and value != []
+                found[run_id, kind, name] = found.get((run_id, kind, name), 0) + filled
     return found
 
 
@@ -59,8 +59,11 @@ class Fields:
     there: Collection[str]
 
 
-def fields(connection: Connection, run_id: int, source: str) -> Fields:
-    """Return which fields were filled in earlier runs of a source and are not in this one, and which are."""
+def fields(connection: Connection, run_id: int, source: str, *, by_rules: bool) -> Fields:
+    """Return which fields were filled in earlier runs of a source and are not in this one, and which are.
+
+    by_rules: every item has all fields of its rule, so one that none has was taken out of the rule.
+    """
     now = _shares(connection, run_id)
     if not now:
         return Fields({}, ())
@@ -73,18 +76,23 @@ def fields(connection: Connection, run_id: int, source: str) -> Fields:
         .limit(RUNS_KEPT)
     ).all()
     found: dict[str, str] = {}
+    dropped: set[str] = set()
     was: dict[tuple[str, str], tuple[float, int]] = {}
     for earlier in before:  # of each field what the last run says that saw enough items, and had not lost it
         was = {name: share for name, share in _shares(connection, earlier).items() if share[0] > FILLED_NOW} | was
     for (kind, field), (filled, _) in was.items():
         if filled < FILLED_BEFORE or (kind, "") not in now or now[kind, ""][1] < FIELD_ITEMS_LEAST:
             continue
+        if by_rules and (kind, field) not in now:
+            dropped.add(f"{kind}.{field}")
+            continue
         present = now.get((kind, field), (0.0, 0))[0]
         if field and present <= FILLED_NOW:
             found[f"{kind}.{field}"] = (
                 f"{field} of {kind} was filled in {filled:.0%} of the items, and is in {present:.0%} of {now[kind, ''][1]} now"
             )
-    return Fields(found, {f"{kind}.{name}" for (kind, name), (share, _) in now.items() if name and share > FILLED_NOW})
+    filled_now = {f"{kind}.{name}" for (kind, name), (share, _) in now.items() if name and share > FILLED_NOW}
+    return Fields(found, filled_now | dropped)
 
 
 def _shares(connection: Connection, run_id: int) -> dict[tuple[str, str], tuple[float, int]]:

@@ -163,7 +163,8 @@ def _settle(
     connection: Connection, run_id: int, source: str, at: datetime, vanished: str, *, complete: bool
 ) -> list[str]:
     """Open and end the alarms of a source by what a run saw. Returns what is alarming and was not yet."""
-    fields = alarms.fields(connection, run_id, source)
+    definition = connection.scalar(select(sources.c.definition).where(sources.c.name == source)) or {}
+    fields = alarms.fields(connection, run_id, source, by_rules=bool(definition.get("item")))
     found = {("field", name): said for name, said in fields.lost.items()}
     mended = {("field", name) for name in fields.there}
     if vanished:

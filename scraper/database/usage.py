@@ -31,6 +31,11 @@ def add(connection: Connection, visits: Sequence[Visit], changed: Mapping[str, i
     _ADD.run(connection, rows)
 
 
+def changed(connection: Connection, source: str, at: datetime, count: int) -> None:
+    """Count changes to those that a source brought on a day."""
+    _ADD.run(connection, [{"source": source, "day": day_of(at), "pages": 0, "bytes": 0, "changes": count}])
+
+
 def _added(dialect: str) -> Any:
     more = upsert(dialect, usage)
     set_ = {name: usage.c[name] + more.excluded[name] for name in ("pages", "bytes", "changes")}

@@ -22,7 +22,7 @@ TEXTS_MOST = 120
 TEXT_MOST = 120
 _NAME = re.compile(r"[A-Za-z_][\w-]*")
 _PRICE = re.compile(r"(?:[$€£¥₹]|USD|EUR|GBP|CHF)\s*\d|\d[\d.,\s]*(?:[$€£¥₹]|USD|EUR|GBP|CHF)")
-_SKIPPED = {"script", "style", "noscript", "template", "svg", "head", "nav", "footer", "option"}
+_SKIPPED = {"script", "style", "noscript", "template", "svg", "title", "nav", "footer", "option"}
 # What schema.org calls things, as fields of ours.
 _JSONLD = {
     "name": "name", "headline": "headline", "price": "offers.price", "currency": "offers.priceCurrency", "sku": "sku",

@@ -19,7 +19,7 @@ from scraper.records import Before, Difference
 MOST_BLOCKS = 50_000  # what is beyond is compared as one
 BLOCK_MOST = 10_000  # characters; a longer one is several
 TOLD_MOST = 2000  # characters of either side, as they are kept with a change
-_HIDDEN = {"script", "style", "noscript", "template", "head", "svg", "iframe", "object"}
+_HIDDEN = {"script", "style", "noscript", "template", "svg", "iframe", "object"}
 _INLINE = frozenset(
     (
         *(

@@ -11,11 +11,9 @@ import asyncio
 import base64
 import contextlib
 import os
-import shutil
 import socket
 import stat
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
@@ -32,9 +30,7 @@ if TYPE_CHECKING:
     from playwright.async_api import Browser as Chromium
     from playwright.async_api import CDPSession, Page, Playwright
 
-PREFIX = "bowerbird-browser-"
 START_S = 30.0
-SHORT = 40
 CLOSE_S = 3.0
 LOOK_EACH_S = 0.1
 SETTLE_SHARE = 0.6  # of the time, after which the document is taken as it is
@@ -146,17 +142,17 @@ class Visit:
         self.over.set()
 
 
-def run(end: socket.socket, stacks: "Connection", parent: int, binary: str, user_agent: str) -> None:
-    """Render pages until the socket closes. binary: the browser. user_agent: what it calls itself."""
+def run(end: socket.socket, stacks: "Connection", parent: int, binary: str, user_agent: str, home: str) -> None:
+    """Render pages until the socket closes. binary: the browser. user_agent: what it calls itself. home: where it keeps its files."""
     if not begin(parent):
         return
     os.environ.pop("NODE_OPTIONS", None)
-    asyncio.run(_serve(end, binary, user_agent))
+    asyncio.run(_serve(end, binary, user_agent, home))
 
 
-async def _serve(end: socket.socket, binary: str, user_agent: str) -> None:
+async def _serve(end: socket.socket, binary: str, user_agent: str, home: str) -> None:
     reader, writer = await asyncio.open_connection(sock=end)
-    browser = Browser(binary, user_agent, lambda value: writer.write(frames.packed(value)))
+    browser = Browser(binary, user_agent, Path(home), lambda value: writer.write(frames.packed(value)))
     rendering: asyncio.Task[None] | None = None
 
     async def render(task: Task) -> None:
@@ -203,13 +199,12 @@ def alone() -> str:
 class Browser:
     """A Chromium that asks nobody but us."""
 
-    def __init__(self, binary: str, user_agent: str, tell: Callable[[Any], None]) -> None:
-        """tell: sends a Wish to the scraper."""
+    def __init__(self, binary: str, user_agent: str, home: Path, tell: Callable[[Any], None]) -> None:
+        """home: a directory of its own, which the scraper removes. tell: sends a Wish to the scraper."""
         self._binary = binary
         self._user_agent = user_agent
         self._tell = tell
-        folder = tempfile.gettempdir()  # the browser keeps a socket in there, whose path may have some 100 characters
-        self._home = Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder if len(folder) < SHORT else "/tmp"))
+        self._home = home
         self._playwright: Playwright | None = None
         self._chromium: Chromium | None = None
         self._session: CDPSession | None = None
@@ -257,7 +252,6 @@ class Browser:
                 if self._playwright is not None:
                     await self._playwright.stop()
         self._kill()
-        shutil.rmtree(self._home, ignore_errors=True)
 
     def _pid(self) -> int:
         try:

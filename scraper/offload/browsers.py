@@ -5,10 +5,13 @@ import contextlib
 import logging
 import os
 import shutil
+import tempfile
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
+from scraper import kernel
 from scraper.config.settings import Limits
 from scraper.errors import Failure, VisitFailed
 from scraper.offload import browser
@@ -18,6 +21,8 @@ from scraper.records import Fetched
 
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome")
 IDLE_S = 60.0
+PREFIX = "bowerbird-browser-"
+SHORT = 40
 GRACE_S = 10.0
 VISITS_MOST = 200  # then a new one, however well it does
 KEPT_BYTES = 32 * 2**20
@@ -33,6 +38,18 @@ def find() -> str | None:
     return next((found for name in NAMES if (found := shutil.which(name))), None)
 
 
+def _new_home() -> Path:
+    """A directory for one browser; those whose scraper was killed are removed."""
+    folder = Path(tempfile.gettempdir())  # the browser keeps a socket in there, whose path may have some 100 characters
+    folder = folder if len(str(folder)) < SHORT else Path("/tmp")
+    for left in folder.glob(f"{PREFIX}*-*"):
+        pid = left.name.removeprefix(PREFIX).partition("-")[0]
+        with contextlib.suppress(OSError):
+            if pid.isdecimal() and left.stat().st_uid == os.geteuid() and kernel.birth(int(pid)) is None:
+                shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=folder))
+
+
 class Browsers:
     """Renders pages, one after the other, in a browser that is a process of its own."""
 
@@ -40,6 +57,7 @@ class Browsers:
         self._limits = limits
         self._turn = asyncio.Lock()
         self._hand: Hand | None = None
+        self._home: Path | None = None
         self._agent = ""
         self._visits = 0
         self._kept = Scripts()
@@ -108,7 +126,8 @@ class Browsers:
             if binary is None:
                 raise VisitFailed(Failure.EXTRACT, "render = true needs Chromium: apt-get install chromium")
             self._agent, self._visits = user_agent, 0
-            self._hand = Hand("browser", browser.run, os.getpid(), binary, user_agent)
+            self._home = await asyncio.to_thread(_new_home)
+            self._hand = Hand("browser", browser.run, os.getpid(), binary, user_agent, str(self._home))
             if (fault := await self._hand.receive()) is not None:
                 raise VisitFailed(Failure.EXTRACT, f"the browser {binary} cannot be started: {fault}")
         return self._hand
@@ -145,8 +164,11 @@ class Browsers:
 
     async def _drop(self) -> None:
         hand, self._hand = self._hand, None
+        home, self._home = self._home, None
         if hand is not None:
             await hand.end()
+        if home is not None:
+            await asyncio.to_thread(shutil.rmtree, home, ignore_errors=True)
 
     async def prune(self) -> None:
         """End a browser that has had nothing to do for a while."""

@@ -1,6 +1,9 @@
 """Pages by a real Chromium, in which nothing is asked but by our own way."""
 
 import asyncio
+import os
+import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +13,7 @@ import pytest
 
 from scraper.config.settings import FieldRule, Http, ItemRule, Limits, Source
 from scraper.crawl.check import check
-from scraper.offload.browser import PREFIX
-from scraper.offload.browsers import find
+from scraper.offload.browsers import PREFIX, _new_home, find
 from tests.crawl.test_engine import Crawler
 from tests.site import Site, running
 from tests.support import until
@@ -29,7 +31,7 @@ def _nothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
     monkeypatch.setattr("tempfile.tempdir", None)
     yield
     until(lambda: not _browsers(), "no browser is left")
-    assert list(tmp_path.glob(PREFIX + "*")) == []
+    assert [*tmp_path.glob(PREFIX + "*"), *Path("/tmp").glob(f"{PREFIX}{os.getpid()}-*")] == []
 
 
 def _browsers() -> list[psutil.Process]:
@@ -137,3 +139,14 @@ async def test_the_delay_holds_for_what_a_page_asks_for(site: Site) -> None:
     times = [request.at for request in site.log]
     assert len(times) == 6
     assert times[-1] - times[0] > 0.3 * 5 * 0.9
+
+
+def test_what_a_killed_scraper_left_of_its_browser_is_removed() -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    left = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{gone.pid}-", dir="/tmp"))
+    lives = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getppid()}-", dir="/tmp"))
+    made = _new_home()
+    assert (left.exists(), lives.exists(), made.exists()) == (False, True, True)
+    for folder in (lives, made):
+        folder.rmdir()

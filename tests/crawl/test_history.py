@@ -11,6 +11,8 @@ from scraper.config.settings import Expression, FieldRule, ItemRule, Limits, Noi
 from scraper.database import alarms, changes, pages, runs
 from scraper.database.connection import now
 from scraper.database.models import alarms as alarm_table
+from scraper.extract.page import Page
+from scraper.extract.visible import blocks
 from tests.crawl.test_engine import HTTP, Crawler, links, source
 from tests.site import Site, html
 
@@ -488,3 +490,13 @@ async def test_a_run_that_is_stopped_marks_nothing_as_gone(crawler: Crawler, tol
     site.page("/", links("/a"))
     await again(crawler, told, shop(site))
     assert (told.take("item"), present(crawler)) == ([], ["a"])
+
+
+def test_a_page_without_a_body_tag_is_read_all_the_same() -> None:
+    body = b"<!doctype html><title>Shop</title><nav>Shelf</nav><article><h1>Marble</h1><p>3 in stock</p></article>"
+    assert blocks(Page("http://x/", 200, {"content-type": "text/html"}, body), Noise()) == [
+        "Shop",
+        "Shelf",
+        "Marble",
+        "3 in stock",
+    ]

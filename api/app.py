@@ -21,6 +21,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.types import Message, Receive, Scope, Send
 
 from api import dashboard, problems
+from api.dashboard.views import problem_page
 from api.idempotency import Idempotency
 from api.keys import Keys
 from api.routes import (
@@ -51,6 +52,7 @@ from scraper.startup import preflight, settings_of
 from scraper.supervisor import systemd
 
 LAG_S = 10.0
+PAGE_PATIENCE_S = 1.5  # somebody looks at an empty page meanwhile
 UNTRACED = {"/healthz", "/readyz", "/metrics", "/api/events"}
 
 log = logging.getLogger(__name__)
@@ -97,6 +99,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     except BowerbirdError as error:
         app.state.cannot_start = error
         raise
+    db.read_patience_s = min(db.read_patience_s, PAGE_PATIENCE_S)
     app.state.settings, app.state.db, app.state.service = loaded.settings, db, service
     app.state.streams = streams = Streams(db)
     app.state.keys = Keys(db, loaded.settings.server.token)
@@ -193,8 +196,8 @@ def create_app() -> FastAPI:
         telemetry={"auto_configure": True, "exclude": lambda scope: scope["path"] in UNTRACED},
     )
     app.add_middleware(Idempotency)
-    app.add_middleware(Guard)
-    problems.install(app)
+    app.add_middleware(Guard, page=problem_page)
+    problems.install(app, problem_page)
     for module in (
         status,
         control,

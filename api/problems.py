@@ -1,14 +1,18 @@
-"""Errors as problem details (RFC 9457). One table."""
+"""Errors as problem details (RFC 9457), and for a person as a page. One table."""
 
+import json
 import logging
 import re
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
+from anyio import to_thread
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 
 from scraper.errors import BadConfig, BowerbirdError, Conflict, NotFound, Outdated, Unavailable, Unusable
 
@@ -52,6 +56,8 @@ DESCRIBED: dict[int | str, dict[str, Any]] = {
 DETAIL_MOST = 4000
 ERRORS_MOST = 100
 HALF = re.compile("[\ud800-\udfff]")
+Handler = Callable[[Request, Exception], Awaitable[JSONResponse]]
+Page = Callable[[Request, Mapping[str, Any]], Response]
 
 log = logging.getLogger(__name__)
 
@@ -116,9 +122,26 @@ async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
     return problem(500, "this is a fault of ours; the log of the service has the details")
 
 
-def install(app: FastAPI) -> None:
-    """Have every error answered as a problem document."""
-    app.add_exception_handler(BowerbirdError, _ours)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(RequestValidationError, _invalid)
+async def shown(request: Request, found: JSONResponse, page: Page | None) -> Response:
+    """Return a problem document; as a page, where there are pages and a browser asks for one."""
+    person = "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/api/")
+    if page is None or not person:
+        return found
+    made = await to_thread.run_sync(page, request, json.loads(bytes(found.body)))
+    made.headers.update({name: found.headers[name] for name in ("allow", "retry-after") if name in found.headers})
+    return made
+
+
+def install(app: FastAPI, page: Page | None = None) -> None:
+    """Have every error answered as a problem document, or as a page."""
+
+    def answered(handler: Handler) -> Callable[[Request, Exception], Awaitable[Response]]:
+        async def answer(request: Request, error: Exception) -> Response:
+            return await shown(request, await handler(request, error), page)
+
+        return answer
+
+    app.add_exception_handler(BowerbirdError, answered(_ours))
+    app.add_exception_handler(HTTPException, answered(_http))
+    app.add_exception_handler(RequestValidationError, answered(_invalid))
     app.add_exception_handler(Exception, _unforeseen)

@@ -9,11 +9,12 @@ from http.cookies import CookieError, SimpleCookie
 from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import RedirectResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.keys import ANYBODY, COOKIE, Caller, Keys
-from api.problems import of_error, problem
+from api.problems import Page, of_error, problem
 from scraper.database.tokens import Scope as Wanted
 from scraper.errors import BowerbirdError
 
@@ -25,7 +26,7 @@ SAFE = {"GET", "HEAD", "OPTIONS"}
 BODY_MOST = 2 * 2**20
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # with no-referrer a browser calls the Origin of our own forms "null"
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
@@ -38,8 +39,9 @@ HEADERS = {
 class Guard:
     """ASGI middleware in front of everything."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, page: Page | None = None) -> None:
         self._app = app
+        self._page = page  # for a person who is known, and asks for more than is his
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -47,7 +49,7 @@ class Guard:
             return
 
         try:
-            refused = await _refused(scope) or _unreadable(scope)
+            refused = await _refused(scope, self._page) or _unreadable(scope)
         except BowerbirdError as error:
             refused = of_error(error)
         await (refused or self._app)(scope, receive, send)
@@ -81,7 +83,7 @@ def too_long(scope: Scope) -> ASGIApp | None:
     return None
 
 
-async def _refused(scope: Scope) -> ASGIApp | None:
+async def _refused(scope: Scope, page: Page | None) -> ASGIApp | None:
     headers = Headers(scope=scope)
     keys: Keys | None = getattr(scope["app"].state, "keys", None)
     if (keys is None or not keys.needed) and not _local(headers.get("host", "")):
@@ -95,17 +97,18 @@ async def _refused(scope: Scope) -> ASGIApp | None:
     if keys is None or not keys.needed or scope["path"] in OPEN or scope["path"].startswith(OPEN_UNDER):
         return None
     client = (scope.get("client") or ("unknown", 0))[0]
-    shown = headers.get("authorization")
-    if shown is not None and (wait_s := keys.wait_s(client)) and not keys.knows(_bearer(shown)):
+    given = headers.get("authorization")
+    if given is not None and (wait_s := keys.wait_s(client)) and not keys.knows(_bearer(given)):
         return problem(429, f"too many keys that are none; wait {wait_s} s", headers={"Retry-After": str(wait_s)})
     caller = await _caller(keys, headers)
     if caller is None:
         return _unknown(keys, client, headers, scope)
     scope["state"]["caller"] = caller
-    return _beyond(caller, headers, scope, changes=changes)
+    beyond = _beyond(caller, headers, scope, changes=changes)
+    return await shown(Request(scope), beyond, page) if beyond is not None else None
 
 
-def _beyond(caller: Caller, headers: Headers, scope: Scope, *, changes: bool) -> ASGIApp | None:
+def _beyond(caller: Caller, headers: Headers, scope: Scope, *, changes: bool) -> JSONResponse | None:
     """What a caller who is known may not do."""
     if caller.by_cookie and changes and headers.get("origin") is None and headers.get("sec-fetch-site") is None:
         return problem(403, "a browser says where a request comes from, and this one does not; use a bearer token")
@@ -163,8 +166,8 @@ def _local(host: str) -> bool:
 
 
 def _same_origin(headers: Headers) -> bool:
-    if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-        return False
+    if (site := headers.get("sec-fetch-site")) is not None:  # a browser says it itself; Origin is for those that do not
+        return site in ("same-origin", "none")
     origin = headers.get("origin")
     try:
         return origin is None or urlsplit(origin).netloc == headers.get("host", "")

@@ -1,4 +1,4 @@
-"""Charts as the points of SVG lines and areas. Pure: the templates draw them."""
+"""Charts as the paths of SVG bars. Pure: the templates draw them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,42 +6,48 @@ from dataclasses import dataclass
 from scraper.database.activity import Point
 
 WIDTH, HEIGHT = 300.0, 60.0
+GAP = 0.25  # of a bar's place
+LEAST = 1.5  # what is there is seen, however small
 RANGES = {"1h": (60, 60), "24h": (24 * 60, 96), "7d": (7 * 24 * 60, 84)}  # minutes, points
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One line: its points, and what it is called."""
+class Bars:
+    """One row of bars: what it is called, and its outline."""
 
     name: str
-    points: str
+    path: str
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """One picture: what it shows, the value at its end, the largest value, the lines."""
+    """One picture: what it shows, the value at its end, the largest value, its bars from the back to the front."""
 
     title: str
     now: str
     most: str
-    lines: tuple[Line, ...]
+    bars: tuple[Bars, ...]
     empty: bool
 
 
-def line(values: Sequence[float | None], most: float) -> str:
-    """Return values as the points of a polyline; where there is none the line goes on to the next."""
-    step = WIDTH / max(1, len(values) - 1)
-    scale = (HEIGHT - 4) / most if most > 0 else 0.0
-    found = [(place * step, HEIGHT - 2 - value * scale) for place, value in enumerate(values) if value is not None]
-    return " ".join(f"{x:.1f},{y:.1f}" for x, y in found)
+def bars(values: Sequence[float | None], most: float) -> str:
+    """Return values as the path of bars; where there is none, or nothing, there is no bar."""
+    step = WIDTH / max(1, len(values))
+    wide = step * (1 - GAP)
+    made = []
+    for place, value in enumerate(values):
+        if value and most > 0:
+            high = max(LEAST, min(1.0, value / most) * HEIGHT)
+            made.append(f"M{place * step:.1f} {HEIGHT:.0f}v-{high:.1f}h{wide:.1f}v{high:.1f}z")
+    return "".join(made)
 
 
 def _chart(title: str, named: dict[str, Sequence[float | None]], unit: str) -> Chart:
     values = [value for found in named.values() for value in found if value is not None]
     most = max(values, default=0.0)
-    lines = tuple(Line(name, line(found, most)) for name, found in named.items())
-    last = next((found[-1] for found in named.values() if found), None)
-    return Chart(title, _said(last, unit), _said(most, unit), lines, not any(values))
+    rows = tuple(Bars(name, bars(found, most)) for name, found in named.items())
+    last = next((found[-1] for found in reversed(named.values()) if found), None)
+    return Chart(title, _said(last, unit), _said(most, unit), rows, not any(values))
 
 
 def _said(value: float | None, unit: str) -> str:

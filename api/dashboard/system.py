@@ -157,8 +157,9 @@ def make_token(request: Request, db: TheDb, form: Form) -> Response:
     return HTMLResponse(render(request, "tokens.html", values), status_code=422 if problem else 200)
 
 
-@router.post("/tokens/{name}/revoke")
-def revoke_token(request: Request, name: str, db: TheDb) -> Response:
-    """Have a token be valid no more."""
+@router.post("/tokens/revoke")
+def revoke_token(request: Request, db: TheDb, form: Form) -> Response:
+    """Have a token be valid no more. Its name is in the form: it may hold what no path does."""
+    name = form.get("name", [""])[0]
     db.write(lambda c: tokens.revoke(c, name))
     return back(request, "/tokens")

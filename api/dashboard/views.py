@@ -30,6 +30,8 @@ def _ago(moment: datetime | str | None) -> str:
         return "never"
     at = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
     seconds = (datetime.now(UTC) - at).total_seconds()
+    if abs(seconds) < 1:
+        return "now"
     text = _span(abs(seconds))
     return f"{text} ago" if seconds >= 0 else f"in {text}"
 
@@ -95,7 +97,9 @@ def _named(row: Filled) -> str:
 
 
 def _pieces(old: Any, new: Any) -> list[differ.Piece]:
-    """A value and its successor as one, word by word."""
+    """A value and its successor as one, word by word; a number or another single word as a whole."""
+    if old is not None and new is not None and not any(" " in str(value).strip() for value in (old, new)):
+        return [differ.Piece("went", _text(old)), differ.Piece("same", " "), differ.Piece("came", _text(new))]
     return differ.words(_text(old)[:DIFF_MOST], _text(new)[:DIFF_MOST])
 
 
@@ -128,9 +132,9 @@ def page(router: APIRouter, path: str, template: str) -> Callable[[Callable[...,
     """Have a function that gives a page's values answered as a page, and under the same address with .json as JSON."""
 
     def register(values: Callable[..., Any]) -> Callable[..., Any]:
+        # The first that matches answers, and {name} would match what ends in .json too.
+        router.get("/overview.json" if path == "/" else f"{path}.json", name=f"{template} as JSON")(_plain(values))
         router.get(path, name=template, response_class=HTMLResponse)(_rendered(values, template))
-        if path != "/":
-            router.get(f"{path}.json", name=f"{template} as JSON")(_plain(values))
         return values
 
     return register
@@ -197,10 +201,15 @@ def render(request: Request, template: str, values: Filled) -> str:
         request=request,
         link=lambda **changed: with_query(request, **changed),
         caller=caller if keys.needed else None,
-        live=request.query_params.get("live") != "0",
+        live=request.method == "GET" and request.query_params.get("live") != "0" and "told" not in values,
         nav=_navigation(request),
         **values,
     )
+
+
+def problem_page(request: Request, told: Filled) -> HTMLResponse:
+    """What went wrong, for a person: the same words as in the problem document."""
+    return HTMLResponse(render(request, "problem.html", {"told": told}), status_code=told["status"])
 
 
 def back(request: Request, to: str) -> RedirectResponse:

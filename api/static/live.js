@@ -6,7 +6,9 @@ const pulse = document.getElementById("pulse");
 const hold = document.getElementById("hold");
 let source = null, waiting = null, last = 0, held = false, away = false;
 
-const parts = () => [...document.querySelectorAll("[data-live]")];
+// What a form was answered with, or an error, is not at this page's address, so it is not fetched again.
+const still = "still" in document.body.dataset;
+const parts = () => still ? [] : [...document.querySelectorAll("[data-live]")];
 const busy = (part) => part.contains(document.activeElement) && document.activeElement.matches("input, select, textarea")
   || part.querySelector("button:active") || part.querySelector("input:checked[name=name], input:checked[name=id]")
   || (String(getSelection()) && part.contains(getSelection().anchorNode));

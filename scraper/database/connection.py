@@ -96,6 +96,7 @@ class Db:
         self.waiting: str | None = None  # for whom, when it takes long
         self.hurried = False  # whoever uses us is about to leave
         self.settings = settings
+        self.read_patience_s = settings.timeout  # for how long a unit that only reads waits for a lock of SQLite's
         self._under_way: dict[object, float] = {}
         self._answered = 0.0
         self._ahead = timedelta()  # how far the database's clock is ahead of ours
@@ -188,6 +189,7 @@ class Db:
     def _persist(self, unit: Unit[T], *, writes: bool, deadline: bool) -> T:
         """Run a unit, again if the database could not keep it. A lock is waited for in slices: a long wait is no silence."""
         began = time.monotonic()
+        patience_s = self.settings.timeout if writes else self.read_patience_s
         attempt = 0
         while True:
             self.touch()
@@ -198,7 +200,7 @@ class Db:
                 return once.result[0]
             except DBAPIError as error:
                 waited_s = time.monotonic() - began
-                if self._is_locked(error) and not self.hurried and waited_s < self.settings.timeout:
+                if self._is_locked(error) and not self.hurried and waited_s < patience_s:
                     self._wait_for_lock(waited_s)
                     continue
                 attempt += 1

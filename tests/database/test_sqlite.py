@@ -5,6 +5,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -276,6 +277,7 @@ def test_who_does_checkpoints(open_db: Callable[..., Db], monkeypatch: pytest.Mo
 
 WORK = f"""
 import sys
+import time
 from scraper.config.settings import Database
 from scraper.database import Db
 url, who, what = sys.argv[1:]
@@ -344,6 +346,7 @@ def test_a_long_reader_is_named_and_stops_nobody(
 
 SWARM = """
 import sys
+import time
 from scraper.config.settings import Database
 from scraper.database import Db
 url, who, number = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -448,3 +451,17 @@ def test_a_damaged_file_is_told_in_one_clear_line(full: Db, file: Path) -> None:
         assert "\n" not in text
     assert not file.with_name("copy.db").exists()
     assert not file.with_name("copy.db.part").exists()
+
+
+def test_who_only_reads_waits_for_a_lock_no_longer_than_his_patience(tmp_path: Path) -> None:
+    file = tmp_path / "locked.db"
+    other = sqlite3.connect(file, isolation_level=None)
+    other.execute("PRAGMA locking_mode=EXCLUSIVE")
+    other.execute("CREATE TABLE tally (who text)")
+    with Db(Database(url=f"sqlite:///{file}", timeout=30)) as db:
+        db.read_patience_s = 0.3
+        began = time.monotonic()
+        with pytest.raises(Unavailable, match="locked"):
+            db.read(lambda c: c.exec_driver_sql("SELECT 1 FROM tally").all())
+        assert 0.3 <= time.monotonic() - began < 5
+    other.close()

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.keys import ANYBODY, COOKIE, Caller, Keys
-from api.problems import Page, of_error, problem
+from api.problems import Page, of_error, problem, shown
 from scraper.database.tokens import Scope as Wanted
 from scraper.errors import BowerbirdError
 

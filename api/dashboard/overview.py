@@ -23,14 +23,14 @@ WORST = 8
 EVENTS = 500
 HAPPENED = 5
 DISK_LOW = 2**30
+Span = Literal["1h", "24h", "7d"]
+FRESH_S: dict[Span, float] = {"1h": 2.0, "24h": 20.0, "7d": 60.0}
 
 router = APIRouter(include_in_schema=False)
 
 
 @page(router, "/", "overview.html")
-def overview(
-    request: Request, service: TheService, db: TheDb, range: Literal["1h", "24h", "7d"] = "1h"
-) -> dict[str, Any]:
+def overview(request: Request, service: TheService, db: TheDb, range: Span = "1h") -> dict[str, Any]:
     """The first page."""
     status = service.status().answer(time.monotonic())
     board = status["shared_state"]["board"]
@@ -44,7 +44,7 @@ def overview(
     }
     try:
         names = [process["name"] for process in status["processes"]]
-        return found | db.read(lambda c: _kept(c, range, names))
+        return found | db.read(lambda c: _kept(c, names) | {"charts": charts(_series(request, c, range))})
     except BowerbirdError as error:
         empty: list[Any] = []
         nothing = {"counts": {}, "total": 0, "worst": empty, "alarms": empty, "changes": empty, "charts": empty}
@@ -53,14 +53,13 @@ def overview(
         )
 
 
-def _kept(c: Connection, span: str, names: list[str]) -> dict[str, Any]:
+def _kept(c: Connection, names: list[str]) -> dict[str, Any]:
     summed = health.summaries(c)
     worst, _ = health.chosen(summed, health.Wanted(state="failing", sort="last", limit=WORST))
     degraded, _ = health.chosen(summed, health.Wanted(state="degraded", limit=WORST))
     news = without_echoes(listing.rows(c, "changes", {"news": True}, None, 2 * ROWS))[:ROWS]
     fresh = news or listing.rows(c, "changes", {"of": "item"}, None, ROWS)
     events = listing.rows(c, "events", {"kind": "process"}, None, EVENTS)
-    minutes, points = RANGES[span]
     return {
         "counts": health.counts(summed),
         "total": len(summed),
@@ -69,10 +68,22 @@ def _kept(c: Connection, span: str, names: list[str]) -> dict[str, Any]:
         "running": listing.rows(c, "runs", {"state": RunState.RUNNING}, None, WORST),
         "changes": changes.with_subjects(c, fresh),
         "unread": changes.unread(c),
-        "charts": charts(activity.series(c, now(), minutes, points)),
         "lanes": lanes(names, events, now()),
         "happened": [event for event in events if event["event"] != "moved" and event["level"] != "info"][:HAPPENED],
     }
+
+
+def _series(request: Request, c: Connection, span: Span) -> list[activity.Point]:
+    """The points of the charts; of a long time they are thousands of rows, and looked at again only now and then."""
+    state = request.app.state
+    kept: dict[Span, tuple[float, list[activity.Point]]] = getattr(state, "series", {})
+    state.series = kept
+    at, found = kept.get(span, (float("-inf"), []))
+    minutes, points = RANGES[span]
+    if time.monotonic() - at > FRESH_S[span]:
+        found = activity.series(c, now(), minutes, points)
+        kept[span] = time.monotonic(), found
+    return found
 
 
 def disk(base: Any) -> dict[str, Any]:

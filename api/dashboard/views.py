@@ -174,7 +174,7 @@ def _navigation(request: Request) -> dict[str, Any]:
     try:
         found = request.app.state.db.read(_trouble)
     except BowerbirdError:
-        found = {"failing": 0, "sick": 0, "unread": 0, "failures": 0, "trouble": True}
+        found = {"failing": 0, "sick": 0, "unread": 0, "trouble": True}
     found["trouble"] = found["trouble"] or request.app.state.service.status().state in (State.FAILED, State.HUNG)
     request.app.state.navigation = time.monotonic(), found
     return dict(found)
@@ -188,7 +188,6 @@ def _trouble(c: Connection) -> dict[str, Any]:
         "failing": failing,
         "sick": failing + counts["degraded"],
         "unread": f"{unread}+" if unread >= changes.COUNTED_MOST else unread,
-        "failures": 0,
         "trouble": failing > 0,
     }
 

@@ -102,7 +102,8 @@ def neighbours(connection: Connection, change_id: int, source: str | None) -> tu
 
 def mark_read(connection: Connection, at: datetime, ids: Sequence[int] = (), up_to: int | None = None) -> int:
     """Note that a person saw changes: these, or all up to an id. Returns how many were new to him."""
-    wanted = changes.c.id.in_(list(ids)[:IN_MOST]) if up_to is None else changes.c.id <= up_to
+    # All up to an id: what was created is never shown as new, and there may be millions of it.
+    wanted = changes.c.id.in_(list(ids)[:IN_MOST]) if up_to is None else (changes.c.id <= up_to) & is_news
     return connection.execute(update(changes).where(wanted, changes.c.read_at.is_(None)).values(read_at=at)).rowcount
 
 

@@ -55,6 +55,8 @@ NEVER = (
 ABSENT = re.compile(r'(database|role) ".*" does not exist')
 MENDS_ITSELF = ("locked", "busy", "full", "i/o error", "unable to open", "readonly", "read-only")
 CORRUPT = ("malformed", "not a database", "corrupt")
+NO_TABLES = "has no tables (yet); a starting service makes them, or `bowerbird db upgrade`"
+UNDEFINED_TABLE = "42P01"
 
 
 def now() -> datetime:
@@ -280,6 +282,8 @@ class Db:
     def _translated(self, error: DBAPIError) -> Exception:
         text = " ".join(str(error.orig).split())
         low = text.lower()
+        if low.startswith("no such table") or getattr(error.orig, "sqlstate", None) == UNDEFINED_TABLE:
+            return Unavailable(f"{self.shown}: {NO_TABLES}")
         if self.is_sqlite:
             if any(word in low for word in CORRUPT):
                 return Unusable(

@@ -13,7 +13,7 @@ from scraper.crawl.visit import is_short
 from scraper.database import Db, documents
 from scraper.errors import BowerbirdError, VisitFailed
 
-AT_ONCE = 100
+AT_ONCE = 20  # the storing of what was scraped waits for no more than these
 LOOK_EACH_S = 1.0
 SHARE = 0.15  # of the time, while something is being crawled
 LONG_MOST = 128 * 1024

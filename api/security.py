@@ -166,9 +166,11 @@ def _local(host: str) -> bool:
 
 
 def _same_origin(headers: Headers) -> bool:
-    if (site := headers.get("sec-fetch-site")) is not None:  # a browser says it itself; Origin is for those that do not
-        return site in ("same-origin", "none")
-    origin = headers.get("origin")
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site not in (None, "same-origin", "none"):
+        return False
+    if origin == "null":  # what a browser says of our own forms where no referrer is sent
+        return site == "same-origin"
     try:
         return origin is None or urlsplit(origin).netloc == headers.get("host", "")
     except ValueError:

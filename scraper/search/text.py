@@ -7,6 +7,7 @@ from scraper.database import Connection, documents
 from scraper.search.query import for_postgres, for_sqlite, parse
 
 MOST = 100
+PIECE_MOST = 400
 
 
 def search(
@@ -49,7 +50,12 @@ def pieces(snippet: str) -> list[dict[str, Any]]:
     for part in snippet.split(documents.BEGIN):
         hit, end, rest = part.partition(documents.END)
         if end:
-            made.append({"text": hit, "hit": True})
+            made.append({"text": _short(hit), "hit": True})
         if (rest if end else hit) != "":
-            made.append({"text": rest if end else hit, "hit": False})
+            made.append({"text": _short(rest if end else hit), "hit": False})
     return made
+
+
+def _short(words: str) -> str:
+    """Words that are longer than a snippet are of no use in it."""
+    return words if len(words) <= PIECE_MOST else words[: PIECE_MOST - 1] + "…"

@@ -25,6 +25,7 @@ LISTS: tuple[str, ...] = (
     "/items",
 )
 LISTS += ("/items?source=shop", "/pages", "/queue", "/queue?state=due", "/queue?state=retrying", *EMPTY, "/events")
+LISTS += ("/search", "/search?q=shop", "/search?q=-nothing", "/search?q=nothinglikeit")
 LISTS += ("/system", "/notifications", "/tokens", "/docs", "/changes/999999999", "/sources/none", "/nothing")
 TABS = ("pages", "items", "changes", "runs", "failures", "settings", "robots")
 

@@ -137,6 +137,8 @@ def test_nothing_of_it_runs_and_no_page_breaks(chromium: Browser, hostile: House
         f"/sources/new?url={evil}",
         f"/login?next=javascript:{evil}",
         f"/events?name={evil}",
+        f"/search?q={evil}",
+        "/search?q=alert%20OR%20w*%20OR%20red",
     ]
     for path in paths:
         page.goto(path)

@@ -1,5 +1,6 @@
 """Fixtures: a site, a database of each kind, a project directory, a running service."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -23,6 +24,13 @@ from tests.support import Project, Running, until
 # How long an example takes is the machine's affair.
 settings.register_profile("bowerbird", deadline=None)
 settings.load_profile("bowerbird")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _nothing_piles_up() -> Iterator[None]:
+    """Sockets of loops that are over wait in cycles until they are looked for, which is seldom in a process that has grown."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture

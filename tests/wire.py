@@ -61,13 +61,16 @@ class Wire:
 
     def _carry(self, client: socket.socket) -> None:
         with client, socket.create_connection(("127.0.0.1", self._server)) as server, contextlib.suppress(OSError):
+            both = select.poll()  # select() knows no descriptor beyond 1023
+            for end in (client, server):
+                both.register(end, select.POLLIN)
             while self._open:
-                ready, _, _ = select.select([client, server], [], [], LOOK_S)
-                if server in ready:
+                ready = {descriptor for descriptor, _ in both.poll(LOOK_S * 1000)}
+                if server.fileno() in ready:
                     if not (answer := server.recv(CHUNK)):
                         return
                     client.sendall(answer)
-                if client in ready:
+                if client.fileno() in ready:
                     if not (said := client.recv(CHUNK)):
                         return
                     if self._cuts:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+from scraper import clean
 from scraper.config.settings import Noise
 from scraper.crawl.store import Store
 from scraper.crawl.visit import is_short
@@ -24,9 +25,24 @@ log = logging.getLogger(__name__)
 def catch_up(db: Db) -> Iterator[int]:
     """Make documents the same as pages and items, portion by portion; yields of how many changes. Raises Unavailable, Unusable."""
     while (portion := db.read(partial(documents.stale, limit=AT_ONCE))) is not None:
-        made = [(subject, words_of(subject)) for subject in portion.there]
-        db.write(partial(documents.put, portion=portion, made=made))
+        _store(db, portion, [(subject, words_of(subject)) for subject in portion.there])
         yield portion.changes
+
+
+def _store(db: Db, portion: documents.Portion, made: list[tuple[documents.Subject, str]]) -> None:
+    """Keep the texts of a portion; one that cannot be kept does not keep the others, nor this process, from going on."""
+    try:
+        db.write(partial(documents.put, portion=portion, made=made))
+    except BowerbirdError:
+        raise
+    except Exception as error:
+        if not made:
+            raise
+        log.warning("a text cannot be stored, and is not found", extra={"url": made[0][0].url}, exc_info=error)
+        for one in made if len(made) > 1 else ():
+            _store(db, portion, [one])
+        if len(made) == 1:
+            db.write(partial(documents.put, portion=portion, made=[]))
 
 
 class Indexer:
@@ -56,14 +72,17 @@ class Indexer:
 def words_of(subject: documents.Subject) -> str:
     """Return the text by which a page or an item is found."""
     if subject.of == "item":
-        return "\n".join(f"{name}: {_said(value)}" for name, value in subject.data.items())
+        return clean.text("\n".join(f"{name}: {_said(value)}" for name, value in subject.data.items()))
     from scraper.extract.page import Page  # noqa: PLC0415  as in visit.load_parsers()
     from scraper.extract.visible import blocks  # noqa: PLC0415
 
     body = subject.body if is_short(subject.body) else subject.body[:LONG_MOST]
     try:
-        return "\n".join(blocks(Page(subject.url, 200, subject.headers, body), Noise()))
+        return clean.text("\n".join(blocks(Page(subject.url, 200, subject.headers, body), Noise())))
     except VisitFailed:
+        return ""
+    except Exception as error:
+        log.warning("a page cannot be read again, and is not found", extra={"url": subject.url}, exc_info=error)
         return ""
 
 

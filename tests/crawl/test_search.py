@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from scraper.config.settings import FieldRule, ItemRule, Retention
+from scraper.crawl import indexer
 from scraper.crawl.indexer import catch_up
 from scraper.crawl.store import Store
 from scraper.crawl.upkeep import Upkeep
@@ -147,3 +148,19 @@ def test_a_snippet_is_taken_apart_without_a_loss(parts: list[tuple[str, bool]]) 
     made = pieces(text)
     assert "".join(piece["text"] for piece in made) == "".join(words for words, _ in parts)
     assert [piece["text"] for piece in made if piece["hit"]] == [words for words, hit in parts if hit]
+
+
+@pytest.mark.databases("sqlite", "postgresql")
+async def test_a_text_that_no_database_takes_keeps_no_other(
+    crawler: Crawler, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.page("/", links("/1", "/2") + "front&#xD800;door \x00")
+    site.page("/1", "<p>first</p>")
+    site.page("/2", "<p>second</p>")
+    good = indexer.words_of
+    monkeypatch.setattr(indexer, "words_of", lambda s: "bad \udc80" if s.url.endswith("/1") else good(s))
+    await again(crawler, site)
+    assert found(crawler.db, "second") == ["page 2"]
+    assert found(crawler.db, "front*") == ["page "]
+    assert found(crawler.db, "first") == []
+    assert crawler.db.read(documents.behind) == 0

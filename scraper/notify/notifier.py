@@ -45,6 +45,9 @@ class Notifier:
                 except BowerbirdError as error:
                     log.debug("no notifications now", extra={"reason": str(error)})
                     pause_s = AWAY_S
+                except Exception:  # the top of a task that nobody waits for: it says so, and tries again
+                    log.exception("notifications failed")
+                    pause_s = AWAY_S
                 await asyncio.sleep(pause_s)
         finally:
             await fetcher.close()

@@ -18,8 +18,7 @@ from api.problems import Page, of_error, problem, shown
 from scraper.database.tokens import Scope as Wanted
 from scraper.errors import BowerbirdError
 
-OPEN = {"/healthz", "/login"}
-OPEN_UNDER = "/static/"
+OPEN = {"/healthz", "/login", "/static/bowerbird.css", "/static/icon.svg"}  # what asks for a key has to be seen
 SCARCE = {"/api/events"}  # a page elsewhere could take all streams
 ADMIN_UNDER = ("/api/tokens", "/tokens")
 SAFE = {"GET", "HEAD", "OPTIONS"}
@@ -94,7 +93,7 @@ async def _refused(scope: Scope, page: Page | None) -> ASGIApp | None:
     if (changes or scope["path"] in SCARCE) and not _same_origin(headers):
         return problem(403, "a page of another origin may not do that here")
     scope.setdefault("state", {})["caller"] = ANYBODY
-    if keys is None or not keys.needed or scope["path"] in OPEN or scope["path"].startswith(OPEN_UNDER):
+    if keys is None or not keys.needed or scope["path"] in OPEN:
         return None
     client = (scope.get("client") or ("unknown", 0))[0]
     given = headers.get("authorization")

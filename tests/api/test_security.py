@@ -21,7 +21,7 @@ from tests.api.conftest import SOURCE, TOKEN, Make, client
 
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 CHANGING = ("POST", "PUT", "PATCH", "DELETE")
-OPEN = ("/healthz", "/login", "/static")
+OPEN = ("/healthz", "/login")
 FILLED = {"verb": "stop", "action": "run", "path": "live.js"}
 OURS = {"Origin": "http://127.0.0.1:5000"}
 

@@ -18,7 +18,7 @@ from tests.site import Site
 from tests.support import Project, Running, until
 
 Serve = Callable[..., Running]
-ROOM = "3m"
+ROOM = "6m"
 
 
 class Disk:

@@ -20,13 +20,13 @@ def _break(module: types.ModuleType, code: str) -> None:
     exec(compile(code, "fault.py", "exec"), names)  # noqa: S102  the fault is the test's own
     whole = module.Visitor._read
 
-    async def read(self: Any, claim: Any, work: Any, fetched: Any) -> Any:
+    async def read(self: Any, claim: Any, work: Any, fetched: Any, before: Any) -> Any:
         self._mark(claim.url_id, claim.url)
         try:
             names["fault"](fetched.final_url)
         finally:
             self._mark(0, claim.url)
-        return await whole(self, claim, work, fetched)
+        return await whole(self, claim, work, fetched, before)
 
     module.Visitor._read = read
 

@@ -39,7 +39,7 @@ class Crawler:
         self.db.write(lambda c: sources.sync(c, [source], lambda s, last: None))
         run = self.db.write(lambda c: runs.request(c, source.name, now()))
         store = Store(self.db, "test")
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(100):
             await Engine(store, http, [run], limits=limits).run([source], Before(now()))
         store.close()
         return self.db.read(lambda c: runs.one(c, run, now()))

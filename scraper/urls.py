@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import ada_url
 
@@ -140,3 +140,13 @@ class Scope:
         if self.include and not any(pattern.search(url) for pattern in self.include):
             return False
         return not any(pattern.search(url) for pattern in self.exclude)
+
+
+def source_name(url: str) -> str:
+    """Return a name for a source that starts at an address, by its host; "source" where it has none."""
+    try:
+        host = (urlsplit(url if "//" in url else f"//{url}").hostname or "").removeprefix("www.")
+    except ValueError:
+        host = ""
+    name = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in host.lower())
+    return name.strip("-")[:100] or "source"

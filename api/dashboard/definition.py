@@ -3,7 +3,8 @@
 import json
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
+
+from scraper.urls import source_name
 
 FIELDS = 10
 
@@ -12,18 +13,15 @@ Form = Mapping[str, list[str]]
 
 def blank(url: str) -> dict[str, Any]:
     """Return what the form for a new source shows at first."""
-    given = {"url": url, "name": name_of(url) if url else "", "every": "1h", "follow": "", "kind": "item", "select": ""}
+    given = {
+        "url": url,
+        "name": source_name(url) if url else "",
+        "every": "1h",
+        "follow": "",
+        "kind": "item",
+        "select": "",
+    }
     return {"given": given | {"key": "", "fields": []}, "found": None, "problem": None}
-
-
-def name_of(url: str) -> str:
-    """Return a name for a source that starts at a URL."""
-    try:
-        host = (urlsplit(url).hostname or "").removeprefix("www.")
-    except ValueError:
-        host = ""
-    name = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in host.lower())
-    return name.strip("-")[:100] or "source"
 
 
 def _one(form: Form, name: str) -> str:
@@ -34,7 +32,7 @@ def of_form(form: Form) -> dict[str, Any]:
     """Return the definition that a form describes, as in the configuration; what is wrong with it is not looked at here."""
     url = _one(form, "url")
     url = url if not url or "://" in url else f"https://{url}"
-    made: dict[str, Any] = {"name": _one(form, "name") or name_of(url), "start": [url] if url else []}
+    made: dict[str, Any] = {"name": _one(form, "name") or source_name(url), "start": [url] if url else []}
     for key in ("every", "cron"):
         if value := _one(form, key):
             made[key] = value

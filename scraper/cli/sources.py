@@ -6,7 +6,6 @@ import sys
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 import typer
 
@@ -22,6 +21,7 @@ from scraper.database import sources as rows
 from scraper.database.connection import now
 from scraper.errors import BadConfig, BowerbirdError, NotFound, Problem
 from scraper.startup import checked_source, due, preflight, settings_of
+from scraper.urls import source_name
 
 sources = typer.Typer(help="What is watched.", rich_markup_mode=None)
 
@@ -94,7 +94,7 @@ def add_source(
         raise typer.BadParameter("name either addresses to start from, or a file of sources with --from")
     given: list[dict[str, Any]] = _read(file) if file is not None else []
     if urls:
-        made: dict[str, Any] = {"name": name or name_of(urls[0]), "start": urls}
+        made: dict[str, Any] = {"name": name or source_name(urls[0]), "start": urls}
         made |= {"every": every} if every else {}
         made |= {"cron": cron} if cron else {}
         made |= {"follow": follow} if follow else {}
@@ -128,13 +128,6 @@ def enter(db: Db, loaded: Loaded, given: list[dict[str, Any]]) -> None:
             rows.add(c, source, due)
 
     db.write(unit)
-
-
-def name_of(url: str) -> str:
-    """Return a name for a source that starts at a URL."""
-    host = (urlsplit(url if "//" in url else f"//{url}").hostname or "").removeprefix("www.")
-    name = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in host.lower())
-    return name.strip("-")[:100] or "source"
 
 
 def _field(text: str) -> tuple[str, str]:

@@ -5,7 +5,6 @@ open which rule was broken first.
 """
 
 import gzip
-import select
 import socket
 import struct
 import threading
@@ -14,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from scraper.kernel.process import readable
 from tests.site import Answer, Request
 
 STORED = "stored"
@@ -91,7 +91,7 @@ def drips(head: bytes, piece: bytes, every_s: float = 0.02) -> Answer:
 
     def answer(end: socket.socket, request: Request) -> bool:
         end.sendall(head)
-        while not select.select([end], [], [], every_s)[0]:
+        while not readable(end.fileno(), every_s):
             end.sendall(piece)
         return False
 

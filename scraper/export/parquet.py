@@ -11,14 +11,20 @@ from scraper.export.wanted import Column, Row, Told, Wanted
 from scraper.export.words import plain
 
 BATCH_ROWS = 500
-GROUP_ROWS = 20_000
-GROUP_BYTES = 4 * 2**20  # rows may be long
+GROUP_ROWS = 10_000
+GROUP_BYTES = 2**20  # rows may be long
+PAGES = {"data_page_size": 2**17, "dictionary_pagesize_limit": 2**17}  # each column keeps one of either
 
 
 def library() -> Any:
-    """Return pyarrow. Raises Lacking."""
+    """Return pyarrow, with the system's own allocator: that gives back what it does not need, Arrow's keeps it.
+
+    Raises Lacking.
+    """
     needed("pyarrow.parquet", "parquet")
-    return needed("pyarrow", "parquet")
+    arrow = needed("pyarrow", "parquet")
+    arrow.set_memory_pool(arrow.system_memory_pool())
+    return arrow
 
 
 def write(db: Db, wanted: Wanted, style: Style, told: Told) -> Generator[bytes, None, None]:
@@ -28,12 +34,10 @@ def write(db: Db, wanted: Wanted, style: Style, told: Told) -> Generator[bytes, 
     table = looked.tables.get("") or empty(wanted)
     schema = arrow.schema([(column.label, _type(arrow, kind)) for column, kind in table.columns.items()])
     sink = _Sink()
-    # The system's own allocator gives back what it does not need; Arrow's keeps it.
-    pool = arrow.system_memory_pool()
-    with arrow.parquet.ParquetWriter(sink, schema, compression="zstd", memory_pool=pool) as writer:
+    with arrow.parquet.ParquetWriter(sink, schema, compression="zstd", **PAGES) as writer:
         group: list[Any] = []
         for cells in _batches(wanted.rows(db, told, "writing", looked.until), table):
-            made = [arrow.array(column, of.type, memory_pool=pool) for column, of in zip(cells, schema, strict=True)]
+            made = [arrow.array(column, of.type) for column, of in zip(cells, schema, strict=True)]
             group.append(arrow.record_batch(made, schema=schema))
             if sum(batch.num_rows for batch in group) >= GROUP_ROWS or sum(b.nbytes for b in group) >= GROUP_BYTES:
                 writer.write_table(arrow.Table.from_batches(group, schema))

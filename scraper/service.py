@@ -24,6 +24,7 @@ from scraper.channel import Message
 from scraper.config.load import Loaded
 from scraper.config.settings import Settings, plain
 from scraper.database.connection import sqlite_file
+from scraper.demand import Demand
 from scraper.errors import BadConfig, Conflict, Problem
 from scraper.journal import Journal
 from scraper.records import Event, Level
@@ -35,7 +36,7 @@ from scraper.supervisor.child import on_parent_death
 from scraper.supervisor.loop import Supervisor
 from scraper.supervisor.policy import Rules
 from scraper.supervisor.status import ProcessStatus, ScraperStatus, read
-from scraper.worker.start import run
+from scraper.worker.start import ENRICHER, run
 
 TICK_S = 0.2
 PUBLISH_EACH_S = 1.0
@@ -64,6 +65,7 @@ class Service:
         self._dir = StateDir(
             statedir.path_of(loaded.settings.service.state_dir, loaded.base), sqlite_file(loaded.settings.database.url)
         )
+        self._enrichers = 0
         self._ending = False  # no Event: setting one is not safe in a signal handler
         self._supervisor: Supervisor | None = None
         self._thread = threading.Thread(target=self._run, name="service", daemon=True)
@@ -76,6 +78,7 @@ class Service:
         )
         self._told = ""
         self._journal = Journal(loaded.settings.database)
+        self._demand = Demand(loaded.settings.database)
         self._family = secrets.token_hex(8)
         self._pictured = threading.Event()
         self._leader: int | None = None
@@ -196,6 +199,7 @@ class Service:
                 else:
                     self._follow()
                     self._wait_for_owner()
+            self._demand.stop()
             self._journal.stop()
         except Exception:  # the top of a thread: without it nobody supervises, so the service goes too
             log.exception("the supervisor failed; the service ends")
@@ -243,7 +247,10 @@ class Service:
         self._leader = None
         self._wish = self._dir.wish() if self._once is None else Wish()
         self._message = self._refresh()
+        self._demand.use(self.settings.enrich)
         self._status = replace(self._status, state=State.STARTING, ended=False)
+        if self._once is None:
+            self._demand.start()
         self._supervisor = supervisor = Supervisor(
             run,
             self._names(),
@@ -263,6 +270,7 @@ class Service:
                     supervisor.end()
                     return
                 self._obey(supervisor)
+                self._staff(supervisor)
                 wanted = self._wish.running and not self._ending
                 moved = supervisor.tick(wanted=wanted, paused=self._wish.paused, wait_s=TICK_S)
                 self._show(supervisor, moved=moved)
@@ -287,6 +295,12 @@ class Service:
             supervisor.retry()
         self._wish = found
         self._tell("wish", **asdict(found))
+
+    def _staff(self, supervisor: Supervisor) -> None:
+        """Have as many enrichers as there is work for."""
+        if self._demand.wanted != self._enrichers:
+            self._enrichers = self._demand.wanted
+            supervisor.reconfigure(self._names(), self._rules(), self.settings.limits.memory)
 
     def _show(self, supervisor: Supervisor, *, moved: bool) -> None:
         """Take a picture; publish it if something moved, and each second."""
@@ -334,6 +348,7 @@ class Service:
     def _restart(self, supervisor: Supervisor) -> str:
         """Apply the configuration as it is now, and restart. Returns what was refused."""
         message = self._refresh()
+        self._demand.use(self.settings.enrich)
         supervisor.reconfigure(self._names(), self._rules(), self.settings.limits.memory)
         supervisor.restart()
         return message
@@ -360,7 +375,8 @@ class Service:
         return loaded
 
     def _names(self) -> list[str]:
-        return [f"scraper-{number}" for number in range(self.settings.supervisor.processes)]
+        scrapers = [f"scraper-{number}" for number in range(self.settings.supervisor.processes)]
+        return scrapers + [f"{ENRICHER}-{number}" for number in range(self._enrichers)]
 
     def _rules(self) -> Rules:
         s = self.settings.supervisor
@@ -376,6 +392,7 @@ class Service:
     def _boot(self, name: str) -> Message:
         place = hashlib.blake2b(str(self._dir.path).encode(), digest_size=4).hexdigest()
         return {
+            "role": name.rpartition("-")[0],
             "config": plain(self.settings),
             "base": str(self.loaded.base),
             "state_dir": str(self._dir.path),

@@ -12,10 +12,10 @@ from typing import Any
 
 from scraper.config import secrets
 from scraper.config.load import Loaded, dotted, load
-from scraper.config.settings import Settings, Source, secrets_of
+from scraper.config.settings import Enrich, Settings, Source, secrets_of
 from scraper.config.shape import Fault, build
 from scraper.crawl.schedule import cron_fault, next_due
-from scraper.database import Db, postgres, schema, sources, sqlite
+from scraper.database import Db, postgres, schema, sources, sqlite, tasks
 from scraper.database.connection import now, resolved_url
 from scraper.errors import BadConfig, Problem, Unavailable
 from scraper.extract.items import faults
@@ -29,6 +29,8 @@ def settings_of(path: Path | None = None) -> Loaded:
     """Return the settings in force, everything in them checked. Raises BadConfig with all problems."""
     loaded = load(path, review=review)
     _review_notify(loaded)
+    if loaded.settings.enrich:
+        _review_enrich(loaded)
     database = loaded.settings.database
     try:
         url = resolved_url(database.url, loaded.base)
@@ -55,6 +57,48 @@ def _review_notify(loaded: Loaded) -> None:
     if faults:
         place = str(loaded.path or "settings")
         raise BadConfig([Problem(place, f"[[notify]] {name}: {key} {fault}") for name, key, fault in faults])
+
+
+def _review_enrich(loaded: Loaded) -> None:
+    problems: list[Problem] = []
+    for task in loaded.settings.enrich:
+        try:
+            checked_task(task, loaded.base)
+        except BadConfig as error:
+            place = str(loaded.path or "settings")
+            problems += [Problem(place, f"[[enrich]] {task.task}: {problem}") for problem in error.problems]
+    if problems:
+        raise BadConfig(problems)
+
+
+def checked_task(task: Enrich, base: Path) -> None:
+    """Check what only the rooms that use them can say of a task's values. Raises BadConfig with all problems."""
+    from scraper.enrichment import layout, prompt, shape  # noqa: PLC0415  pydantic: 0.1 s that only those pay who have tasks
+
+    found = [("prompt", prompt.fault(task.prompt)), ("system", prompt.fault(task.system))]
+    found.append(("where", layout.condition_fault(task.where)))
+    if task.when not in (tasks.ASKED, tasks.STORED):
+        fault = cron_fault(task.when, datetime.now().astimezone())
+        found.append(("when", fault and f"{fault}; write asked, stored, or a cron expression"))
+    for key, path in (("function", task.function), ("schema", task.schema)):
+        if isinstance(path, str) and not _found_in(base, path):
+            found.append((key, f"{path!r}: there is no such module in {base} or among what is installed"))
+    problems = [Problem(key, fault) for key, fault in found if fault]
+    if not isinstance(task.schema, str):
+        try:
+            shape.of_task(task)
+        except BadConfig as error:
+            problems += error.problems
+    if problems:
+        raise BadConfig(problems)
+
+
+def _found_in(base: Path, path: str) -> bool:
+    sys.path.insert(0, str(base))
+    try:
+        return _found(path)
+    finally:
+        sys.path.remove(str(base))
 
 
 def review(source: Source) -> Iterator[tuple[tuple[str | int, ...], str]]:
@@ -116,11 +160,7 @@ def due(source: Source, last: datetime | None) -> datetime | None:
 
 def review_parsers(loaded: Loaded) -> None:
     """Check that the modules of parsers can be found. Raises BadConfig."""
-    sys.path.insert(0, str(loaded.base))
-    try:
-        lacking = [s for s in loaded.settings.source if s.parser and not _found(s.parser)]
-    finally:
-        sys.path.remove(str(loaded.base))
+    lacking = [s for s in loaded.settings.source if s.parser and not _found_in(loaded.base, s.parser)]
     if lacking:
         raise BadConfig(
             [
@@ -158,6 +198,7 @@ def preflight(loaded: Loaded) -> Db:
         if not db.is_sqlite and (crowded := crowding_of(db, loaded)):
             log.warning("the database: %s", crowded)
         db.write(lambda c: sources.sync(c, loaded.settings.source, due))
+        db.write(lambda c: tasks.sync(c, loaded.settings.enrich))
     except Unavailable as error:
         if db.is_sqlite and "locked" not in str(error):
             raise
@@ -178,4 +219,7 @@ def crowding_of(db: Db, loaded: Loaded) -> str | None:
     """Say if a server takes fewer connections than our processes may open. Raises Unavailable, Unusable."""
     told = os.environ.get("WEB_CONCURRENCY", "")
     workers = max(int(told), 1) if told.isdigit() else 1
-    return db.read(lambda c: postgres.seats(c, db.settings, loaded.settings.supervisor.processes, workers))
+    processes = loaded.settings.supervisor.processes + max(
+        (max(1, t.workers) for t in loaded.settings.enrich), default=0
+    )
+    return db.read(lambda c: postgres.seats(c, db.settings, processes, workers))

@@ -9,6 +9,7 @@ class State(StrEnum):
     STARTING = "starting"  # spawned, no heartbeat yet
     IDLE = "idle"  # nothing is due
     SCRAPING = "scraping"
+    ENRICHING = "enriching"
     PAUSED = "paused"
     STOPPING = "stopping"  # asked to end
     STOPPED = "stopped"  # the operator wants it so
@@ -17,14 +18,15 @@ class State(StrEnum):
     FAILED = "failed"  # died too often, or cannot start: a slow retry or a person is needed
 
 
-AT_WORK = {State.IDLE, State.SCRAPING, State.PAUSED}
+AT_WORK = {State.IDLE, State.SCRAPING, State.ENRICHING, State.PAUSED}
 DEAD = {State.STOPPED, State.RESTARTING, State.FAILED}
 
 MOVES: dict[State, set[State]] = {
     State.STARTING: {*AT_WORK, State.STOPPING, State.HUNG, *DEAD},
-    State.IDLE: {State.SCRAPING, State.PAUSED, State.STOPPING, State.HUNG, *DEAD},
+    State.IDLE: {State.SCRAPING, State.ENRICHING, State.PAUSED, State.STOPPING, State.HUNG, *DEAD},
     State.SCRAPING: {State.IDLE, State.PAUSED, State.STOPPING, State.HUNG, *DEAD},
-    State.PAUSED: {State.IDLE, State.SCRAPING, State.STOPPING, State.HUNG, *DEAD},
+    State.ENRICHING: {State.IDLE, State.PAUSED, State.STOPPING, State.HUNG, *DEAD},
+    State.PAUSED: {State.IDLE, State.SCRAPING, State.ENRICHING, State.STOPPING, State.HUNG, *DEAD},
     State.STOPPING: {State.HUNG, *DEAD},
     State.HUNG: {State.STARTING, *AT_WORK, State.STOPPING, *DEAD},
     State.STOPPED: {State.STARTING, State.RESTARTING, State.FAILED},
@@ -53,6 +55,15 @@ class RunKind(StrEnum):
 
 class UrlState(StrEnum):
     """What is to become of a URL in the run that it belongs to."""
+
+    QUEUED = "queued"
+    CLAIMED = "claimed"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class JobState(StrEnum):
+    """What is to become of one thing that a task makes."""
 
     QUEUED = "queued"
     CLAIMED = "claimed"

@@ -4,7 +4,7 @@ from importlib.metadata import version
 
 import typer
 
-from scraper.cli import admin, control, data, database, intake, scrape, serve, sources, token
+from scraper.cli import admin, control, data, database, enrich, intake, scrape, serve, sources, token
 
 app = typer.Typer(
     name="bowerbird",
@@ -28,6 +28,7 @@ for name, command in (
     ("resume", control.resume),
     ("export", data.export),
     ("search", data.search),
+    ("enrich", enrich.enrich),
     ("import", intake.bring),
     ("doctor", admin.doctor),
 ):

@@ -91,6 +91,11 @@ def web(value: Any) -> str:
     return str(value)
 
 
+def web_or_nothing(value: Any) -> str:
+    """An http or https address that can be asked, or nothing."""
+    return web(value) if text(value) else ""
+
+
 def window(value: Any) -> str:
     """Hours of the day."""
     match = re.fullmatch(r"\s*(\d\d?):(\d\d)\s*-\s*(\d\d?):(\d\d)\s*", text(value))

@@ -328,11 +328,28 @@ def secrets_of(source: Source) -> Iterator[tuple[tuple[str, ...], str]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Llm:
-    """Any OpenAI-compatible endpoint."""
+    """Any OpenAI-compatible endpoint. timeout in seconds; prices for a million tokens, in whatever money the budget is."""
 
     base_url: WebAddress = "http://127.0.0.1:8080/v1"
     model: str = ""
     api_key_env: str = "OPENAI_API_KEY"
+    timeout: SomeSeconds = 120.0
+    max_tokens: Positive = 1024
+    temperature: Annotated[float, rules.least(0), rules.most(2)] = 0.0
+    price_in: Annotated[float, rules.least(0)] = 0.0
+    price_out: Annotated[float, rules.least(0)] = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embed:
+    """What makes vectors of texts: an endpoint like OpenAI's, or the small model of the extra, or one in a folder."""
+
+    base_url: Annotated[str, rules.web_or_nothing] = ""
+    model: str = ""
+    path: str = ""
+    api_key_env: str = "OPENAI_API_KEY"
+    timeout: SomeSeconds = 60.0
+    chunk: Annotated[int, rules.whole, rules.least(100), rules.most(20_000)] = 800
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -354,11 +371,31 @@ class Enrich:
     where: str | None = None
     kind: Literal["llm", "embed", "python"] = "llm"
     prompt: str = ""
-    workers: Count = 1
-    batch: Positive = 1
+    system: str = ""
+    function: Annotated[str, rules.import_path] | None = None
+    kinds: tuple[Name, ...] = ()
+    many: bool = False
+    workers: Annotated[int, rules.whole, rules.least(0), rules.most(64)] = 1
+    batch: Annotated[int, rules.whole, rules.least(1), rules.most(500)] = 1
+    attempts: Annotated[int, rules.whole, rules.least(1), rules.most(20)] = 4
+    timeout: SomeSeconds = 60.0
     budget: Budget | None = None
     when: str = "asked"
     schema: Annotated[str, rules.import_path] | dict[str, object] | None = None
+
+    def check(self) -> Check:
+        if self.kind == "llm" and not self.prompt.strip():
+            yield "prompt", 'is missing; write for example "Summarise in one line: {{ text }}"'
+        if self.kind == "python" and self.function is None:
+            yield "function", 'is missing; name it as "module:function"'
+        if self.kind != "llm":
+            for key in ("prompt", "system", "many", "budget"):
+                if getattr(self, key):
+                    yield key, f'belongs to kind = "llm", and this is {self.kind!r}'
+        if self.kind != "python" and self.function is not None:
+            yield "function", f'belongs to kind = "python", and this is {self.kind!r}'
+        if self.kind == "embed" and (self.schema or self.kinds):
+            yield "schema" if self.schema else "kinds", "has no meaning for vectors"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -374,6 +411,7 @@ class Settings:
     retention: Retention = field(default_factory=Retention)
     source: tuple[Source, ...] = ()
     llm: Llm = field(default_factory=Llm)
+    embed: Embed = field(default_factory=Embed)
     enrich: tuple[Enrich, ...] = ()
     notify: tuple[Notify, ...] = ()
     max_workers: Positive | None = None
@@ -392,9 +430,6 @@ class Settings:
         for key, names in named:
             for name in sorted({name for name in names if names.count(name) > 1}):
                 yield key, f"{name!r} is there twice; each name may be used once"
-        for task in self.enrich:
-            if task.source and task.source not in {s.name for s in self.source}:
-                yield "enrich", f"{task.task!r} is over the source {task.source!r}, which is not there"
 
 
 def http_of(base: Http, source: Source) -> Http:

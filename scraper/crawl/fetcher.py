@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from scraper import transaction
 from scraper.config.settings import Http
 from scraper.crawl.addresses import checked_parts, networks
-from scraper.crawl.http1 import Answer, HeadersSeen, Pool, Stale
+from scraper.crawl.http1 import RATE_LEAST, Answer, HeadersSeen, PieceSeen, Pool, Stale
 from scraper.errors import Failure, VisitFailed
 from scraper.inflate import Damaged, TooLarge, inflate
 from scraper.records import Fetched
@@ -46,12 +46,13 @@ def user_agent(template: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked of one URL. headers: beside those that every request has."""
+    """What is asked of one URL. headers: beside those that every request has. trickles: the answer may come word by word."""
 
     url: str
     method: str = "GET"
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    trickles: bool = False
 
     def after(self, status: int, target: str) -> "Request":
         """Return what is asked of the target of a redirect (RFC 9110 section 15.4, RFC 9111 for the conditions)."""
@@ -105,11 +106,13 @@ class Fetcher:
         admit: Admit,
         visitor: Visitor = NOBODY,
         may_take: HeadersSeen = take_all,
+        piece_seen: PieceSeen | None = None,
     ) -> Fetched:
         """Return what a URL answers in the end, redirects followed, within one deadline for all of it.
 
         admit: called with the target of each redirect; waits for its turn, which does not count, or raises VisitFailed.
         may_take: called with the status and the headers; raises VisitFailed to refuse the body unread.
+        piece_seen: given each piece of the body as it comes, as it is on the wire; a carried request has none.
         Raises VisitFailed.
         """
         transaction.forbid(f"{request.url} was asked for")
@@ -120,11 +123,11 @@ class Fetcher:
         for _ in range(MAX_REDIRECTS + 1):
             began = time.monotonic()
             try:
-                answer = await self._ask(request, http, visitor, may_take, left_s)
+                answer = await self._ask(request, http, visitor, (may_take, piece_seen), left_s)
             except Stale:  # it may have reached the server: ask again in turn, on a new connection
                 await admit(request.url)
                 began = time.monotonic()
-                answer = await self._ask(request, http, visitor, may_take, left_s, fresh=True)
+                answer = await self._ask(request, http, visitor, (may_take, piece_seen), left_s, fresh=True)
             spent_s = time.monotonic() - began
             left_s -= spent_s
             elapsed_s += spent_s
@@ -148,12 +151,13 @@ class Fetcher:
         request: Request,
         http: Http,
         visitor: Visitor,
-        may_take: HeadersSeen,
+        seen: tuple[HeadersSeen, PieceSeen | None],
         left_s: float,
         *,
         fresh: bool = False,
     ) -> Answer:
         answered = False
+        may_take, piece_seen = seen
 
         def screen(status: int, received: Mapping[str, str]) -> None:
             nonlocal answered
@@ -180,6 +184,8 @@ class Fetcher:
                     screen,
                     networks(http.allow_networks),
                     fresh=fresh,
+                    least_rate=0 if request.trickles else RATE_LEAST,
+                    piece_seen=piece_seen,
                 )
         except TimeoutError:
             message = f"no complete answer within {http.timeout:g} s"

@@ -33,6 +33,16 @@ IDLE_S = 15.0
 IDLE_PER_HOST = 8
 
 HeadersSeen = Callable[[int, Mapping[str, str]], None]
+PieceSeen = Callable[[bytes], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Who is told of an answer while it comes, and how slowly it may do so, in bytes a second."""
+
+    headers: HeadersSeen
+    piece: PieceSeen | None = None
+    least_rate: int = RATE_LEAST
 
 
 @dataclass(slots=True)
@@ -155,7 +165,7 @@ class Connection(asyncio.Protocol):
         if coding is not None and coding.strip().lower() != "chunked":
             raise VisitFailed(Failure.PROTOCOL, f"the transfer coding {coding[:40]!r} was not asked for")
         self._until_close = "content-length" not in headers and coding is None
-        self._headers_seen(status, headers)
+        self._seen.headers(status, headers)
         if status in BODY_UNREAD and not 0 <= _length(headers) <= OVERHEAD_MOST:
             self.reusable = False
             if self._done is not None and not self._done.done():
@@ -165,6 +175,8 @@ class Connection(asyncio.Protocol):
         if len(self.answer.body) + len(data) > self._max_body:
             raise VisitFailed(Failure.BODY_TOO_LARGE, f"the body is longer than {self._max_body} bytes")
         self.answer.body += data
+        if self._seen.piece is not None:
+            self._seen.piece(data)
 
     def on_message_complete(self) -> None:
         if not self._in_body:
@@ -177,13 +189,13 @@ class Connection(asyncio.Protocol):
 
     # -- one exchange
 
-    async def exchange(self, request: bytes, max_body: int, headers_seen: HeadersSeen) -> Answer:
+    async def exchange(self, request: bytes, max_body: int, seen: Seen) -> Answer:
         """Send a request and return its whole answer. Raises VisitFailed; then the connection is of no more use."""
         assert self.transport is not None
         self.answer = Answer()
         self._parser = httptools.HttpResponseParser(self)
         self._max_body = max_body
-        self._headers_seen = headers_seen
+        self._seen = seen
         self._header_bytes = self._header_count = self._interim = 0
         self._in_body = self._until_close = self._complete = False
         loop = asyncio.get_running_loop()
@@ -204,8 +216,9 @@ class Connection(asyncio.Protocol):
     def _check_rate(self) -> None:
         """Give up on a body that only trickles."""
         came, self._measured = self.answer.wire_bytes - self._measured, self.answer.wire_bytes
-        if self._in_body and came < RATE_LEAST * RATE_OVER_S:
-            self._fail(Failure.TIMEOUT, f"less than {RATE_LEAST} bytes/s over {RATE_OVER_S:g} s")
+        least = self._seen.least_rate
+        if self._in_body and came < least * RATE_OVER_S:
+            self._fail(Failure.TIMEOUT, f"less than {least} bytes/s over {RATE_OVER_S:g} s")
             return
         self._watch = asyncio.get_running_loop().call_later(RATE_OVER_S, self._check_rate)
 
@@ -241,18 +254,22 @@ class Pool:
         allowed: tuple[Network, ...],
         *,
         fresh: bool = False,
+        least_rate: int = RATE_LEAST,
+        piece_seen: PieceSeen | None = None,
     ) -> Answer:
         """Ask for one URL once. The caller sets the deadline. fresh: on a new connection.
 
+        least_rate: bytes in a second, below which a body is given up; 0: none. piece_seen: given each piece of the body.
         Raises VisitFailed, and Stale if a kept connection turned out to be closed.
         """
         where = checked_parts(url)
         key = (where.scheme, where.host, where.port)
         request = _request(method, where, headers, body)
+        seen = Seen(headers_seen, piece_seen, least_rate)
         connection = None if fresh or method != "GET" else self._reuse(key)
         if connection is not None:
             try:
-                return await self._exchange(key, connection, request, max_body, headers_seen)
+                return await self._exchange(key, connection, request, max_body, seen)
             except VisitFailed:
                 if connection.answer.wire_bytes:
                     raise
@@ -260,10 +277,10 @@ class Pool:
                     other.close()
                 raise Stale from None
         connection = await self._connect(where, allowed)
-        return await self._exchange(key, connection, request, max_body, headers_seen)
+        return await self._exchange(key, connection, request, max_body, seen)
 
     async def _exchange(
-        self, key: tuple[str, str, int], connection: Connection, request: bytes, max_body: int, seen: HeadersSeen
+        self, key: tuple[str, str, int], connection: Connection, request: bytes, max_body: int, seen: Seen
     ) -> Answer:
         answer = await connection.exchange(request, max_body, seen)
         idle = self._idle[key]

@@ -51,8 +51,10 @@ class Rules:
         return 0.0 if self.unreachable else self._for(agent)[1]
 
 
-def group_for(text: str, agent: str) -> list[str]:
+def group_for(text: str, agent: str, names: tuple[str, ...] = RULES) -> list[str]:
     """Return the rules that are for an agent: those of all groups that name it, or else of those for everybody.
+
+    names: of the lines that are meant.
 
     Section 2.2.1: the whole token, in any case. Only these are parsed: files of many groups and rules would otherwise
     cost their product.
@@ -71,12 +73,27 @@ def group_for(text: str, agent: str) -> list[str]:
                 named, in_rules = set(), False
             named.add(value.partition("/")[0].strip().lower())
             seen |= named
-        elif name in RULES:
-            in_rules = True
-            for group in named & groups.keys():
+        elif name in RULES or name in names:
+            in_rules = in_rules or name in RULES
+            for group in named & groups.keys() if name in names else ():
                 if len(groups[group]) < MAX_RULES:
                     groups[group].append(f"{name}: {value}")
     return groups[agent.lower() if agent.lower() in seen else "*"]
+
+
+def signals(text: str, agent: str) -> dict[str, bool]:
+    """Return what a robots.txt says may be made of what is read: search, ai-input, ai-train (https://contentsignals.org/).
+
+    What it does not say is not in there. Of several words on one matter, a no counts.
+    """
+    found: dict[str, bool] = {}
+    for line in group_for(text, agent, ("content-signal",)):
+        for part in line.partition(":")[2].split(","):
+            name, equals, value = part.strip().lower().partition("=")
+            if equals and value.strip() in ("yes", "no"):
+                name = name.split()[-1] if name.split() else ""
+                found[name] = found.get(name, True) and value.strip() == "yes"
+    return found
 
 
 def decoded(body: bytes) -> str:

@@ -28,7 +28,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from scraper.database.models import Instant, Json
 
 # The matters that one transaction at a time has in hand.
-TABLES, EVENTS, SOURCES, RUNS, CHANGES, NOTICES = range(6)
+TABLES, EVENTS, SOURCES, RUNS, CHANGES, NOTICES, VECTORS, NOTES = range(8)
 FIRST_MATTER = 7215460139
 
 IN_MOST = 500  # values in one IN: databases have a limit

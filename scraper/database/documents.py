@@ -60,6 +60,11 @@ def stale(connection: Connection, limit: int) -> Portion | None:
     return Portion(there, [one for one in meant if one not in named], found[-1]["id"], len(found))
 
 
+def subjects(connection: Connection, of: str, ids: set[int]) -> list[Subject]:
+    """Return those of these pages or items that are there."""
+    return _items(connection, ids) if of == "item" else _pages(connection, ids)
+
+
 def _items(connection: Connection, ids: set[int]) -> list[Subject]:
     made = []
     for row in _rows(connection, items, ids, items.c.removed_at.is_(None)):

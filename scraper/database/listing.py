@@ -6,14 +6,16 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, String, and_, cast, func, or_, select
 
-from scraper.database import changes, events, failures, items, notices, pages, runs
+from scraper.database import changes, enrichments, events, failures, items, jobs, notices, pages, runs
 from scraper.database.connection import Db, now
 from scraper.database.models import changes as change_table
 from scraper.database.models import deliveries as delivery_table
+from scraper.database.models import enrichments as enrichment_table
 from scraper.database.models import events as event_table
 from scraper.database.models import failures as failure_table
 from scraper.database.models import is_news
 from scraper.database.models import items as item_table
+from scraper.database.models import jobs as job_table
 from scraper.database.models import pages as page_table
 from scraper.database.models import runs as run_table
 from scraper.urls import fingerprint
@@ -29,6 +31,8 @@ _LISTS: dict[str, tuple[Any, list[Any], Callable[[Row[Any]], Made]]] = {
     "events": (event_table, list(event_table.c), events.public),
     "deliveries": (delivery_table, list(delivery_table.c), notices.public),
     "failures": (failure_table, list(failure_table.c), failures.public),
+    "enrichments": (enrichment_table, list(enrichment_table.c), enrichments.public),
+    "jobs": (job_table, list(job_table.c), jobs.public),
 }
 
 
@@ -67,7 +71,7 @@ def _made(statement: Select[Any], public: Callable[[Row[Any]], Made], connection
 
 def _moment(columns: Any) -> Any:
     """What counts as the time of a row."""
-    return next(columns[name] for name in ("at", "changed_at", "last_at", "queued_at") if name in columns)
+    return next(columns[name] for name in ("at", "changed_at", "last_at", "queued_at", "created_at") if name in columns)
 
 
 # What a filter means that is not just a column and a value.
@@ -78,6 +82,8 @@ _FILTERS: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
     "until": lambda c, value: _moment(c) < value,
     "q": lambda c, value: cast(c.data, String).icontains(value, autoescape=True),
     "present": lambda c, value: c.removed_at.is_(None),
+    "page_id_of": lambda c, value: (c.of == "page") & (c.subject_id == value),
+    "item_id_of": lambda c, value: (c.of == "item") & (c.subject_id == value),
     "unresolved": lambda c, value: c.resolved_at.is_(None),
     "removed": lambda c, value: c.removed_at.is_not(None) if value else c.removed_at.is_(None),
     "gone": lambda c, value: c.gone_at.is_not(None) if value else c.gone_at.is_(None),

@@ -29,7 +29,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateIndex
 from sqlalchemy.types import TypeEngine
 
-from scraper.states import UrlState
+from scraper.states import JobState, UrlState
 
 # Names by which a later step can take hold of a constraint, on both databases.
 metadata = MetaData(
@@ -454,6 +454,145 @@ deliveries = Table(
     Column("claimed_until", Instant),
 )
 _partial("deliveries_due", deliveries.c.due_at, where=deliveries.c.state == literal_column("'queued'", Text))
+
+# What is made of pages and items: the tasks of the file and those added later, and what each has spent.
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("definition", Json, nullable=False),
+    Column("origin", Text, nullable=False),
+    Column("next_at", Instant),
+    Column("asked", Json),  # a run that somebody asked for and that nobody has laid out yet
+    Column("laid_out", Text, nullable=False, default="", server_default=""),  # the mark by which all was looked at last
+    Column("change_id", Id, nullable=False, default=0, server_default="0"),  # how far it has followed the changes
+    Column("calls", Integer, nullable=False, default=0, server_default="0"),
+    Column("tokens_in", BigInteger, nullable=False, default=0, server_default="0"),
+    Column("tokens_out", BigInteger, nullable=False, default=0, server_default="0"),
+    Column("cost", Float, nullable=False, default=0.0, server_default="0"),
+    Column("busy_s", Float, nullable=False, default=0.0, server_default="0"),
+)
+
+# One thing to be made of one page or item: by which input, how far it is, who has it in hand.
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("task", Text, nullable=False),
+    Column("of", Text, nullable=False),
+    Column("subject_id", Id, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("input_hash", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False, default=0, server_default="0"),
+    Column("crashes", Integer, nullable=False, default=0, server_default="0"),
+    Column("not_before", Instant),
+    Column("claimed_by", Text),
+    Column("lease_until", Instant),
+    Column("reason", Text),
+    Column("message", Text),
+    Column("at", Instant, nullable=False),
+    UniqueConstraint("subject_id", "task", "of", "kind"),
+    Index("jobs_of_task", "task", "state", "source"),
+)
+
+
+def job_in(state: JobState) -> ColumnElement[bool]:
+    """Return what holds of jobs in a state. In words, as in in_state()."""
+    return jobs.c.state == literal_column(f"'{state}'", Text)
+
+
+_partial("jobs_to_do", jobs.c.task, jobs.c.id, where=job_in(JobState.QUEUED))
+_partial("jobs_claimed", jobs.c.claimed_by, where=jobs.c.claimed_by.is_not(None))
+
+# Each try at a job that asked a model, or failed: what it cost, and how it went.
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("job_id", Id, nullable=False, index=True),
+    Column("at", Instant, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("message", Text),
+    Column("model", Text),
+    Column("tokens_in", Integer, nullable=False, default=0, server_default="0"),
+    Column("tokens_out", Integer, nullable=False, default=0, server_default="0"),
+    Column("elapsed_s", Float, nullable=False),
+)
+
+enrichments = Table(
+    "enrichments",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("task", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("of", Text, nullable=False),
+    Column("subject_id", Id, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("input_hash", Text, nullable=False),
+    Column("data", Json, nullable=False),
+    Column("model", Text),
+    Column("attempts", Integer, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    UniqueConstraint("subject_id", "task", "of", "kind", "number"),
+    Index("enrichments_of_task", "task", "id"),
+    Index("enrichments_of_source", "source", "id"),
+)
+
+# What a model answered to a prompt before: the same prompt is not paid for twice.
+answers_kept = Table(
+    "answers_kept",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("text", Text, nullable=False),
+    Column("at", Instant, nullable=False, index=True),
+)
+
+# Passages of texts, and their vectors, by each model that was asked for some.
+chunks = Table(
+    "chunks",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("of", Text, nullable=False),
+    Column("subject_id", Id, nullable=False),
+    Column("source", Text, nullable=False, index=True),
+    Column("kind", Text),
+    Column("number", Integer, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("at", Instant, nullable=False),
+    UniqueConstraint("subject_id", "of", "number"),
+    sqlite_autoincrement=True,
+)
+
+vectors = Table(
+    "vectors",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("chunk_id", Id, ForeignKey("chunks.id", ondelete="CASCADE"), nullable=False),
+    Column("model", Text, nullable=False),
+    Column("vector", LargeBinary, nullable=False),  # 32-bit floats, of length one
+    UniqueConstraint("chunk_id", "model"),
+    Index("vectors_of_model", "model", "id"),
+    sqlite_autoincrement=True,  # who follows the numbers must not meet an old one again
+)
+
+# Short notes on a page, or for a person: the same note, in the same words or in others, is there once.
+notes = Table(
+    "notes",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("about", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("model", Text),
+    Column("vector", LargeBinary),
+    Column("created_at", Instant, nullable=False),
+    UniqueConstraint("about", "digest"),
+)
 
 # What can be searched: the text of each page and of each item as it is now. Its words are in what a database has for that.
 documents = Table(

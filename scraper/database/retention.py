@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, Table, delete, exists, func, select, update
 
 from scraper.config.settings import Retention
-from scraper.database import documents
+from scraper.database import documents, enrichments, jobs, vectors
 from scraper.database.connection import Db
 from scraper.database.models import changes, failures, item_versions, items, page_versions, pages, runs
 from scraper.states import RunState
@@ -96,8 +96,14 @@ def _removed(source: str, cut: datetime) -> Select[Any]:
 def _drop_items(connection: Connection, again: Select[Any], ids: Sequence[int]) -> None:
     ids = _still(connection, again.where(items.c.id.in_(ids)))
     connection.execute(delete(item_versions).where(item_versions.c.item_id.in_(ids)))
-    documents.forget(connection, "item", ids)
+    _forget_made(connection, "item", ids)
     connection.execute(delete(items).where(items.c.id.in_(ids)))
+
+
+def _forget_made(connection: Connection, of: str, ids: Sequence[int]) -> None:
+    """Drop all that was made of pages or items that are kept no more."""
+    for table in (documents, jobs, enrichments, vectors):
+        table.forget(connection, of, ids)
 
 
 def _gone(source: str, cut: datetime) -> Select[Any]:
@@ -110,7 +116,7 @@ def _drop_pages(connection: Connection, again: Select[Any], ids: Sequence[int]) 
     ids = _still(connection, again.where(pages.c.id.in_(ids)))
     connection.execute(update(pages).where(pages.c.duplicate_of.in_(ids)).values(duplicate_of=None))
     connection.execute(delete(page_versions).where(page_versions.c.page_id.in_(ids)))
-    documents.forget(connection, "page", ids)
+    _forget_made(connection, "page", ids)
     connection.execute(delete(pages).where(pages.c.id.in_(ids)))
 
 

@@ -26,6 +26,7 @@ class Hand:
 
     def __init__(self, name: str, target: Target, *args: Any) -> None:
         """target: called in the process with its end of the socket, a pipe for its stacks, and args. Raises OSError."""
+        self.name = name
         self._ours, theirs = socket.socketpair()
         self._stacks, written = SPAWN.Pipe(duplex=False)
         self._process = SPAWN.Process(target=target, args=(theirs, written, *args), name=name, daemon=True)

@@ -149,7 +149,8 @@ class Supervisor:
     def status(self, *, wanted: bool, message: str = "", ended: bool = False) -> ScraperStatus:
         """Return the picture of this moment."""
         processes = tuple(slot.status for slot in self._slots)
-        state = overall([process.state for process in processes])
+        role = processes[0].role  # what they make of what was scraped is told of those processes alone
+        state = overall([process.state for process in processes if process.role == role])
         board = self.scoreboard
         return ScraperStatus(
             running=wanted and state is not State.FAILED,

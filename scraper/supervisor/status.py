@@ -43,9 +43,14 @@ class ProcessStatus:
     note: str | None = None
     born: str | None = None
 
+    @property
+    def role(self) -> str:
+        """What it does: "scraper", or "enricher"."""
+        return self.name.rpartition("-")[0]
+
     def answer(self, now: float) -> dict[str, Any]:
         """Return what the API tells of it. now: of the monotonic clock."""
-        told = asdict(self)
+        told = asdict(self) | {"role": self.role}
         del told["beat"], told["born"]
         told["heartbeat_age_s"] = round(max(0.0, now - self.beat), 3) if self.beat is not None else None
         return told

@@ -7,13 +7,50 @@ import asyncio
 import contextlib
 import os
 import time
+from datetime import datetime
+from typing import Protocol
 
 from scraper.channel import Channel
-from scraper.crawl.engine import Engine
 from scraper.scoreboard import Writer
 from scraper.states import State
 
 BEAT_EACH_S = 1.0
+
+
+class Progress(Protocol):
+    """What an engine is doing."""
+
+    @property
+    def state(self) -> State: ...
+    @property
+    def sources(self) -> tuple[str, ...]: ...
+    @property
+    def last_check(self) -> datetime | None: ...
+    @property
+    def visiting(self) -> tuple[str, ...]: ...
+    @property
+    def pages(self) -> int: ...
+    @property
+    def failures(self) -> int: ...
+    @property
+    def trouble(self) -> str | None: ...
+    @property
+    def silent_s(self) -> float: ...
+
+
+class Engine(Protocol):
+    """What a worker process does its work with."""
+
+    changed: asyncio.Event
+
+    def progress(self) -> Progress:
+        """Return what is being done."""
+
+    def pause(self, paused: bool) -> None:
+        """Begin nothing more, or go on."""
+
+    def stop(self) -> None:
+        """End soon."""
 
 
 class Heartbeat:

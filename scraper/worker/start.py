@@ -19,6 +19,23 @@ from scraper.worker import lifeline
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
+    from scraper.worker.process import Process
+
+
+ENRICHER = "enricher"  # the role of a process that makes something of what was scraped
+
+
+def _scraper() -> "type[Process]":
+    from scraper.worker.main import Scraper  # noqa: PLC0415  most of the time that a start takes
+
+    return Scraper
+
+
+def _enricher() -> "type[Process]":
+    from scraper.worker.enricher import Enricher  # noqa: PLC0415  as above
+
+    return Enricher
+
 
 def run(end: socket.socket, stacks: "Connection") -> None:
     """Live: the target of the spawned process.
@@ -43,10 +60,9 @@ def run(end: socket.socket, stacks: "Connection") -> None:
     try:
         boot = lifeline.boot_message(channel)
         gc.disable()  # what is loaded stays: to look for what may go among it takes a seventh of the time
-        from scraper.worker.main import Scraper  # noqa: PLC0415  most of the time that a start takes
-
+        kind = _enricher() if boot.get("role") == ENRICHER else _scraper()
         gc.enable()
-        code = Scraper(channel, boot).live()
+        code = kind(channel, boot).live()
         channel.send({"exit": code}, must=True)  # a parser that ends the process with the same number does not say so
     except BowerbirdError as error:
         code = Exit.BAD_CONFIG

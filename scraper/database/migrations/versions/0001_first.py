@@ -366,5 +366,129 @@ def upgrade() -> None:  # noqa: PLR0915  a list of tables
     )
     op.create_index("ix_item_versions_item_id", "item_versions", ["item_id"])
     op.create_index("ix_item_versions_source", "item_versions", ["source"])
+    op.create_table(
+        "tasks",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("definition", Json(), nullable=False),
+        sa.Column("origin", sa.Text(), nullable=False),
+        sa.Column("next_at", Instant(), nullable=True),
+        sa.Column("asked", Json(), nullable=True),
+        sa.Column("laid_out", sa.Text(), server_default="", nullable=False),
+        sa.Column("change_id", Id, server_default="0", nullable=False),
+        sa.Column("calls", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("tokens_in", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("tokens_out", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("cost", sa.Float(), server_default="0", nullable=False),
+        sa.Column("busy_s", sa.Float(), server_default="0", nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_tasks"),
+    )
+    op.create_table(
+        "jobs",
+        sa.Column("id", Id, nullable=False),
+        sa.Column("task", sa.Text(), nullable=False),
+        sa.Column("of", sa.Text(), nullable=False),
+        sa.Column("subject_id", Id, nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("input_hash", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("crashes", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("not_before", Instant(), nullable=True),
+        sa.Column("claimed_by", sa.Text(), nullable=True),
+        sa.Column("lease_until", Instant(), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("message", sa.Text(), nullable=True),
+        sa.Column("at", Instant(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_jobs"),
+        sa.UniqueConstraint("subject_id", "task", "of", "kind", name="uq_jobs_subject_id_task_of_kind"),
+    )
+    _partial("claimed_by IS NOT NULL", "jobs_claimed", "jobs", ["claimed_by"])
+    op.create_index("jobs_of_task", "jobs", ["task", "state", "source"])
+    _partial("state = 'queued'", "jobs_to_do", "jobs", ["task", "id"])
+    op.create_table(
+        "attempts",
+        sa.Column("id", Id, nullable=False),
+        sa.Column("job_id", Id, nullable=False),
+        sa.Column("at", Instant(), nullable=False),
+        sa.Column("outcome", sa.Text(), nullable=False),
+        sa.Column("message", sa.Text(), nullable=True),
+        sa.Column("model", sa.Text(), nullable=True),
+        sa.Column("tokens_in", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("tokens_out", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("elapsed_s", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_attempts"),
+    )
+    op.create_index("ix_attempts_job_id", "attempts", ["job_id"])
+    op.create_table(
+        "enrichments",
+        sa.Column("id", Id, nullable=False),
+        sa.Column("task", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("of", sa.Text(), nullable=False),
+        sa.Column("subject_id", Id, nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("input_hash", sa.Text(), nullable=False),
+        sa.Column("data", Json(), nullable=False),
+        sa.Column("model", sa.Text(), nullable=True),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("created_at", Instant(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_enrichments"),
+        sa.UniqueConstraint(
+            "subject_id", "task", "of", "kind", "number", name="uq_enrichments_subject_id_task_of_kind_number"
+        ),
+    )
+    op.create_index("enrichments_of_source", "enrichments", ["source", "id"])
+    op.create_index("enrichments_of_task", "enrichments", ["task", "id"])
+    op.create_table(
+        "answers_kept",
+        sa.Column("digest", sa.Text(), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("at", Instant(), nullable=False),
+        sa.PrimaryKeyConstraint("digest", name="pk_answers_kept"),
+    )
+    op.create_index("ix_answers_kept_at", "answers_kept", ["at"])
+    op.create_table(
+        "chunks",
+        sa.Column("id", Id, nullable=False),
+        sa.Column("of", sa.Text(), nullable=False),
+        sa.Column("subject_id", Id, nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=True),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("title", sa.Text(), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("at", Instant(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_chunks"),
+        sa.UniqueConstraint("subject_id", "of", "number", name="uq_chunks_subject_id_of_number"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_chunks_source", "chunks", ["source"])
+    op.create_table(
+        "vectors",
+        sa.Column("id", Id, nullable=False),
+        sa.Column("chunk_id", Id, nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("vector", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(["chunk_id"], ["chunks.id"], name="fk_vectors_chunk_id_chunks", ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name="pk_vectors"),
+        sa.UniqueConstraint("chunk_id", "model", name="uq_vectors_chunk_id_model"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("vectors_of_model", "vectors", ["model", "id"])
+    op.create_table(
+        "notes",
+        sa.Column("id", Id, nullable=False),
+        sa.Column("about", sa.Text(), nullable=False),
+        sa.Column("digest", sa.Text(), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("model", sa.Text(), nullable=True),
+        sa.Column("vector", sa.LargeBinary(), nullable=True),
+        sa.Column("created_at", Instant(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_notes"),
+        sa.UniqueConstraint("about", "digest", name="uq_notes_about_digest"),
+    )
     for statement in full_text(op.get_bind().dialect.name):
         op.execute(sa.text(statement))

@@ -1,0 +1,52 @@
+"""The calling process: the name of a function and what it is given come in, what it returns goes out."""
+
+import faulthandler
+import importlib
+import os
+import socket
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from scraper import kernel
+from scraper.offload import frames
+from scraper.offload.process import begin
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+LATE_SHARE = 0.8  # of the time limit, after which the stacks are written down
+SAID_MOST = 4000
+
+
+def run(end: socket.socket, stacks: "Connection", parent: int, memory: int, base: str) -> None:
+    """Call functions until the socket closes. memory: bytes that it may take. base: the directory that users' modules are in."""
+    if not begin(parent):
+        return
+    kernel.limit_memory(memory)
+    kernel.step_back()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    sys.path.insert(0, base)
+    end.sendall(frames.packed(None))
+    while True:
+        try:
+            path, given, timeout_s = frames.receive(end)
+        except EOFError:
+            os._exit(0)
+        faulthandler.dump_traceback_later(timeout_s * LATE_SHARE, file=stacks.fileno())
+        answer = _answer(path, given)
+        faulthandler.cancel_dump_traceback_later()
+        end.sendall(frames.packed((answer, kernel.own_memory())))
+
+
+def _answer(path: str, given: Any) -> Any:
+    """("returned", value), or ("raised", class name, what it said, traceback)."""
+    try:
+        module, _, name = path.partition(":")
+        value = getattr(importlib.import_module(module), name)(*given)
+        frames.packed(value)  # what cannot go over the socket is the function's fault, not ours
+    except MemoryError:
+        return "raised", "MemoryError", "it took more memory than [limits] memory allows", ""
+    except Exception as error:  # noqa: BLE001  a user's function may raise whatever it likes
+        return "raised", type(error).__name__, str(error)[:SAID_MOST], traceback.format_exc()[-SAID_MOST:]
+    return "returned", value

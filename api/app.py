@@ -36,8 +36,10 @@ from api.routes import (
     search,
     sources,
     status,
+    tasks,
     tokens,
 )
+from api.searching import Searching
 from api.security import BODY_MOST, Guard, too_long, with_headers
 from api.stream import Streams
 from scraper import logs
@@ -103,6 +105,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.settings, app.state.db, app.state.service = loaded.settings, db, service
     app.state.streams = streams = Streams(db)
     app.state.keys = Keys(db, loaded.settings.server.token)
+    app.state.search = search = Searching(loaded.settings, loaded.base, environment(loaded.base))
     _hear_signals(service, streams)
     service.start()
     notifier = asyncio.create_task(Notifier(db, partial(_orders, service)).run(), name="notifier")
@@ -115,6 +118,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         for task in (feeding, notifier):
             task.cancel()
         await asyncio.gather(feeding, notifier, return_exceptions=True)
+        await search.close()
         await to_thread.run_sync(service.stop)
         await to_thread.run_sync(db.close)
 
@@ -210,6 +214,7 @@ def create_app() -> FastAPI:
         tokens,
         notifications,
         search,
+        tasks,
         scrapyd,
         dashboard,
     ):

@@ -11,6 +11,7 @@ from fastapi import Depends, HTTPException, Path, Query, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 
 from api.keys import Keys
+from api.searching import Searching
 from api.stream import Streams
 from scraper.database import Db, listing
 from scraper.service import Service
@@ -40,6 +41,13 @@ def keys_of(request: Request) -> Keys:
     return keys
 
 
+def search_of(request: Request) -> Searching:
+    """Return the searches of this process."""
+    search: Searching = request.app.state.search
+    return search
+
+
+TheSearch = Annotated[Searching, Depends(search_of)]
 TheStreams = Annotated[Streams, Depends(streams_of)]
 TheService = Annotated[Service, Depends(service_of)]
 TheDb = Annotated[Db, Depends(db_of)]

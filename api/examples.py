@@ -27,6 +27,15 @@ ROWS: dict[str, dict[str, Any]] = {
         "id": 5, "source": "books", "url": "https://books.toscrape.com/x", "reason": "http_4xx",
         "message": "404 from the server", "attempts": 1, "first_at": AT, "last_at": AT, "resolved_at": None,
     },
+    "task": {
+        "task": "digest", "origin": "file", "definition": {"task": "digest", "over": "pages", "kind": "llm", "when": "asked"},
+        "kinds": ["digest"], "counts": {"queued": 12, "done": 380, "failed": 1}, "reasons": {"invalid": 1}, "calls": 384,
+        "tokens_in": 204800, "tokens_out": 15320, "cost": 0.041, "busy_s": 190.2, "next_at": None, "asked": None,
+    },
+    "enrichment": {
+        "id": 9, "task": "digest", "kind": "digest", "source": "books", "page_id": 12, "item_id": None, "number": 0,
+        "data": {"summary": "A book of poems.", "level": 2}, "model": "small", "attempts": 1, "created_at": AT,
+    },
 }  # fmt: skip
 
 

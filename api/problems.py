@@ -14,7 +14,9 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from scraper.enrichment.question import NoVector
 from scraper.errors import BadConfig, BowerbirdError, Conflict, NotFound, Outdated, Unavailable, Unusable
+from scraper.search.semantic import NoVectors
 
 STATUS: dict[type[BowerbirdError], int] = {
     BadConfig: 422,
@@ -23,6 +25,8 @@ STATUS: dict[type[BowerbirdError], int] = {
     Conflict: 409,
     Unavailable: 503,
     Unusable: 503,
+    NoVectors: 409,
+    NoVector: 503,
     BowerbirdError: 500,
 }
 

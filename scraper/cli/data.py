@@ -1,12 +1,14 @@
 """export, failures: what was stored, and what was not."""
 
+import asyncio
 import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,11 +16,16 @@ from scraper import export as exports
 from scraper.cli.bar import Bar
 from scraper.cli.serve import ConfigFile
 from scraper.cli.target import Target, moment
+from scraper.config.load import Loaded
+from scraper.config.secrets import environment
 from scraper.crawl.indexer import catch_up
-from scraper.database import Db, listing, sources, visits
+from scraper.database import Db, jobs, listing, sources, tasks, vectors, visits
 from scraper.database.connection import now
+from scraper.database.jobs import Only
+from scraper.enrichment.embedder import name_of
+from scraper.search.find import Mode, Question, find, words
 from scraper.search.query import BadQuery
-from scraper.search.text import search as find
+from scraper.search.semantic import Matrix
 from scraper.startup import preflight, settings_of
 
 TOLD_EACH = 10_000
@@ -86,6 +93,12 @@ def _first_line(message: str) -> str:
     return message.partition("\n")[0]
 
 
+def _line(row: dict[str, Any]) -> str:
+    of = row.get("url") or (f"page {row['page_id']}" if row["page_id"] is not None else f"item {row['item_id']}")
+    said = f"{_first_line(row['message'] or '')}, {row['attempts']} attempts"
+    return f"{row['id']}  {row['source']}  {row['reason']}  {of}  ({said})"
+
+
 @failures.callback(invoke_without_command=True)
 def _list_by_default(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
@@ -95,20 +108,21 @@ def _list_by_default(context: typer.Context) -> None:
 @failures.command("list")
 def list_failures(
     source: Annotated[str | None, typer.Option(help="Of which source.")] = None,
+    task: Annotated[str | None, typer.Option(help="What this enrichment task failed to make, instead of URLs.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     config: ConfigFile = None,
 ) -> None:
     """List the URLs that fail, with the reason."""
     none = True
     with preflight(settings_of(config)) as db:
-        for row in listing.stream(db, "failures", {"source": source, "unresolved": True}):
+        if task is not None:
+            db.read(lambda c: tasks.one(c, task))
+            rows = listing.stream(db, "jobs", {"task": task, "state": "failed", "source": source})
+        else:
+            rows = listing.stream(db, "failures", {"source": source, "unresolved": True})
+        for row in rows:
             none = False
-            if as_json:
-                print(json.dumps(row, default=exports.text))
-            else:
-                print(
-                    f"{row['id']}  {row['source']}  {row['reason']}  {row['url']}  ({_first_line(row['message'])}, {row['attempts']} attempts)"
-                )
+            print(json.dumps(row, default=exports.text) if as_json else _line(row))
     if none:
         print("No failures.", file=sys.stderr)
 
@@ -121,9 +135,13 @@ def retry_failures(
     source: Annotated[str | None, typer.Option(help="All of this source.")] = None,
     reason: Annotated[str | None, typer.Option(help="All with this reason, for example poison.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All that fail.")] = False,
+    task: Annotated[str | None, typer.Option(help="What this enrichment task failed to make, instead of URLs.")] = None,
     config: ConfigFile = None,
 ) -> None:
     """Visit URLs that failed again, those that were set aside too. A running service begins at once."""
+    if task is not None:
+        _retry_task(task, Only(source), reason, config)
+        return
     if not ids and source is None and reason is None and not everything:
         raise typer.BadParameter("name failures by number, --source, --reason, or --all of them")
     filters = {"source": source, "reason": reason, "unresolved": True}
@@ -138,6 +156,13 @@ def retry_failures(
         print("No failures.", file=sys.stderr)
 
 
+def _retry_task(task: str, only: Only, reason: str | None, config: Path | None) -> None:
+    with preflight(settings_of(config)) as db:
+        db.read(lambda c: tasks.one(c, task))
+        count = db.write(lambda c: jobs.retry(c, task, db.now(), only, reason))
+    print(f"{task}: {count} to be tried again" if count else "No failures.", file=sys.stdout if count else sys.stderr)
+
+
 def search(
     query: Annotated[
         list[str], typer.Argument(metavar="QUERY", help='Words; "a phrase", bird*, -not, source:, kind:, since:7d.')
@@ -145,19 +170,23 @@ def search(
     source: Annotated[str | None, typer.Option(help="Of this source alone.")] = None,
     kind: Annotated[str | None, typer.Option(help="Of this kind of item alone.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100, help="At most so many.")] = 20,
+    mode: Annotated[
+        Mode | None, typer.Option(help="By words, by meaning, or both; both where there are vectors, if not said.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     config: ConfigFile = None,
 ) -> None:
     """Search the text of all pages and items as they are now."""
     text = " ".join(f'"{word}"' if " " in word and ":" not in word else word for word in query)
-    with preflight(settings_of(config)) as db:
+    loaded = settings_of(config)
+    with preflight(loaded) as db:
         done = 0
         for count in catch_up(db):
             done += count
             if done % TOLD_EACH < count:
                 print(f"Reading what was stored since: {done} changes so far.", file=sys.stderr)
         try:
-            found = db.read(lambda c: find(c, text, now(), source=source, kind=kind, limit=limit))
+            found = _found(loaded, db, Question(text, mode or _best_mode(loaded, db), source, kind, limit))
         except BadQuery as error:
             raise typer.BadParameter(str(error)) from None
     for row in found:
@@ -170,3 +199,24 @@ def search(
         print(f"  {' '.join(snippet.split())[:200]}")
     if not found:
         print("Nothing has these words.", file=sys.stderr)
+
+
+def _best_mode(loaded: Loaded, db: Db) -> Mode:
+    """By meaning too, where there are vectors."""
+    return "hybrid" if db.read(lambda c: vectors.newest(c, name_of(loaded.settings.embed))) else "text"
+
+
+def _found(loaded: Loaded, db: Db, question: Question) -> list[dict[str, Any]]:
+    if question.mode == "text":
+        return find(db, question, now())
+    from scraper.enrichment.question import Questions  # noqa: PLC0415  what other searches need not load
+
+    async def vector() -> bytes:
+        questions = Questions(loaded.settings, loaded.base, environment(loaded.base))
+        try:
+            return await questions.vector(words(question.text, now()))
+        finally:
+            await questions.close()
+
+    asked = replace(question, vector=asyncio.run(vector()))
+    return find(db, asked, now(), Matrix(name_of(loaded.settings.embed)))

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from scraper import crew, logs
+from scraper import logs
 from scraper.cli.serve import ConfigFile
 from scraper.config.load import Loaded
 from scraper.config.settings import Enrich
@@ -116,6 +116,8 @@ def _lay_out(db: Db, loaded: Loaded, task: Enrich, options: Options) -> None:
 
 
 def _work(loaded: Loaded, name: str, only: Only, hands: int, tell: Callable[[], None]) -> None:
+    from scraper import crew  # noqa: PLC0415  pydantic and more, which other commands need not load
+
     try:
         if hands:
             crew.work(loaded, name, only, hands, tell)

@@ -18,6 +18,7 @@ BODY_MOST = 2 * 2**20
 # Around words that were found; no text has these.
 BEGIN, END = "\ue000", "\ue001"
 SNIPPET_WORDS = 24
+LEAD = 600  # characters of a text, by which two that say the same are known
 KEPT = ("source", "kind", "url", "title", "text", "at")
 
 
@@ -156,7 +157,7 @@ class Asked:
 def find(connection: Connection, asked: Asked) -> list[dict[str, Any]]:
     """Return what is found, the best first, each with a snippet in which BEGIN and END are around the words that were meant."""
     sqlite = connection.dialect.name == "sqlite"
-    named = "d.id, d.of, d.subject_id, d.source, d.kind, d.url, d.title, d.at"
+    named = f"d.id, d.of, d.subject_id, d.source, d.kind, d.url, d.title, d.at, substr(d.text, 1, {LEAD}) AS lead"
     if sqlite:
         rank = "bm25(documents_words, 4.0, 1.0)"
         shown = f"snippet(documents_words, 1, '{BEGIN}', '{END}', '…', {SNIPPET_WORDS})"
@@ -180,7 +181,7 @@ def find(connection: Connection, asked: Asked) -> list[dict[str, Any]]:
     rows = connection.execute(
         statement, values | {"words": asked.expression, "most": asked.limit, "begin": asked.offset}
     )
-    names = ("of", "subject_id", "source", "kind", "url", "title", "at", "score", "snippet")
+    names = ("of", "subject_id", "source", "kind", "url", "title", "at", "score", "snippet", "lead")
     return [{name: getattr(row, name) for name in names} for row in rows]
 
 
@@ -192,6 +193,12 @@ def _where(asked: Asked) -> tuple[list[str], dict[str, Any]]:
         values["since"] = asked.since
         parts.append("d.at >= :since")
     return parts, values
+
+
+def text_of(connection: Connection, of: str, subject_id: int) -> str:
+    """Return the text by which a page or an item is found; nothing if there is none."""
+    mine = (documents.c.subject_id == subject_id) & (documents.c.of == of)
+    return connection.scalar(select(documents.c.text).where(mine)) or ""
 
 
 def count(connection: Connection) -> int:

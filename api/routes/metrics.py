@@ -108,7 +108,11 @@ def _kept(connection: Connection) -> list[Metric]:
 def _of_tasks(connection: Connection) -> Iterator[Metric]:
     """What enrichment tasks have cost."""
     rows = tasks.every(connection)
-    told = {"calls": "Calls of models.", "tokens_in": "Tokens sent to models.", "tokens_out": "Tokens that models made."}
+    told = {
+        "calls": "Calls of models.",
+        "tokens_in": "Tokens sent to models.",
+        "tokens_out": "Tokens that models made.",
+    }
     for name, said in told.items():
         samples: list[Sample] = [({"task": row.name}, float(getattr(row, name))) for row in rows]
         yield f"bowerbird_task_{name}_total", "counter", said, samples

@@ -1,6 +1,6 @@
 # make run: a newcomer's first command. make test: everything. make check: style, types, import rules.
 .POSIX:
-.PHONY: run test check corpora model axe pictures serve storm soak bench-supervision bench-crawl bench-storage bench-interface clean
+.PHONY: run test check corpora model axe pictures serve storm soak bench-supervision bench-crawl bench-storage bench-interface bench-enrichment clean
 
 VENV = .venv
 BIN = $(VENV)/bin
@@ -110,6 +110,9 @@ bench-storage: $(VENV)/.bench
 
 bench-interface: $(VENV)/.bench apt
 	@$(BIN)/python -m bench.interface $(ARGS)
+
+bench-enrichment: $(VENV)/.bench $(VENV)/.model apt
+	@$(BIN)/python -m bench.enrichment $(ARGS)
 
 $(VENV)/.bench: $(VENV)/.installed
 	@echo "Installing the peers ..."

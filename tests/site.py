@@ -15,6 +15,7 @@ class Request:
     path: str
     headers: Mapping[str, str]
     at: float
+    body: bytes = b""
 
 
 Answer = Callable[[socket.socket, Request], bool]
@@ -96,7 +97,14 @@ class Site:
                 head, _, unread = unread.partition(b"\r\n\r\n")
                 first, *lines = head.decode("latin-1").split("\r\n")
                 headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-                request = Request(first.split(" ")[1], headers, time.monotonic())
+                length = int(headers.get("content-length", 0))
+                while len(unread) < length:
+                    chunk = end.recv(65536)
+                    if not chunk:
+                        return
+                    unread += chunk
+                body, unread = unread[:length], unread[length:]
+                request = Request(first.split(" ")[1], headers, time.monotonic(), body)
                 self.log.append(request)
                 answer = self.routes.get(request.path) or self.routes.get("*")
                 if answer is None:

@@ -10,6 +10,7 @@ from typing import Any
 
 DONE = "[DONE]"
 SAID_MOST = 300
+TOKENS_MOST = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,11 @@ def _member(found: Any, name: str) -> Any:
     return found.get(name) if isinstance(found, dict) else None
 
 
+def _count(found: Any) -> int | None:
+    """A number of tokens that can be one; what an endpoint says is a stranger's word, and goes into a column."""
+    return found if type(found) is int and 0 <= found <= TOKENS_MOST else None
+
+
 class _Gathered:
     def __init__(self) -> None:
         self.parts: list[str] = []
@@ -110,9 +116,9 @@ class _Gathered:
             if isinstance(text := _member(message, name), str):
                 into.append(text)
         self.reason = choice.get("finish_reason") or self.reason
-        usage = found.get("usage")
-        if isinstance(_member(usage, "prompt_tokens"), int) and isinstance(_member(usage, "completion_tokens"), int):
-            self.tokens = (usage["prompt_tokens"], usage["completion_tokens"])  # type: ignore[index]
+        given, made = (_count(_member(found.get("usage"), name)) for name in ("prompt_tokens", "completion_tokens"))
+        if given is not None and made is not None:
+            self.tokens = (given, made)
         if isinstance(found.get("model"), str):
             self.model = found["model"]
 

@@ -188,6 +188,7 @@ class Model:
     async def _call(self, asked: Asked, tokens: int, faults: str, words: Callable[[bytes], None] | None) -> str:
         """Ask once, with the strongest means that the endpoint has. Raises Incomplete, NoRecord."""
         while True:
+            meant = (self._means, self._tells_usage)
             request = Request(
                 f"{self._llm.base_url.rstrip('/')}/chat/completions",
                 "POST",
@@ -203,7 +204,7 @@ class Model:
                 ended = gone(self._llm.base_url, failed)
                 asked.calls.append(Call(ended.trouble, ended.said, 0, 0, 0.0, self.name))
                 raise ended from None
-            if fetched.status in (400, 404, 422) and self._less(fetched.body):
+            if fetched.status in (400, 404, 422) and self._less(fetched.body, meant):
                 continue
             if fetched.status != 200:
                 refused = refusal(fetched)
@@ -247,8 +248,13 @@ class Model:
             body["response_format"] = {"type": "json_object"}
         return body
 
-    def _less(self, body: bytes) -> bool:
-        """Ask for less from now on, if that may be what the endpoint did not like. Returns whether anything was left out."""
+    def _less(self, body: bytes, meant: tuple[int, bool]) -> bool:
+        """Ask for less from now on, if that may be what the endpoint did not like. Returns whether less is asked for than was.
+
+        meant: how it was asked. What another one has learnt meanwhile is not learnt again.
+        """
+        if meant != (self._means, self._tells_usage):
+            return True
         said = body[:4000].decode("utf-8", "replace").lower()
         if self._tells_usage and ("stream_options" in said or "include_usage" in said):
             self._tells_usage = False

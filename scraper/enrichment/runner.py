@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from scraper import clean
 from scraper.config.settings import Enrich, Settings
 from scraper.config.shape import build
 from scraper.crawl.fetcher import Fetcher
@@ -96,6 +97,8 @@ class _Task:
     limit: float = 1.0
     in_a_row: int = 0
     rests_until: float = 0.0
+    quiet_until: float = 0.0  # the endpoint wants nothing before, of what is in hand either
+    quieted: float = 0.0
     working: int = 0
     waiting: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -321,7 +324,7 @@ class Runner:
         for ready in self._stored:
             verdict = self._verdict(ready, at)
             if jobs.settle(connection, self._orders.owner, verdict, at) and ready.made is not None:
-                enrichments.put(connection, ready.job, ready.made.records, ready.made.model, at)
+                enrichments.put(connection, ready.job, ready.made.records, _fit(ready.made.model), at)
                 if ready.made.passages is not None:
                     vectors.put(connection, ready.made.model or "", ready.made.passages)
             if ready.made is not None and ready.made.digest is not None and ready.made.answer is not None:
@@ -333,20 +336,20 @@ class Runner:
 
     def _verdict(self, ready: _Ready, at: datetime) -> Verdict:
         tries = tuple(
-            Try(str(c.outcome), c.said, c.model, c.tokens_in, c.tokens_out, round(c.elapsed_s, 4), at)
+            Try(str(c.outcome), _fit(c.said), _fit(c.model), c.tokens_in, c.tokens_out, round(c.elapsed_s, 4), at)
             for c in ready.calls
         )
         if ready.trouble is None:
             return Verdict(ready.job, tries=tries)
-        trouble = ready.trouble.trouble
+        trouble, said = ready.trouble.trouble, _fit(ready.trouble.said)
         wait = wait_s(trouble, ready.job.attempts, ready.task.attempts, ready.trouble.wait_s, random.random())
         later = None if wait is None else at + timedelta(seconds=wait)
         if not tries:
-            tries = (Try(str(trouble), ready.trouble.said, None, 0, 0, round(ready.elapsed_s, 4), at),)
+            tries = (Try(str(trouble), said, None, 0, 0, round(ready.elapsed_s, 4), at),)
         return Verdict(
             ready.job,
             reason=str(trouble),
-            message=ready.trouble.said,
+            message=said,
             not_before=later,
             free=CURES[trouble].free,
             tries=tries,
@@ -364,8 +367,9 @@ class Runner:
             async with task.waiting:
                 await task.waiting.wait_for(lambda: task.working < max(1, int(task.limit)))
                 task.working += 1
-            began = time.monotonic()
             try:
+                await _silence(task)
+                began = time.monotonic()
                 made = Made() if subject is None else await self._work.make(task.settings, job.kind, subject, calls)
             except NoRecord as ended:
                 trouble = ended
@@ -373,7 +377,7 @@ class Runner:
                 task.working -= 1
                 async with task.waiting:
                     task.waiting.notify_all()
-            self._learn(task, trouble)
+            self._learn(task, trouble, began)
             elapsed_s = time.monotonic() - began
             self._ready.append(_Ready(job, task.settings, made, trouble, calls, elapsed_s))
             self._done += made is not None
@@ -386,7 +390,7 @@ class Runner:
             self._in_hand.pop(job.id, None)
             self._wake.set()
 
-    def _learn(self, task: _Task, trouble: NoRecord | None) -> None:
+    def _learn(self, task: _Task, trouble: NoRecord | None, began: float) -> None:
         """Do more at once while answers come, less when the endpoint asks for that; wait when nobody is there."""
         if trouble is None:
             self._away_since, self._away_s, self._trouble, self._why = None, AWAY_FIRST_S, None, None
@@ -397,8 +401,10 @@ class Runner:
         task.in_a_row = 0
         self._why = trouble.trouble
         if trouble.trouble is Trouble.RATE:
-            task.limit = max(1.0, task.limit * WORTH_RATE)
-            task.rests_until = time.monotonic() + (trouble.wait_s or 0.0)
+            if began >= task.quieted:  # of those that went out together, one says it
+                task.limit, task.quieted = max(1.0, task.limit * WORTH_RATE), time.monotonic()
+            until = time.monotonic() + (trouble.wait_s or 0.0)
+            task.rests_until = task.quiet_until = max(task.quiet_until, until)
             self._trouble = f"{task.settings.task}: the endpoint wants fewer requests: {trouble.said}"
         elif trouble.trouble is Trouble.BUDGET:
             task.rests_until = time.monotonic() + AWAY_MOST_S
@@ -449,6 +455,19 @@ class Runner:
 
         if (spent := await self._store.write(unit)) is not None:
             raise NoRecord(Trouble.BUDGET, f"{spent}; raise [[enrich]] budget")
+
+
+async def _silence(task: _Task) -> None:
+    """Wait as long as the endpoint wants nothing; it may want that again meanwhile."""
+    left_s = task.quiet_until - time.monotonic()
+    if left_s > 0:
+        await asyncio.sleep(left_s)
+        await _silence(task)
+
+
+def _fit(said: str | None) -> str | None:
+    """What an endpoint or a function said, as any database takes it."""
+    return clean.text(said) if said is not None else None
 
 
 def _plus(sum_: Spent, ready: _Ready, settings: Settings) -> Spent:

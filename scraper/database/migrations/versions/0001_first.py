@@ -138,6 +138,8 @@ def upgrade() -> None:  # noqa: PLR0915  a list of tables
         sa.PrimaryKeyConstraint("id", name="pk_failures"),
         sa.UniqueConstraint("url_id", name="uq_failures_url_id"),
     )
+    owners = "'extract', 'parse_limit', 'poison', 'store'"
+    _partial(f"resolved_at IS NULL AND reason IN ({owners})", "failures_of_owners", "failures", ["source"])
     _partial("resolved_at IS NULL", "failures_open", "failures", ["source", "reason", "id"])
     op.create_index("ix_failures_source", "failures", ["source"])
     op.create_table(
@@ -244,6 +246,7 @@ def upgrade() -> None:  # noqa: PLR0915  a list of tables
     )
     op.create_index("ix_runs_state", "runs", ["state"])
     op.create_index("runs_of_source", "runs", ["source", "id"])
+    _partial("finished_at IS NOT NULL", "runs_ended", "runs", ["source", "id", "state"])
     op.create_table(
         "sources",
         sa.Column("name", sa.Text(), nullable=False),

@@ -49,19 +49,22 @@ class Told(Protocol):
 AnyTold = TypeVar("AnyTold", bound=Told)
 
 
-def in_sight(told: Iterable[AnyTold], now: datetime) -> list[AnyTold]:
+def in_sight(told: Iterable[AnyTold], names: Sequence[str], now: datetime) -> list[AnyTold]:
     """Return the events that the picture shows: the last quarter of an hour, and the move before that of each process.
 
-    told: the newest first.
+    told: the newest first; no more of them are taken than it needs.
     """
-    begun: set[str] = set()
+    left = set(names)
     found = []
     for one in told:
         if one.at < now - SPAN:
-            if one.event != "moved" or one.name in begun:
-                continue
-            begun.add(one.name)
-        found.append(one)
+            if one.event == "moved" and one.name in left:
+                found.append(one)
+                left.remove(one.name)
+            if not left:
+                break
+        else:
+            found.append(one)
     return found
 
 

@@ -61,8 +61,9 @@ def _kept(c: Connection, names: list[str]) -> dict[str, Any]:
     worst = [*health.chosen(summed, FAILING)[0], *health.chosen(summed, DEGRADED)[0]][:WORST]
     news = without_echoes(listing.rows(c, "changes", {"news": True}, None, 2 * ROWS))[:ROWS]
     fresh = news or listing.rows(c, "changes", {"of": "item"}, None, ROWS)
-    at, told = now(), events.brief(c, "process", EVENTS)
-    ends = (event for event in told if event.event != "moved" and event.level != "info")
+    at = now()
+    shown = in_sight(events.brief(c, "process", EVENTS), names, at)
+    ends = (event for event in events.brief(c, "process", EVENTS) if event.event != "moved" and event.level != "info")
     return {
         "counts": health.counts(summed),
         "total": len(summed),
@@ -71,7 +72,7 @@ def _kept(c: Connection, names: list[str]) -> dict[str, Any]:
         "running": listing.rows(c, "runs", {"state": RunState.RUNNING}, None, WORST),
         "changes": changes.with_subjects(c, fresh),
         "unread": changes.unread(c),
-        "lanes": lanes(names, [events.told(event) for event in in_sight(told, at)], at),
+        "lanes": lanes(names, [events.told(event) for event in shown], at),
         "happened": [events.told(event) for event in islice(ends, HAPPENED)],
     }
 

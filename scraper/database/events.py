@@ -1,7 +1,7 @@
 """events: what happened to the machinery; a bounded list, in the order in which it was told."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, Text, cast, delete, func, insert, select
@@ -72,11 +72,11 @@ def after(last: int, limit: int, connection: Connection) -> list[dict[str, Any]]
     return [public(row) for row in connection.execute(statement)]
 
 
-def brief(connection: Connection, kind: str, limit: int) -> Sequence[Row[Any]]:
-    """Return the last events of a kind, the newest first. Their facts are texts: who shows few of many reads few, by told()."""
+def brief(connection: Connection, kind: str, limit: int) -> Iterator[Row[Any]]:
+    """Yield the last events of a kind, the newest first. Their facts are texts: who shows few of many reads few, by told()."""
     columns = [column for column in events.c if column is not events.c.facts]
     statement: Select[Any] = select(*columns, cast(events.c.facts, Text).label("facts")).where(events.c.kind == kind)
-    return connection.execute(statement.order_by(events.c.id.desc()).limit(limit)).all()
+    yield from connection.execute(statement.order_by(events.c.id.desc()).limit(limit))
 
 
 def told(row: Row[Any]) -> dict[str, Any]:

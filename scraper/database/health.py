@@ -23,6 +23,7 @@ from sqlalchemy import (
     null,
     or_,
     select,
+    true,
     type_coerce,
     union_all,
 )
@@ -105,7 +106,10 @@ def summaries(connection: Connection, *lists: Wanted) -> list[Summary]:
     """Return all sources with their health, by name. lists: what will be chosen from them; no more is read."""
     ill = set(connection.scalars(_ILL).all())
     rows = connection.execute(_few(frozenset(name for wanted in lists for name in _columns(wanted)))).all()
-    found = [Summary(name, _health(state, name in ill), *rest) for name, state, *rest in rows]
+    found = [
+        Summary(name, _health(state, name in ill), origin, tags, last, due)
+        for name, state, origin, tags, last, due in rows
+    ]
     found.sort(key=_by_name)
     return found
 
@@ -263,23 +267,28 @@ _SLOW = select(*(hosts.c[name] for name in ("host", "crawl_delay_s", "penalty_s"
 
 def _troubles(connection: Connection, names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
     """What fails at present, by source: each reason with how often, and the last URL and message."""
+    grouped = connection.execute(_GROUPED, {"names": names}).all()
+    last: dict[int, Row[Any]] = {}
+    for start in range(0, len(grouped), IN_MOST):
+        ids = [row.last for row in grouped[start : start + IN_MOST]]
+        last |= {row.id: row for row in connection.execute(_LAST, {"ids": ids}).all()}
     found: dict[str, list[dict[str, Any]]] = {}
-    for source, reason, count, _, url, message, last_at in connection.execute(_TROUBLES, {"names": names}).all():
-        facts = {"reason": reason, "count": count, "url": url, "message": message, "last_at": last_at}
+    for source, reason, count, number in grouped:
+        of = last[number]
+        facts = {"reason": reason, "count": count, "url": of.url, "message": of.message, "last_at": of.last_at}
         found.setdefault(source, []).append(facts)
     return found
 
 
-_grouped = (
+# Not joined: a server that thinks the groups are many goes through the whole table.
+_GROUPED = (
     select(failures.c.source, failures.c.reason, func.count().label("count"), func.max(failures.c.id).label("last"))
     .where(failures.c.resolved_at.is_(None), failures.c.source.in_(_NAMES))
     .group_by(failures.c.source, failures.c.reason)
-    .subquery()
+    .order_by(func.count().desc())
 )
-_TROUBLES = (
-    select(_grouped, failures.c.url, failures.c.message, failures.c.last_at)
-    .join(failures, failures.c.id == _grouped.c.last)
-    .order_by(_grouped.c.count.desc())
+_LAST: Select[Any] = select(failures.c.id, failures.c.url, failures.c.message, failures.c.last_at).where(
+    failures.c.id.in_(bindparam("ids", expanding=True))
 )
 
 
@@ -464,28 +473,29 @@ _SAID = select(sources.c.name, _MESSAGE).where(sources.c.name.in_(_NAMES))
 def outcomes(connection: Connection, names: Sequence[str], most: int = OUTCOMES) -> dict[str, list[dict[str, Any]]]:
     """Return the last runs of each source, the oldest first, at most so many."""
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    statement = _outcomes(connection.dialect.name, most)
     for start in range(0, len(names), IN_MOST):
-        given = {"names": names[start : start + IN_MOST], "before": most - 1}
-        for source, number, state, pages, failed, began, ended in connection.execute(_OUTCOMES, given).all():
+        rows = connection.execute(statement, {"names": names[start : start + IN_MOST]}).all()
+        for source, number, state, pages, failed, began, ended in rows:
             facts = {"id": number, "state": state, "pages": pages, "failures": failed}
             found[source].append(facts | {"started_at": began, "finished_at": ended})
-    for rows in found.values():
-        rows.sort(key=_by_id)
+    for told in found.values():
+        told.sort(key=_by_id)
     return found
 
 
 _by_id = itemgetter("id")
-# Two leaps over an index for each source: to the first of its last runs, and from there on.
-_each = runs.alias()
-_first = select(_each.c.id).where(_each.c.source == sources.c.name).order_by(_each.c.id.desc()).limit(1)
-_begin = (
-    select(
-        sources.c.name,
-        func.coalesce(_first.offset(bindparam("before")).correlate(sources).scalar_subquery(), 0).label("first"),
-    )
-    .where(sources.c.name.in_(_NAMES))
-    .cte("begin")
-)
-_OUTCOMES = select(
-    *(runs.c[name] for name in ("source", "id", "state", "pages", "failures", "started_at", "finished_at"))
-).join(_begin, (runs.c.source == _begin.c.name) & (runs.c.id >= _begin.c.first))
+
+
+@cache
+def _outcomes(dialect: str, most: int) -> Select[Any]:
+    """Of each source its last runs, by a leap over an index. What PostgreSQL has for that, SQLite has not: it leaps twice."""
+    facts = [runs.c[name] for name in ("id", "state", "pages", "failures", "started_at", "finished_at")]
+    last = select(*facts).where(runs.c.source == sources.c.name).order_by(runs.c.id.desc()).limit(most)
+    ours = sources.c.name.in_(_NAMES)
+    if dialect != "sqlite":
+        each = last.correlate(sources).lateral()
+        return select(sources.c.name, *each.c).select_from(sources.join(each, true())).where(ours)
+    first = last.with_only_columns(runs.c.id).limit(1).offset(most - 1).correlate(sources).scalar_subquery()
+    begin = select(sources.c.name, func.coalesce(first, 0).label("first")).where(ours).subquery()
+    return select(begin.c.name, *facts).join(runs, (runs.c.source == begin.c.name) & (runs.c.id >= begin.c.first))

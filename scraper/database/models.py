@@ -378,6 +378,8 @@ changes = Table(
 # In words, not as a parameter, as in in_state(). These are few, beside what is created once and for all.
 is_news = changes.c.change != literal_column("'created'", Text)
 _partial("changes_news", changes.c.id, where=is_news)
+is_unread = is_news & changes.c.read_at.is_(None)
+_partial("changes_unread", changes.c.id, where=is_unread)
 _partial("changes_news_of_source", changes.c.source, changes.c.id, where=is_news)
 # With what was created too: who asks for all changes of one item gets them without a look at those of all others.
 _partial("changes_of_item", changes.c.item_id, changes.c.id, where=changes.c.item_id.is_not(None))
@@ -439,7 +441,7 @@ answers = Table(
     Column("digest", Text, nullable=False),
     Column("at", Instant, nullable=False, index=True),
     Column("status", Integer),  # none yet: it is being worked on
-    Column("content_type", Text),
+    Column("headers", Json),  # those that are part of the answer: api/idempotency.py
     Column("body", LargeBinary),
 )
 

@@ -161,6 +161,8 @@ async def test_a_call_that_is_repeated_is_answered_as_it_was_and_done_once(http:
     again = await http.post("/api/sources", json=NEW, headers=KEY)
     assert (again.status_code, again.content) == (201, first.content)
     assert again.headers["idempotency-replayed"] == "true"
+    for name in ("location", "etag", "content-type"):
+        assert again.headers[name] == first.headers[name]
     assert "idempotency-replayed" not in first.headers
     assert (await http.get("/api/sources/new")).status_code == 404
     for body, path in ((NEW | {"every": "9h"}, "/api/sources"), (NEW, "/api/sources/check"), (NEW, "/api/sources?x=1")):

@@ -46,7 +46,7 @@ def upgrade() -> None:  # noqa: PLR0915  a list of tables
         sa.Column("digest", sa.Text(), nullable=False),
         sa.Column("at", Instant(), nullable=False),
         sa.Column("status", sa.Integer(), nullable=True),
-        sa.Column("content_type", sa.Text(), nullable=True),
+        sa.Column("headers", Json(), nullable=True),
         sa.Column("body", sa.LargeBinary(), nullable=True),
         sa.PrimaryKeyConstraint("key", name="pk_answers"),
     )
@@ -67,6 +67,7 @@ def upgrade() -> None:  # noqa: PLR0915  a list of tables
     )
     _partial("change != 'created'", "changes_news", "changes", ["id"])
     _partial("change != 'created'", "changes_news_of_source", "changes", ["source", "id"])
+    _partial("change != 'created' AND read_at IS NULL", "changes_unread", "changes", ["id"])
     _partial("item_id IS NOT NULL", "changes_of_item", "changes", ["item_id", "id"])
     _partial("page_id IS NOT NULL", "changes_of_page", "changes", ["page_id", "id"])
     op.create_index("changes_of_source", "changes", ["source", "id"])

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 
 from api.dashboard.charts import RANGES, charts
 from api.dashboard.lists import without_echoes
-from api.dashboard.views import back, page
+from api.dashboard.views import back, page, remember
 from api.deps import Form, TheDb, TheService
 from api.timeline import in_sight, lanes
 from scraper.database import Connection, activity, alarms, changes, events, health, listing
@@ -47,7 +47,9 @@ def overview(request: Request, service: TheService, db: TheDb, range: Span = "1h
     }
     try:
         names = [process["name"] for process in status["processes"]]
-        return found | db.read(lambda c: _kept(c, names) | {"charts": charts(_series(request, c, range))})
+        kept = db.read(lambda c: _kept(c, names) | {"charts": charts(_series(request, c, range))})
+        remember(request, kept["counts"], kept["unread"])
+        return found | kept
     except BowerbirdError as error:
         empty: list[Any] = []
         nothing = {"counts": {}, "total": 0, "worst": empty, "alarms": empty, "changes": empty, "charts": empty}

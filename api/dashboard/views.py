@@ -131,24 +131,28 @@ def _navigation(request: Request) -> dict[str, Any]:
     if kept is not None and time.monotonic() - kept[0] < NAVIGATION_S:
         return dict(kept[1])
     try:
-        found = request.app.state.db.read(_trouble)
+        counts, unread = request.app.state.db.read(_trouble)
     except BowerbirdError:
-        found = {"failing": 0, "sick": 0, "unread": 0, "trouble": True}
-    found["trouble"] = found["trouble"] or request.app.state.service.status().state in (State.FAILED, State.HUNG)
+        return remember(request, {}, 0, trouble=True)
+    return remember(request, counts, unread)
+
+
+def _trouble(c: Connection) -> tuple[dict[str, int], int]:
+    return health.counts(health.summaries(c)), changes.unread(c)
+
+
+def remember(request: Request, counts: Mapping[str, int], unread: int, *, trouble: bool = False) -> dict[str, Any]:
+    """Keep for the next pages what one of them has just counted: sources by their health, and unread changes."""
+    failing = counts.get("failing", 0)
+    down = request.app.state.service.status().state in (State.FAILED, State.HUNG)
+    found = {
+        "failing": failing,
+        "sick": failing + counts.get("degraded", 0),
+        "unread": f"{unread}+" if unread >= changes.COUNTED_MOST else unread,
+        "trouble": trouble or failing > 0 or down,
+    }
     request.app.state.navigation = time.monotonic(), found
     return dict(found)
-
-
-def _trouble(c: Connection) -> dict[str, Any]:
-    counts = health.counts(health.summaries(c))
-    unread = changes.unread(c)
-    failing = counts["failing"]
-    return {
-        "failing": failing,
-        "sick": failing + counts["degraded"],
-        "unread": f"{unread}+" if unread >= changes.COUNTED_MOST else unread,
-        "trouble": failing > 0,
-    }
 
 
 def render(request: Request, template: str, values: Filled) -> str:

@@ -18,7 +18,7 @@ AT_ONCE = 10_000
 
 def chosen(c: Connection, wanted: health.Wanted, names: Collection[str]) -> list[str]:
     """Return the names of the sources that are meant: those of these names, or all that a filter lets through."""
-    found = [one.row.name for one in health.chosen(health.summaries(c), wanted)[0]]
+    found = [one.name for one in health.chosen(health.summaries(c, wanted), wanted)[0]]
     return [name for name in found if name in set(names)] if names else found
 
 

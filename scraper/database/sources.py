@@ -11,12 +11,7 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 from scraper.config.settings import Source, plain
 from scraper.database.bulk import SOURCES, in_turn, upsert
 from scraper.database.models import meta, sources
-from scraper.errors import Conflict, Failure, NotFound, Outdated
-
-HOSTS_MOST = 10_000
-PENALTY_TOLD_S = 0.1
-# What fails for reasons of ours, or of the user's own parser, and not of the site.
-OWNERS = (Failure.EXTRACT, Failure.PARSE_LIMIT, Failure.POISON, Failure.STORE)
+from scraper.errors import Conflict, NotFound, Outdated
 
 NextDue = Callable[[Source, datetime | None], datetime | None]
 

@@ -21,6 +21,7 @@ from scraper.crawl.session import Session
 from scraper.errors import Failure, VisitFailed
 from scraper.offload import Browsers, Readers, Wish
 from scraper.records import Before, Claim, Fetched, Manners, Reading, Visit, unpacked
+from scraper.tags import LONG, may_be_long
 from scraper.traps import Watch
 from scraper.urls import Scope
 
@@ -36,7 +37,7 @@ PAGE_TYPES = re.compile(
 INLINE_BYTES = 256 * 1024
 INLINE_TAGS = 10_000
 INLINE_VALUES = 10_000
-_LONG_TAG = re.compile(rb"<[^>]{8192}")
+_LONG_TAG = re.compile(rb"<[^>]{%d}" % LONG)
 INLINE_S = 1.0
 SLOW_S = 0.1
 SLOW_PAGES = 200  # of a source are read elsewhere after one that was slow
@@ -97,7 +98,7 @@ def is_short(body: bytes) -> bool:
         len(body) <= INLINE_BYTES
         and body.count(b"<") <= INLINE_TAGS
         and body.count(b"=") <= INLINE_VALUES
-        and (len(body) < 8192 or _LONG_TAG.search(body) is None)
+        and not (may_be_long(body) and _LONG_TAG.search(body))
     )
 
 

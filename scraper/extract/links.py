@@ -23,7 +23,8 @@ _FILES = re.compile(
     re.IGNORECASE,
 )
 
-_HREFS: Any = etree.XPath("descendant-or-self::a/@href | descendant-or-self::area/@href", smart_strings=False)
+_HREFS: Any = etree.XPath("descendant-or-self::a/@href", smart_strings=False)
+_ALL_HREFS: Any = etree.XPath("descendant-or-self::a/@href | descendant-or-self::area/@href", smart_strings=False)
 _UNASKED = "not(contains(translate(@rel, 'NOFLW', 'noflw'), 'nofollow'))"
 _POLITE_HREFS: Any = etree.XPath(
     f"descendant-or-self::a[{_UNASKED}]/@href | descendant-or-self::area[{_UNASKED}]/@href", smart_strings=False
@@ -103,7 +104,8 @@ class Linker:
         return traps.fault(url, self._year) or Link(url)
 
     def _references(self, page: Page, follow: tuple[str, ...] | bool) -> Iterator[str]:
-        hrefs = _POLITE_HREFS if self._polite and page.mentions(b"nofollow") else _HREFS
+        hrefs = _HREFS if not page.mentions(b"<area") else _ALL_HREFS
+        hrefs = _POLITE_HREFS if self._polite and page.mentions(b"nofollow") else hrefs
         if follow is True:
             yield from hrefs(page.root)
             return

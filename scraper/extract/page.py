@@ -13,6 +13,7 @@ from scraper import clean
 from scraper.errors import Failure, VisitFailed
 from scraper.extract.charset import decode
 from scraper.records import Fetched
+from scraper.tags import LONG, may_be_long
 from scraper.urls import canonical
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _REFRESH = re.compile(r"\s*([0-9]{0,6}(?:\.[0-9]*)?)\s*[;,\s]\s*(?:url\s*=)?\s*(
 _DIRECTIVE = re.compile(r"\s*(\*|[a-z0-9_-]+)\s*:\s*(.*)", re.IGNORECASE)
 HEAD_BYTES = 64 * 1024
 MAX_ATTRIBUTES = 2000
-_LONG_TAG = re.compile(rb"<[A-Za-z][^>]{8192,}")
+_LONG_TAG = re.compile(rb"<[A-Za-z][^>]{%d,}" % LONG)
 _QUOTED = re.compile(rb"\"[^\"]*\"|'[^']*'")
 REFRESH_MOST_S = 5.0
 _head_title = etree.XPath("string(/html/head/title)", smart_strings=False)
@@ -96,26 +97,31 @@ class Page:
     @cached_property
     def root(self) -> "etree._Element":
         """The lxml tree of the page. Raises VisitFailed: parse_limit."""
-        text = self.text
-        for tag in _LONG_TAG.finditer(self.body):  # their number, squared, is what libxml2 takes
-            if len(_QUOTED.sub(b"", tag[0]).split()) > MAX_ATTRIBUTES:
+        source = self._source
+        for tag in _LONG_TAG.finditer(source) if may_be_long(source) else ():
+            if len(_QUOTED.sub(b"", tag[0]).split()) > MAX_ATTRIBUTES:  # libxml2 takes their number, squared
                 raise VisitFailed(Failure.PARSE_LIMIT, f"a tag has more than {MAX_ATTRIBUTES} attributes")
-        source = (self.body if self._plain else text.encode("utf-8")).strip() or b"<html/>"
         parser = etree.HTMLParser(recover=True, encoding="utf-8", huge_tree=True, collect_ids=False)
-        root = etree.fromstring(source, parser=parser)
+        root = etree.fromstring(source.strip() or b"<html/>", parser=parser)
         last = parser.error_log.last_error
         if last is not None and "Excessive depth" in last.message:
             raise VisitFailed(Failure.PARSE_LIMIT, "the page is nested too deeply")
         return root if root is not None else etree.fromstring(b"<html/>", parser=parser)
 
     @cached_property
+    def _source(self) -> bytes:
+        """The text in UTF-8."""
+        text = self.text
+        return self.body if self._plain else text.encode("utf-8")
+
+    @cached_property
     def _lowered(self) -> bytes:
-        """The body for a first look at whether it is worth to look closer."""
-        return self.body[:HEAD_BYTES].lower()
+        """The beginning of the source, for a first look at whether it is worth to look closer."""
+        return self._source[:HEAD_BYTES].lower()
 
     def mentions(self, word: bytes) -> bool:
-        """Say whether a lower-case word is anywhere in the body, in whatever case."""
-        return word in self._lowered or (len(self.body) > HEAD_BYTES and word in self.body.lower())
+        """Say whether a lower-case word is anywhere in the source, in whatever case."""
+        return word in self._lowered or (len(self._source) > HEAD_BYTES and word in self._source.lower())
 
     @cached_property
     def base_url(self) -> str:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import TYPE_CHECKING
 
 from scraper.config.mark import rules_of
@@ -128,6 +129,7 @@ async def fetch_robots(fetcher: Fetcher, origin: str, http: Http, place: Place) 
     return Robots(fetched.status, decoded(fetched.body))
 
 
+@cache
 def load_parsers() -> None:
     """Load what reads pages. It takes 0.07 s, and a scraper that was killed is back at work that much sooner without."""
     import scraper.extract.reading  # noqa: PLC0415, F401

@@ -15,13 +15,14 @@ _SPACE = re.compile("[ \t\r\n]+")
 
 
 @lru_cache(maxsize=1024)
-def _read(css: str) -> tuple[str | None, frozenset[str], bool, str | None] | None:
-    """Tag, classes, whether the texts are wanted, or which attribute; None: it asks for more than classes."""
+def _read(css: str) -> tuple[str | None, str, frozenset[str], bool, str | None] | None:
+    """Tag, a class, all classes, whether the texts are wanted, or which attribute; None: it asks for more than classes."""
     match = _BY_CLASS.fullmatch(css)
     if match is None:
         return None
     tag, classes, text, attribute = match.groups()
-    return tag and tag.lower(), frozenset(classes[1:].split(".")), text is not None, attribute
+    names = classes[1:].split(".")
+    return tag and tag.lower(), names[0], frozenset(names), text is not None, attribute
 
 
 def asks_by_class(css: str | None) -> bool:
@@ -42,11 +43,11 @@ class Classes:
         """Return what a selector that asks by class finds, in the order of the page; None where only XPath can put it in order."""
         read = _read(css)
         assert read is not None
-        tag, classes, text, attribute = read
+        tag, name, classes, text, attribute = read
         found = [
             pair
             for said, pairs in self._found.items()
-            if all(name in said for name in classes) and classes.issubset(_SPACE.split(said))
+            if name in said and classes.issubset(_SPACE.split(said))
             for pair in pairs
         ]
         elements = [element for _, element in sorted(found) if tag is None or element.tag == tag]

@@ -63,7 +63,7 @@ def by_rules(page: Page, rules: tuple[ItemRule, ...]) -> tuple[Item, ...]:
 
 def _by_rule(page: Page, rule: ItemRule) -> Iterator[Item]:
     scopes = [None] if rule.select is None else matches(rule.select, page, None)
-    by_class = sum(asks_by_class(field.expression.css) for field in rule.fields.values())
+    by_class = sum(asks_by_class(field.css) for field in rule.fields.values())
     for position, scope in enumerate(scopes):
         classes = classes_of(page, scope) if by_class >= BY_CLASS_LEAST else None
         data = {name: _field(page, field, scope, classes) for name, field in rule.fields.items()}

@@ -38,6 +38,7 @@ PAGE_TYPES = re.compile(
 INLINE_BYTES = 256 * 1024
 INLINE_TAGS = 10_000
 INLINE_VALUES = 10_000
+TAG_LEAST, VALUE_LEAST = 3, 3  # bytes that each takes: "<a>", "a=b"
 _LONG_TAG = re.compile(rb"<[^>]{%d}" % LONG)
 INLINE_S = 1.0
 SLOW_S = 0.1
@@ -97,8 +98,8 @@ def is_short(body: bytes) -> bool:
     """Say whether reading a body cannot take long: it is small, and has not many tags nor attributes."""
     return (
         len(body) <= INLINE_BYTES
-        and body.count(b"<") <= INLINE_TAGS
-        and body.count(b"=") <= INLINE_VALUES
+        and (len(body) <= TAG_LEAST * INLINE_TAGS or body.count(b"<") <= INLINE_TAGS)
+        and (len(body) <= VALUE_LEAST * INLINE_VALUES or body.count(b"=") <= INLINE_VALUES)
         and not (may_be_long(body) and _LONG_TAG.search(body))
     )
 

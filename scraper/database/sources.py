@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
 from scraper.config.settings import Source, plain
 from scraper.database.bulk import SOURCES, in_turn, upsert
@@ -178,7 +178,12 @@ def started(connection: Connection, name: str, run_id: int, at: datetime, next_a
 
 def checked(connection: Connection, names: set[str], at: datetime) -> None:
     """Note that pages of these sources were just looked at."""
-    connection.execute(update(sources).where(sources.c.name.in_(sorted(names))).values(checked_at=at))
+    connection.execute(_CHECKED, {"names": sorted(names), "now": at})
+
+
+_CHECKED = (
+    update(sources).where(sources.c.name.in_(bindparam("names", expanding=True))).values(checked_at=bindparam("now"))
+)
 
 
 def last_check(connection: Connection) -> datetime | None:

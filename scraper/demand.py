@@ -27,15 +27,16 @@ class Demand:
         self._wanted = 0
         self._since = 0.0
         self._tasks: Sequence[Enrich] | None = None
+        self._most: int | None = None
 
     @property
     def wanted(self) -> int:
         """How many; never waits."""
-        return self._wanted
+        return self._wanted if self._most is None else min(self._wanted, self._most)
 
-    def use(self, found: Sequence[Enrich]) -> None:
-        """Have these be the tasks of the configuration."""
-        self._tasks = found
+    def use(self, found: Sequence[Enrich], most: int | None) -> None:
+        """Have these be the tasks of the configuration, and no more processes than so many be wanted."""
+        self._tasks, self._most = found, most
 
     def start(self) -> None:
         """Begin to look, once."""

@@ -247,7 +247,7 @@ class Service:
         self._leader = None
         self._wish = self._dir.wish() if self._once is None else Wish()
         self._message = self._refresh()
-        self._demand.use(self.settings.enrich)
+        self._demand.use(self.settings.enrich, self.settings.max_workers)
         self._status = replace(self._status, state=State.STARTING, ended=False)
         if self._once is None:
             self._demand.start()
@@ -348,7 +348,7 @@ class Service:
     def _restart(self, supervisor: Supervisor) -> str:
         """Apply the configuration as it is now, and restart. Returns what was refused."""
         message = self._refresh()
-        self._demand.use(self.settings.enrich)
+        self._demand.use(self.settings.enrich, self.settings.max_workers)
         supervisor.reconfigure(self._names(), self._rules(), self.settings.limits.memory)
         supervisor.restart()
         return message

@@ -29,12 +29,7 @@ def test_every_setting_is_documented_and_no_other() -> None:
     for row in re.findall(r"^\| `\[(\w+)\] ([^|]*)\|", guide, re.MULTILINE):
         told |= {(row[0], name) for name in re.findall(r"\w+", row[1])}
     hints = get_type_hints(Settings)
-    there = {
-        (table, field.name)
-        for table, hint in hints.items()
-        if is_dataclass(hint)
-        for field in fields(hint)
-    }
+    there = {(table, field.name) for table, hint in hints.items() if is_dataclass(hint) for field in fields(hint)}
     assert told == there
     for field in fields(Source):
         assert f"`{field.name}`" in guide or field.name == "item"

@@ -80,7 +80,9 @@ def fill(db: Db) -> None:
                 row = {column.name: value(column, n) for column in table.c}
                 row |= {column.name: None for column in table.c if column.nullable and n % 5 == 4}
                 row |= {
-                    column.name: n + 1 for column in table.c if column.name in ("id", "page_id", "item_id", "url_id", "chunk_id")
+                    column.name: n + 1
+                    for column in table.c
+                    if column.name in ("id", "page_id", "item_id", "url_id", "chunk_id")
                 }
                 row |= {column.name: n.to_bytes(16) for column in table.c if column.name == "fingerprint"}
                 connection.execute(insert(table).values(**row))

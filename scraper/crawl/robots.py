@@ -90,9 +90,9 @@ def signals(text: str, agent: str) -> dict[str, bool]:
     for line in group_for(text, agent, ("content-signal",)):
         for part in line.partition(":")[2].split(","):
             name, equals, value = part.strip().lower().partition("=")
-            if equals and value.strip() in ("yes", "no"):
-                name = name.split()[-1] if name.split() else ""
-                found[name] = found.get(name, True) and value.strip() == "yes"
+            words = name.split()
+            if equals and words and value.strip() in ("yes", "no"):
+                found[words[-1]] = found.get(words[-1], True) and value.strip() == "yes"
     return found
 
 

@@ -132,12 +132,22 @@ def _meant(task: str, only: Only) -> Any:
     return meant
 
 
-def claim(connection: Connection, task: str, owner: str, at: datetime, limit: int, only: Only = ALL) -> list[Row[Any]]:
-    """Take the next jobs of a task for a worker, the oldest first; nobody else gets them while its lease lasts."""
+def claim(
+    connection: Connection, task: str, owner: str, at: datetime, limit: int, only: Only = ALL, *, idle: bool = True
+) -> list[Row[Any]]:
+    """Take the next jobs of a task for a worker, the oldest first; nobody else gets them while its lease lasts.
+
+    What was in hand when a process died by itself is taken alone, by a worker that is idle: so the next death tells which
+    job it was, and nothing beside it is blamed.
+    """
     ready = or_(jobs.c.not_before.is_(None), jobs.c.not_before <= at)
-    next_ids = select(jobs.c.id).where(job_in(JobState.QUEUED), _meant(task, only), ready)
-    next_ids = next_ids.order_by(jobs.c.id).limit(limit).with_for_update(skip_locked=True)
-    ids = list(connection.scalars(next_ids))
+    next_jobs = select(jobs.c.id, jobs.c.crashes).where(job_in(JobState.QUEUED), _meant(task, only), ready)
+    if not idle:
+        next_jobs = next_jobs.where(jobs.c.crashes == 0)
+    found = connection.execute(next_jobs.order_by(jobs.c.id).limit(limit).with_for_update(skip_locked=True)).all()
+    ids = [row.id for row in found if not row.crashes]
+    if found and found[0].crashes:
+        ids = [found[0].id]
     if not ids:
         return []
     values = {"state": JobState.CLAIMED, "claimed_by": owner, "lease_until": at + timedelta(seconds=LEASE_S)}

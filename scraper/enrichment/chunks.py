@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterator
 
 _PARAGRAPH = re.compile(r"\n\s*\n|\n(?=\s*(?:[-*•]|\d+[.)])\s)")
-# A sentence ends with its mark, and quotes or brackets after it, before a space and something that may begin one.
-_END = re.compile(r"[.!?…]+[\"'”’)\]]*\s+(?=[^a-z\s])|[。！？]+")
+# A sentence ends with its mark, and quotes or brackets after it, before a space and something that may begin one. Nothing
+# of it is looked at twice: a page may be all dots.
+_END = re.compile(r"(?<![.!?…])[.!?…]++[\"'”’)\]]*+\s++(?=[^a-z\s])|[。！？]++")
 
 
 def passages(text: str, size: int) -> list[str]:

@@ -33,10 +33,16 @@ def fault(template: str) -> str | None:
 
 def filled(template: str, values: Mapping[str, Any]) -> str:
     """Return a template with its values. Raises BadPrompt."""
+    made: list[str] = []
+    length = 0
     try:
-        text = _compiled(template).render(**values)
+        for piece in _compiled(template).generate(**values):
+            made.append(piece)
+            length += len(piece)
+            if length > PROMPT_MOST:  # a loop may have no end worth waiting for
+                break
     except Exception as error:  # noqa: BLE001  a template may raise whatever its values make it raise
         raise BadPrompt(f"the template cannot be filled in: {type(error).__name__}: {error}") from None
-    if len(text) > PROMPT_MOST:
-        raise BadPrompt(f"the prompt has {len(text)} characters; at most {PROMPT_MOST}; cut it: {{{{ text[:20000] }}}}")
-    return text
+    if length > PROMPT_MOST:
+        raise BadPrompt(f"the prompt has more than {PROMPT_MOST} characters; cut it: {{{{ text[:20000] }}}}")
+    return "".join(made)

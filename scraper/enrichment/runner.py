@@ -131,6 +131,7 @@ class Runner:
         self._broken: BaseException | None = None
         self._ticked = time.monotonic()
         self._turn = 0
+        self._alone = False  # what is in hand may have ended a process before
 
     # -- for whoever watches
 
@@ -277,7 +278,7 @@ class Runner:
         """How many jobs of a task may be taken on top of those in hand."""
         if self._paused or self._orders.place >= max(1, task.settings.workers) and self._orders.once is None:
             return 0
-        if time.monotonic() < task.rests_until:
+        if time.monotonic() < task.rests_until or (self._alone and self._in_hand):
             return 0
         if self._away_since is not None:  # one goes ahead
             return 0 if self._in_hand else 1
@@ -298,9 +299,8 @@ class Runner:
         def unit(connection: Connection) -> tuple[list[Row[Any]], dict[str, dict[int, documents.Subject]]]:
             self._settle(connection)
             for task, room in wanted:
-                claimed = jobs.claim(
-                    connection, task.settings.task, self._orders.owner, self._store.now(), room, self._orders.only
-                )
+                name, at, idle = task.settings.task, self._store.now(), not self._in_hand
+                claimed = jobs.claim(connection, name, self._orders.owner, at, room, self._orders.only, idle=idle)
                 if claimed:
                     of = of_task(task.settings)
                     return claimed, {of: subjects.whole(connection, of, [job.subject_id for job in claimed])}
@@ -313,6 +313,7 @@ class Runner:
             work = self._one(self._tasks[job.task], job, subject)
             self._in_hand[job.id] = asyncio.create_task(work, name=f"job {job.id}")
         if claimed:
+            self._alone = any(job.crashes for job in claimed)
             self.changed.set()
         return bool(claimed)
 

@@ -4,6 +4,7 @@ import datetime
 import importlib
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from functools import lru_cache
 from types import GenericAlias
@@ -27,7 +28,7 @@ class Invalid(ValueError):
 class Strict(BaseModel):
     """A record: nothing is missing, nothing is there that was not asked for, and nothing is bent to fit."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Shape:
@@ -92,7 +93,8 @@ def _built(fields: Mapping[str, Any], task: str, at: tuple[str, ...]) -> type[Ba
         if not name.isidentifier() or name.startswith(("_", "model_")):
             raise BadConfig([Problem(f"enrich {task!r}", f"schema: {name!r} cannot be the name of a field")])
         made[name] = (_type(said, task, (*at, name)), ...)
-    return create_model("".join(part.title() for part in at) or "Record", __base__=Strict, **made)
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # of fields that are called like methods
+        return create_model("".join(part.title() for part in at) or "Record", __base__=Strict, **made)
 
 
 def _type(said: object, task: str, at: tuple[str, ...]) -> Any:

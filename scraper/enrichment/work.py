@@ -146,7 +146,7 @@ class Work:
             trouble = Trouble.LACKING if error.kind == "ModuleNotFoundError" else Trouble.FUNCTION
             raise NoRecord(trouble, f"{error}\n{error.trace}".rstrip()) from None
         except Late as error:
-            raise NoRecord(Trouble.TIMEOUT, str(error)) from None
+            raise NoRecord(Trouble.TIMEOUT, str(error).replace(CALLED, task.function, 1)) from None
         except Died as error:
             raise NoRecord(Trouble.FUNCTION, f"its process died: {error}") from None
         except shape.Invalid as error:

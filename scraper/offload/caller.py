@@ -30,10 +30,12 @@ def run(end: socket.socket, stacks: "Connection", parent: int, memory: int, base
     end.sendall(frames.packed(None))
     while True:
         try:
-            path, given, timeout_s = frames.receive(end)
+            timeout_s = frames.receive(end)
+            # To read what is given may load modules: that too is a stack worth having.
+            faulthandler.dump_traceback_later(timeout_s * LATE_SHARE, file=stacks.fileno())
+            path, given = frames.receive(end)
         except EOFError:
             os._exit(0)
-        faulthandler.dump_traceback_later(timeout_s * LATE_SHARE, file=stacks.fileno())
         answer = _answer(path, given)
         faulthandler.cancel_dump_traceback_later()
         end.sendall(frames.packed((answer, kernel.own_memory())))

@@ -8,8 +8,10 @@ import pytest
 from scraper.config.settings import Database
 from scraper.enrichment import cure, runner
 from tests.enrichment.endpoint import Endpoint
+from tests.enrichment.factory import Factory
 from tests.enrichment.shop import Shop
 from tests.site import Site
+from tests.support import Project
 
 
 @pytest.fixture
@@ -32,3 +34,10 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "AWAY_FIRST_S", 0.02)
     monkeypatch.setattr(runner, "AWAY_MOST_S", 0.2)
     monkeypatch.setattr(runner, "GIVE_UP_S", 0.6)
+
+
+@pytest.fixture
+def factory(project: Project, database: Database) -> Iterator[Factory]:
+    made = Factory(project, database)
+    yield made
+    made.close()

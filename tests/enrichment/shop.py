@@ -37,7 +37,8 @@ class Shop:
 
     def sell(self, *data: Mapping[str, Any], kind: str = "book", first: int = 1) -> None:
         """Store items."""
-        stock.put(self.db, *data, kind=kind, first=first)
+        where = stock.page(self.db, f"http://shop.test/{kind}/{first}")
+        stock.put(self.db, *data, kind=kind, page_id=where, first=first)
 
     def books(self, count: int) -> None:
         """Store so many items, each another one."""

@@ -32,6 +32,8 @@ from scraper.states import State
 
 LOOK_EACH_S = 1.0
 RENEW_EACH_S = 5.0
+DROP_EACH_S = 86400.0
+KEPT_DAYS = 90  # what models answered, and each try
 AWAY_FIRST_S, AWAY_MOST_S = 2.0, 60.0
 GIVE_UP_S = 30.0  # how long a command waits for an endpoint that is away
 WORTH_RATE = 0.5
@@ -75,7 +77,7 @@ class Progress:
     silent_s: float
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Ready:
     """A job that is done with: what came of it, and what was asked for that."""
 
@@ -218,9 +220,19 @@ class Runner:
         await self._fetcher.close()
 
     async def _renew(self) -> None:
+        """Go on holding what is in hand; now and then, drop what was kept for long."""
+        dropped = float("-inf")
         while True:
             await asyncio.sleep(RENEW_EACH_S)
             await self._store.write(lambda c: jobs.renew(c, self._orders.owner, self._store.now()))
+            if self._orders.lays_out and time.monotonic() - dropped > DROP_EACH_S:
+                dropped = time.monotonic()
+                await self._store.write(self._drop)
+
+    def _drop(self, connection: Connection) -> None:
+        before = self._store.now() - timedelta(days=KEPT_DAYS)
+        enrichments.forget_answers(connection, before)
+        jobs.forget_attempts(connection, before)
 
     async def _look(self) -> None:
         """Learn which tasks there are, and lay out what is due of them; now and then."""
@@ -307,7 +319,7 @@ class Runner:
             return [], {}
 
         claimed, found = await self._store.write(unit)
-        self._ready = [ready for ready in self._ready if ready not in self._stored]
+        self._ready = [ready for ready in self._ready if ready not in self._stored]  # some came meanwhile
         for job in claimed:
             subject = found.get(job.of, {}).get(job.subject_id)
             work = self._one(self._tasks[job.task], job, subject)

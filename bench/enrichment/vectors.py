@@ -9,7 +9,7 @@ from typing import Any
 from bench.enrichment.place import Place, fill, fill_pages
 from bench.support import quantile
 from scraper.config.settings import Embed
-from scraper.database import Db, schema
+from scraper.database import Db
 from scraper.database.connection import now
 from scraper.database.models import chunks, vectors
 from scraper.enrichment import embedder
@@ -80,7 +80,7 @@ def search(place: Place, count: int, times: int) -> dict[str, Any]:
 
     random_ = np.random.default_rng(5)
     with Db(place.settings) as db:
-        schema.upgrade(db)
+        fill_pages(db, [(f"http://docs.test/{n}", b"") for n in range(count // 10 + 1)])
         at = now()
         for start in range(0, count, 10_000):
             some = range(start, min(count, start + 10_000))

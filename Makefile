@@ -20,7 +20,7 @@ serve: $(VENV)/.installed
 	@exec $(BIN)/bowerbird serve
 
 test: $(VENV)/.test $(VENV)/.model $(VENV)/.corpora $(VENV)/.axe apt
-	@echo "Testing (some twelve minutes) ..."
+	@echo "Testing (some half an hour) ..."
 	@$(BIN)/python -m pytest -q $(ARGS)
 	@echo "All passed. Next: make check, or make run and open http://127.0.0.1:5000/"
 

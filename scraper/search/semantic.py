@@ -14,6 +14,7 @@ from scraper.database import Db, vectors
 from scraper.errors import BowerbirdError
 from scraper.search.query import Query
 
+NONE_YET = "there are no vectors to search by; add an [[enrich]] of kind embed, and run it"
 NEEDS_EMBED = 'search by meaning needs the extra: pip install "bowerbird[embed]"'
 SPARE = 4  # so many times more candidates than are wanted: some are gone, some are filtered out
 DEAD_MOST = 0.1  # above this share of vectors that are gone, the matrix is read anew
@@ -76,6 +77,11 @@ class Matrix:
         self._chunks[self._used : needed] = [row.chunk_id for row in found]
         self._used, self._last = needed, found[-1].id
 
+    @property
+    def filled(self) -> bool:
+        """Whether there is any vector, as of the last refresh()."""
+        return self._used > 0
+
     def nearest(self, vector: bytes, count: int, among: Sequence[int] | None = None) -> list[tuple[int, float]]:
         """Return the passages nearest to a vector as (number, cosine), the nearest first. Raises NoVectors for one of another length.
 
@@ -126,6 +132,8 @@ def search(
     Raises NoVectors, Unavailable, Unusable.
     """
     matrix.refresh(db)
+    if not matrix.filled:
+        raise NoVectors(NONE_YET)
     named, since = _meant(query, source, kind), query.since
     wanted = SPARE * count
     while True:

@@ -5,8 +5,9 @@ It also brings the tasks of the configuration into the database, at the start an
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from scraper.config.settings import Database, Enrich
 from scraper.database import Db, tasks
@@ -15,6 +16,8 @@ from scraper.errors import BowerbirdError
 
 LOOK_EACH_S = 1.0
 KEPT_S = 20.0  # what was needed so lately is likely to be needed again
+
+MarkOf = Callable[[Mapping[str, Any]], str | None]
 
 
 class Demand:
@@ -27,16 +30,17 @@ class Demand:
         self._wanted = 0
         self._since = 0.0
         self._tasks: Sequence[Enrich] | None = None
-        self._most: int | None = None
+        self._mark_of: MarkOf = lambda _: None
 
     @property
     def wanted(self) -> int:
         """How many; never waits."""
-        return self._wanted if self._most is None else min(self._wanted, self._most)
+        return self._wanted
 
-    def use(self, found: Sequence[Enrich], most: int | None) -> None:
-        """Have these be the tasks of the configuration, and no more processes than so many be wanted."""
-        self._tasks, self._most = found, most
+    def use(self, found: Sequence[Enrich], mark_of: MarkOf) -> None:
+        """Have these be the tasks of the configuration. mark_of: another one for what would be made otherwise by now."""
+        self._mark_of = mark_of
+        self._tasks = found
 
     def start(self) -> None:
         """Begin to look, once."""
@@ -56,7 +60,7 @@ class Demand:
                     if (mine := self._tasks) is not None:
                         db.write(partial(tasks.sync, wanted=mine))
                         self._tasks = None if self._tasks is mine else self._tasks
-                    found = db.read(lambda c: tasks.wanted_workers(c, db.now()))
+                    found = db.read(lambda c: tasks.wanted_workers(c, db.now(), self._mark_of))
                 except BowerbirdError:  # what the database lacks is said by those who cannot work without it
                     continue
                 now = time.monotonic()

@@ -13,7 +13,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,9 +22,11 @@ from typing import Any
 from scraper import kernel, statedir
 from scraper.channel import Message
 from scraper.config.load import Loaded
-from scraper.config.settings import Settings, plain
+from scraper.config.settings import Enrich, Settings, plain
+from scraper.config.shape import build
 from scraper.database.connection import sqlite_file
 from scraper.demand import Demand
+from scraper.enrichment.layout import mark
 from scraper.errors import BadConfig, Conflict, Problem
 from scraper.journal import Journal
 from scraper.records import Event, Level
@@ -247,7 +249,7 @@ class Service:
         self._leader = None
         self._wish = self._dir.wish() if self._once is None else Wish()
         self._message = self._refresh()
-        self._demand.use(self.settings.enrich, self.settings.max_workers)
+        self._demand.use(self.settings.enrich, self._marks())
         self._status = replace(self._status, state=State.STARTING, ended=False)
         if self._once is None:
             self._demand.start()
@@ -298,9 +300,21 @@ class Service:
 
     def _staff(self, supervisor: Supervisor) -> None:
         """Have as many enrichers as there is work for."""
-        if self._demand.wanted != self._enrichers:
-            self._enrichers = self._demand.wanted
+        most = self.settings.max_workers
+        wanted = self._demand.wanted if most is None else min(self._demand.wanted, most)
+        if wanted != self._enrichers:
+            self._enrichers = wanted
             supervisor.reconfigure(self._names(), self._rules(), self.settings.limits.memory)
+
+    def _marks(self) -> Callable[[Mapping[str, Any]], str | None]:
+        """How it is known that a task would make something else by the settings in force."""
+        settings = self.settings
+
+        def mark_of(definition: Mapping[str, Any]) -> str | None:
+            task = build(Enrich, definition, (), [])
+            return mark(task, settings.llm, settings.embed) if task is not None else None
+
+        return mark_of
 
     def _show(self, supervisor: Supervisor, *, moved: bool) -> None:
         """Take a picture; publish it if something moved, and each second."""
@@ -348,7 +362,7 @@ class Service:
     def _restart(self, supervisor: Supervisor) -> str:
         """Apply the configuration as it is now, and restart. Returns what was refused."""
         message = self._refresh()
-        self._demand.use(self.settings.enrich, self.settings.max_workers)
+        self._demand.use(self.settings.enrich, self._marks())
         supervisor.reconfigure(self._names(), self._rules(), self.settings.limits.memory)
         supervisor.restart()
         return message

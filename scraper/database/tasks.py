@@ -1,6 +1,6 @@
 """tasks: what is made of pages and items, when that is due, and what it has cost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -132,8 +132,11 @@ def spent(row: Row[Any]) -> Spent:
     return Spent(row.calls, row.tokens_in, row.tokens_out, row.cost, row.busy_s)
 
 
-def wanted_workers(connection: Connection, at: datetime) -> int:
-    """Return how many processes there is work for: none while nothing is due."""
+def wanted_workers(connection: Connection, at: datetime, mark_of: Callable[[Mapping[str, Any]], str | None]) -> int:
+    """Return how many processes there is work for: none while nothing is due.
+
+    mark_of: returns the mark of a definition, by which is known whether it was laid out as it is now; None: it cannot be.
+    """
     rows = every(connection)
     if not rows:
         return 0
@@ -157,7 +160,7 @@ def wanted_workers(connection: Connection, at: datetime) -> int:
             most = max(most, 1)
         elif when == STORED:
             newest = changes.newest(connection) if newest is None else newest
-            if row.change_id < newest or not row.laid_out:
+            if row.change_id < newest or mark_of(row.definition) not in (None, row.laid_out):
                 most = max(most, 1)
         elif when != ASKED and row.next_at is None:
             most = max(most, 1)

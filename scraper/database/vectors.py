@@ -3,7 +3,7 @@
 A vector is written in the same transaction as its passage, so neither is there without the other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -84,6 +84,14 @@ def after(connection: Connection, model: str, number: int) -> list[Any]:
     newer = (vectors.c.model == model) & (vectors.c.id > number)
     columns = (vectors.c.id, vectors.c.chunk_id, vectors.c.vector)
     return list(connection.execute(select(*columns).where(newer).order_by(vectors.c.id).limit(LOAD_AT_ONCE)))
+
+
+def chosen(connection: Connection, named: Mapping[str, str], since: datetime | None) -> list[int]:
+    """Return the numbers of the passages whose of, source or kind are these, and that are no older."""
+    meant = [chunks.c[name] == value for name, value in named.items()]
+    if since is not None:
+        meant.append(chunks.c.at >= since)
+    return list(connection.scalars(select(chunks.c.id).where(*meant)))
 
 
 def count(connection: Connection, model: str) -> int:

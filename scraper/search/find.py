@@ -62,7 +62,7 @@ def _by_words(db: Db, question: Question, now: datetime, deep: int) -> list[dict
 
 def _by_meaning(db: Db, question: Question, query: Query, matrix: Matrix | None, count: int) -> list[dict[str, Any]]:
     if matrix is None or question.vector is None:
-        raise semantic.NoVectors("there are no vectors to search by; add an [[enrich]] of kind embed, and run it")
+        raise semantic.NoVectors(semantic.NONE_YET)
     return semantic.search(db, matrix, question.vector, query, question.source, question.kind, count)
 
 

@@ -5,7 +5,7 @@ Exact: every vector is looked at. Vectors that are gone are known by their passa
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ from scraper.database import Db, vectors
 from scraper.errors import BowerbirdError
 from scraper.search.query import Query
 
+NONE_YET = "there are no vectors to search by; add an [[enrich]] of kind embed, and run it"
 NEEDS_EMBED = 'search by meaning needs the extra: pip install "bowerbird[embed]"'
 SPARE = 4  # so many times more candidates than are wanted: some are gone, some are filtered out
 DEAD_MOST = 0.1  # above this share of vectors that are gone, the matrix is read anew
@@ -76,8 +77,16 @@ class Matrix:
         self._chunks[self._used : needed] = [row.chunk_id for row in found]
         self._used, self._last = needed, found[-1].id
 
-    def nearest(self, vector: bytes, count: int) -> list[tuple[int, float]]:
-        """Return the passages nearest to a vector as (number, cosine), the nearest first. Raises NoVectors for one of another length."""
+    @property
+    def filled(self) -> bool:
+        """Whether there is any vector, as of the last refresh()."""
+        return self._used > 0
+
+    def nearest(self, vector: bytes, count: int, among: Sequence[int] | None = None) -> list[tuple[int, float]]:
+        """Return the passages nearest to a vector as (number, cosine), the nearest first. Raises NoVectors for one of another length.
+
+        among: the numbers of those that are meant; None: all.
+        """
         np = self._np
         with self._lock:
             rows, numbers, used = self._rows, self._chunks, self._used
@@ -88,6 +97,11 @@ class Matrix:
             raise NoVectors(
                 f"the vectors of {self.model} have {rows.shape[1]} numbers, the question has {len(wanted)}: run the task again"
             )
+        if among is not None:
+            places = np.flatnonzero(np.isin(numbers[:used], np.asarray(among, dtype=numbers.dtype)))
+            rows, numbers, used = rows[places], numbers[places], len(places)
+            if not used:
+                return []
         scores = rows[:used] @ wanted
         count = min(count, used)
         best = np.argpartition(scores, -count)[-count:]
@@ -118,27 +132,40 @@ def search(
     Raises NoVectors, Unavailable, Unusable.
     """
     matrix.refresh(db)
-    fits = _filter(query, source, kind)
+    if not matrix.filled:
+        raise NoVectors(NONE_YET)
+    named, since = _meant(query, source, kind), query.since
     wanted = SPARE * count
     while True:
         near = matrix.nearest(vector, wanted)
-        texts = db.read(partial(vectors.passages, ids=[number for number, _ in near]))
-        found = [{**texts[number], "score": score} for number, score in near if number in texts and fits(texts[number])]
-        if len(found) >= count or len(near) < wanted or wanted >= FAR * SPARE:
+        found = _there(db, near, named, since)
+        if len(found) >= count or len(near) < wanted:
             return found[:count]
+        if wanted >= FAR * SPARE:  # what is meant is rare, and far away: that alone is looked at
+            chosen = db.read(partial(vectors.chosen, named=named, since=since))
+            return _there(db, matrix.nearest(vector, wanted, chosen), named, since)[:count]
         wanted *= SPARE
 
 
-def _filter(query: Query, source: str | None, kind: str | None) -> Callable[[dict[str, Any]], bool]:
+def _meant(query: Query, source: str | None, kind: str | None) -> dict[str, str]:
     meant = {
         "of": query.fields.get("of"),
         "source": source or query.fields.get("source"),
         "kind": kind or query.fields.get("kind"),
     }
-    named = {name: value for name, value in meant.items() if value is not None}
-    since: datetime | None = query.since
+    return {name: value for name, value in meant.items() if value is not None}
 
-    def fits(row: dict[str, Any]) -> bool:
-        return all(row[name] == value for name, value in named.items()) and (since is None or row["at"] >= since)
 
-    return fits
+def _there(
+    db: Db, near: Sequence[tuple[int, float]], named: Mapping[str, str], since: datetime | None
+) -> list[dict[str, Any]]:
+    """Return the passages that are still there and fit, each once: one that was made again is in the matrix twice."""
+    texts = db.read(partial(vectors.passages, ids=[number for number, _ in near]))
+    found = []
+    for number, score in near:
+        row = texts.pop(number, None)
+        if row is None or any(row[name] != value for name, value in named.items()):
+            continue
+        if since is None or row["at"] >= since:
+            found.append({**row, "score": score})
+    return found

@@ -37,9 +37,10 @@ def deadly(subject):
 """
 
 
-def task(name: str, function: str = "", **more: Any) -> str:
-    """Return the lines of a task over the items."""
-    said = {"over": "items", "kind": "python", "function": f"functions:{function or name}"} | more
+def task(name: str, function: str | None = "", **more: Any) -> str:
+    """Return the lines of a task over the items. function: of the module; its name's own, if not said; None: it has none."""
+    called = None if function is None else f"functions:{function or name}"
+    said: dict[str, Any] = {"over": "items", "kind": "python", "function": called} | more
     lines = [f"{key} = {json.dumps(value)}" for key, value in said.items() if value is not None]
     return "\n".join([f'[[enrich]]\ntask = "{name}"', *lines, ""])
 
@@ -57,7 +58,10 @@ class Factory:
     def books(self, count: int, first: int = 1) -> None:
         """Store items, each with another number."""
         numbers = range(first, first + count)
-        stock.put(self.db, *({"title": f"Book {number}", "number": number} for number in numbers), first=first)
+        where = stock.page(self.db, f"http://shop.test/from/{first}")
+        stock.put(
+            self.db, *({"title": f"Book {number}", "number": number} for number in numbers), page_id=where, first=first
+        )
 
     def configure(self, *tasks: str, text: str = "", supervisor: str = "") -> None:
         """Write the configuration: these tasks, over a source that is not scraped."""

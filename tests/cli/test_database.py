@@ -64,6 +64,7 @@ ODD: dict[str, Sequence[Any]] = {
     "JSON": DOCUMENTS,
 }
 MANY = 1200
+NUMBERS = ("id", "page_id", "item_id", "url_id", "chunk_id")
 
 
 def fill(db: Db) -> None:
@@ -79,11 +80,7 @@ def fill(db: Db) -> None:
             for n in range(MANY if table.name == "events" else len(TEXTS)):
                 row = {column.name: value(column, n) for column in table.c}
                 row |= {column.name: None for column in table.c if column.nullable and n % 5 == 4}
-                row |= {
-                    column.name: n + 1
-                    for column in table.c
-                    if column.name in ("id", "page_id", "item_id", "url_id", "chunk_id")
-                }
+                row |= {column.name: n + 1 for column in table.c if column.name in NUMBERS}
                 row |= {column.name: n.to_bytes(16) for column in table.c if column.name == "fingerprint"}
                 connection.execute(insert(table).values(**row))
 

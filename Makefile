@@ -1,6 +1,6 @@
 # make run: a newcomer's first command. make test: everything. make check: style, types, import rules.
 .POSIX:
-.PHONY: run test check corpora model axe pictures serve storm soak bench-supervision bench-crawl bench-storage bench-interface clean
+.PHONY: run test check corpora model axe pictures serve storm soak bench-supervision bench-crawl bench-storage bench-interface bench-enrichment clean
 
 VENV = .venv
 BIN = $(VENV)/bin
@@ -20,7 +20,7 @@ serve: $(VENV)/.installed
 	@exec $(BIN)/bowerbird serve
 
 test: $(VENV)/.test $(VENV)/.model $(VENV)/.corpora $(VENV)/.axe apt
-	@echo "Testing (some twelve minutes) ..."
+	@echo "Testing (some half an hour) ..."
 	@$(BIN)/python -m pytest -q $(ARGS)
 	@echo "All passed. Next: make check, or make run and open http://127.0.0.1:5000/"
 
@@ -110,6 +110,9 @@ bench-storage: $(VENV)/.bench
 
 bench-interface: $(VENV)/.bench apt
 	@$(BIN)/python -m bench.interface $(ARGS)
+
+bench-enrichment: $(VENV)/.bench $(VENV)/.model apt
+	@$(BIN)/python -m bench.enrichment $(ARGS)
 
 $(VENV)/.bench: $(VENV)/.installed
 	@echo "Installing the peers ..."

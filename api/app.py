@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -25,6 +26,7 @@ from api.dashboard.views import problem_page
 from api.idempotency import Idempotency
 from api.keys import Keys
 from api.routes import (
+    asking,
     control,
     events,
     exports,
@@ -110,6 +112,10 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     service.start()
     notifier = asyncio.create_task(Notifier(db, partial(_orders, service)).run(), name="notifier")
     feeding = asyncio.create_task(_tell_systemd(service), name="systemd")
+    # What is there by now stays: to look for what may go among it stops every call for a tenth of a second. And a page makes
+    # much that goes again at once, which need not be looked at often.
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
     try:
         yield
     finally:
@@ -214,6 +220,7 @@ def create_app() -> FastAPI:
         tokens,
         notifications,
         search,
+        asking,
         tasks,
         scrapyd,
         dashboard,

@@ -19,6 +19,7 @@ from scraper.errors import BowerbirdError
 KEY_MOST = 200
 BODY_MOST = 2**20
 UNDER = "/api/"
+KEPT = ("content-type", "etag", "location")  # the headers that say what was made; all others are of one answer
 NEVER = "/api/tokens"  # its answer is told once, and kept nowhere; a name in use answers 409 all the same
 
 
@@ -98,7 +99,7 @@ def _again(before: answers.Answer, digest: str) -> ASGIApp:
         return problem(422, "this Idempotency-Key was used for another call; make a new one for each")
     if before.status is None:
         return problem(409, "the call with this Idempotency-Key is being worked on; ask again in a moment")
-    replayed = {"Idempotency-Replayed": "true", "Content-Type": before.content_type or "application/json"}
+    replayed = {"Idempotency-Replayed": "true", **(before.headers or {})}
     return Response(before.body or b"", status_code=before.status, headers=replayed)
 
 
@@ -108,13 +109,13 @@ class _Kept:
     def __init__(self, send: Send) -> None:
         self._send = send
         self.status = 0
-        self.content_type = ""
+        self.headers: dict[str, str] = {}
         self.body = bytearray()
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            self.content_type = Headers(raw=message["headers"]).get("content-type", "")
+            self.headers = {name: value for name, value in Headers(raw=message["headers"]).items() if name in KEPT}
         elif message["type"] == "http.response.body":
             self.body += message.get("body", b"")
         await self._send(message)
@@ -124,7 +125,7 @@ def _keep(db: Db, key: str, answer: _Kept) -> None:
     """A fault of ours may be tried again; all else stays as it was answered."""
     try:
         if 0 < answer.status < 500 and len(answer.body) <= BODY_MOST:
-            db.write(lambda c: answers.finish(c, key, answer.status, answer.content_type, bytes(answer.body)))
+            db.write(lambda c: answers.finish(c, key, answer.status, answer.headers, bytes(answer.body)))
         else:
             db.write(lambda c: answers.forget(c, key))
     except BowerbirdError:  # the key stays taken for a while, and nothing is done twice

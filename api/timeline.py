@@ -1,9 +1,9 @@
 """What each process was at lately, as stretches of a bar. Pure: the instant is an argument."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from scraper.states import State
 
@@ -36,6 +36,36 @@ class Lane:
     name: str
     stretches: tuple[Stretch, ...]
     deaths: tuple[Death, ...]
+
+
+class Told(Protocol):
+    """An event, as far as it says whether it is in the picture."""
+
+    at: Any
+    name: Any
+    event: Any
+
+
+AnyTold = TypeVar("AnyTold", bound=Told)
+
+
+def in_sight(told: Iterable[AnyTold], names: Sequence[str], now: datetime) -> list[AnyTold]:
+    """Return the events that the picture shows: the last quarter of an hour, and the move before that of each process.
+
+    told: the newest first; no more of them are taken than it needs.
+    """
+    left = set(names)
+    found = []
+    for one in told:
+        if one.at < now - SPAN:
+            if one.event == "moved" and one.name in left:
+                found.append(one)
+                left.remove(one.name)
+            if not left:
+                break
+        else:
+            found.append(one)
+    return found
 
 
 def lanes(names: Sequence[str], events: Sequence[dict[str, Any]], now: datetime) -> list[Lane]:

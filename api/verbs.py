@@ -4,9 +4,12 @@ from collections.abc import Collection, Sequence
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from scraper.config.settings import Notify
-from scraper.database import Connection, events, health, listing, notices, runs, sources, visits
+from scraper.config.settings import Enrich, Notify
+from scraper.config.shape import build
+from scraper.database import Connection, events, health, jobs, listing, notices, runs, sources, tasks, visits
 from scraper.database.connection import now
+from scraper.enrichment.layout import kinds_of
+from scraper.errors import BadConfig, Problem
 from scraper.records import Event
 
 Action = Literal["pause", "resume", "run", "remove"]
@@ -15,7 +18,7 @@ AT_ONCE = 10_000
 
 def chosen(c: Connection, wanted: health.Wanted, names: Collection[str]) -> list[str]:
     """Return the names of the sources that are meant: those of these names, or all that a filter lets through."""
-    found = [one.row.name for one in health.chosen(health.summaries(c), wanted)[0]]
+    found = [one.name for one in health.chosen(health.summaries(c, wanted), wanted)[0]]
     return [name for name in found if name in set(names)] if names else found
 
 
@@ -75,3 +78,45 @@ def shown(url: str) -> str:
         return f"{parts.scheme}://{parts.hostname}/…" if parts.scheme in ("http", "https") else f"{parts.scheme}://…"
     except ValueError:
         return "…"
+
+
+def tasks_told(c: Connection) -> list[dict[str, Any]]:
+    """Return all tasks as the API tells them."""
+    found = jobs.counts(c)
+    return [_task(c, row, found) for row in tasks.every(c)]
+
+
+def task_told(c: Connection, row: Any) -> dict[str, Any]:
+    """Return a task as the API tells it."""
+    return _task(c, row, jobs.counts(c, row.name))
+
+
+def _task(c: Connection, row: Any, found: dict[str, dict[str, int]]) -> dict[str, Any]:
+    settings = build(Enrich, row.definition, (), [])
+    spent = tasks.spent(row)
+    return {
+        "task": row.name,
+        "origin": row.origin,
+        "definition": row.definition,
+        "kinds": list(kinds_of(settings)) if settings is not None else [],
+        "counts": found.get(row.name, {"queued": 0, "done": 0, "failed": 0}),
+        "reasons": jobs.reasons(c, row.name),
+        "calls": spent.calls,
+        "tokens_in": spent.tokens_in,
+        "tokens_out": spent.tokens_out,
+        "cost": round(spent.cost, 6),
+        "busy_s": round(spent.busy_s, 3),
+        "next_at": row.next_at,
+        "asked": row.asked,
+    }
+
+
+def run_part(c: Connection, name: str, part: dict[str, Any]) -> dict[str, Any]:
+    """Have a task, or a part of it (source, kind, limit, redo), be done now. Returns the task. Raises NotFound, BadConfig."""
+    settings = build(Enrich, tasks.one(c, name).definition, (), [])
+    if part.get("source") is not None:
+        sources.definition(c, part["source"])
+    if part.get("kind") is not None and settings is not None and part["kind"] not in kinds_of(settings):
+        raise BadConfig([Problem("kind", f"the task {name!r} makes: {', '.join(kinds_of(settings))}")])
+    tasks.ask(c, name, part)
+    return task_told(c, tasks.one(c, name))

@@ -13,6 +13,17 @@ class Damaged(ValueError):
     """The data is damaged or cut short; the text says which."""
 
 
+STORED_MOST = 2**31  # nothing larger was ever stored
+
+
+def stored(body: bytes) -> bytes:
+    """Return a body as it was read, from what a database keeps of it; nothing, if that is damaged: it is as if it were kept no more."""
+    try:
+        return inflate(body, STORED_MOST) if body else b""
+    except (Damaged, TooLarge):
+        return b""
+
+
 def inflate(body: bytes, limit: int) -> bytes:
     """Return what a gzip, zlib or raw deflate body holds. Raises TooLarge, Damaged.
 

@@ -129,9 +129,9 @@ class Difference:
 class Reading:
     """What extraction made of one page.
 
-    simhash: 64 bits that differ in few where the words do, None where there are too few of them. canonical: the address that
-    the page gives as its own. noindex: why it is not to be stored. refused: links that are taken for a trap, each with the
-    reason, one of each shape.
+    simhash: 64 bits that differ in few where the words do, None where there are too few of them, or items, which are news
+    whatever the words. canonical: the address that the page gives as its own. noindex: why it is not to be stored.
+    refused: links that are taken for a trap, each with the reason, one of each shape.
     """
 
     title: str | None = None

@@ -7,6 +7,7 @@ shape, nothing new on any of them) is watched while the run goes on, and bounded
 import re
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 MAX_SEGMENTS = 16
 MAX_REPEATS = 3
@@ -55,6 +56,7 @@ def _repeated(segments: list[str]) -> str | None:
     return None
 
 
+@lru_cache(maxsize=512)  # a URL is looked at before its visit, and after it
 def shape(url: str) -> str:
     """Return what a URL has in common with its like: numbers and long hexadecimal words count as one, so do values."""
     path, _, query = url.partition("?")

@@ -10,7 +10,8 @@ import typer.main
 from api.app import create_app
 from scraper.cli.table import app
 from scraper.config.load import PLAIN_NAMES
-from scraper.config.settings import Llm, Settings, Source
+from scraper.config.settings import Enrich, Settings, Source
+from scraper.enrichment.model import Trouble
 from scraper.errors import Failure
 from scraper.states import State
 from scraper.supervisor.policy import Cause
@@ -23,20 +24,17 @@ def text(name: str) -> str:
 
 
 def test_every_setting_is_documented_and_no_other() -> None:
-    guide = text("docs/settings.md")
+    guide = text("docs/settings.md") + text("docs/enrichment.md")
     told = set()
     for row in re.findall(r"^\| `\[(\w+)\] ([^|]*)\|", guide, re.MULTILINE):
         told |= {(row[0], name) for name in re.findall(r"\w+", row[1])}
     hints = get_type_hints(Settings)
-    there = {
-        (table, field.name)
-        for table, hint in hints.items()
-        if is_dataclass(hint) and hint is not Llm
-        for field in fields(hint)
-    }
+    there = {(table, field.name) for table, hint in hints.items() if is_dataclass(hint) for field in fields(hint)}
     assert told == there
     for field in fields(Source):
         assert f"`{field.name}`" in guide or field.name == "item"
+    for field in fields(Enrich):
+        assert f"`{field.name}`" in guide
     for name in PLAIN_NAMES:
         assert f"`{name}`" in guide
 
@@ -60,6 +58,12 @@ def test_every_route_is_documented() -> None:
 def test_every_state_reason_and_failure_is_documented() -> None:
     guide = text("docs/running.md")
     for word in (*State, *Cause, *Failure):
+        assert f"`{word}`" in guide, word
+
+
+def test_every_trouble_of_enrichment_is_documented() -> None:
+    guide = text("docs/enrichment.md")
+    for word in Trouble:
         assert f"`{word}`" in guide, word
 
 

@@ -10,7 +10,7 @@ from api.dashboard.lists import COUNT_MOST, part
 from api.dashboard.views import page
 from api.deps import Cursor, RowId, Since, TheDb, Word
 from scraper.config.settings import Noise
-from scraper.database import Connection, changes, items, listing, pages, sources
+from scraper.database import Connection, changes, enrichments, items, listing, pages, sources
 from scraper.database.hosts import robots_of
 from scraper.errors import NotFound, VisitFailed
 from scraper.extract.page import Page
@@ -91,7 +91,8 @@ def show_item(request: Request, item_id: RowId, db: TheDb) -> dict[str, Any]:
             {"at": new["at"], "fields": items.difference(old["data"], new["data"])} for new, old in pairwise(versions)
         ]
         told = changes.of_subject(c, {"item_id": item_id})
-        return {"item": item, "versions": versions, "steps": steps, "changes": told}
+        made = enrichments.of_subject(c, "item", item_id)
+        return {"item": item, "versions": versions, "steps": steps, "changes": told, "made": made}
 
     return db.read(unit)
 
@@ -125,6 +126,7 @@ def show_page(request: Request, page_id: RowId, db: TheDb) -> dict[str, Any]:
             "items": items.on_page(c, page_id),
             "robots": {"status": stored.status, "fetched_at": stored.fetched_at} if stored is not None else None,
             "changes": changes.of_subject(c, {"item_id": None, "page_id": page_id}),
+            "made": enrichments.of_subject(c, "page", page_id),
             "body": _body(c, page_id),
         }
 

@@ -3,16 +3,17 @@
 import os
 import shutil
 import time
+from itertools import islice
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
 
 from api.dashboard.charts import RANGES, charts
 from api.dashboard.lists import without_echoes
-from api.dashboard.views import back, page
+from api.dashboard.views import back, page, remember
 from api.deps import Form, TheDb, TheService
-from api.timeline import lanes
-from scraper.database import Connection, activity, alarms, changes, health, listing
+from api.timeline import in_sight, lanes
+from scraper.database import Connection, activity, alarms, changes, events, health, listing
 from scraper.database.connection import now
 from scraper.errors import BowerbirdError
 from scraper.statedir import Verb
@@ -20,6 +21,8 @@ from scraper.states import RunState
 
 ROWS = 20
 WORST = 8
+FAILING = health.Wanted(state="failing", sort="last", limit=WORST)
+DEGRADED = health.Wanted(state="degraded", limit=WORST)
 EVENTS = 500
 HAPPENED = 5
 DISK_LOW = 2**30
@@ -44,7 +47,9 @@ def overview(request: Request, service: TheService, db: TheDb, range: Span = "1h
     }
     try:
         names = [process["name"] for process in status["processes"]]
-        return found | db.read(lambda c: _kept(c, names) | {"charts": charts(_series(request, c, range))})
+        kept = db.read(lambda c: _kept(c, names) | {"charts": charts(_series(request, c, range))})
+        remember(request, kept["counts"], kept["unread"])
+        return found | kept
     except BowerbirdError as error:
         empty: list[Any] = []
         nothing = {"counts": {}, "total": 0, "worst": empty, "alarms": empty, "changes": empty, "charts": empty}
@@ -54,22 +59,23 @@ def overview(request: Request, service: TheService, db: TheDb, range: Span = "1h
 
 
 def _kept(c: Connection, names: list[str]) -> dict[str, Any]:
-    summed = health.summaries(c)
-    worst, _ = health.chosen(summed, health.Wanted(state="failing", sort="last", limit=WORST))
-    degraded, _ = health.chosen(summed, health.Wanted(state="degraded", limit=WORST))
+    summed = health.summaries(c, FAILING, DEGRADED)
+    worst = [*health.chosen(summed, FAILING)[0], *health.chosen(summed, DEGRADED)[0]][:WORST]
     news = without_echoes(listing.rows(c, "changes", {"news": True}, None, 2 * ROWS))[:ROWS]
     fresh = news or listing.rows(c, "changes", {"of": "item"}, None, ROWS)
-    events = listing.rows(c, "events", {"kind": "process"}, None, EVENTS)
+    at = now()
+    shown = in_sight(events.brief(c, "process", EVENTS), names, at)
+    ends = (event for event in events.brief(c, "process", EVENTS) if event.event != "moved" and event.level != "info")
     return {
         "counts": health.counts(summed),
         "total": len(summed),
-        "worst": health.told(c, [*worst, *degraded][:WORST]),
+        "worst": health.told(c, worst),
         "alarms": [alarm for alarm in alarms.standing(c) if alarm["accepted_at"] is None],
         "running": listing.rows(c, "runs", {"state": RunState.RUNNING}, None, WORST),
         "changes": changes.with_subjects(c, fresh),
         "unread": changes.unread(c),
-        "lanes": lanes(names, events, now()),
-        "happened": [event for event in events if event["event"] != "moved" and event["level"] != "info"][:HAPPENED],
+        "lanes": lanes(names, [events.told(event) for event in shown], at),
+        "happened": [events.told(event) for event in islice(ends, HAPPENED)],
     }
 
 

@@ -46,9 +46,9 @@ def list_sources(
     wanted = health.Wanted(state, q or None, tag or None, None, sort, after_text(cursor), limit)
 
     def unit(c: Connection) -> dict[str, Any]:
-        summed = health.summaries(c)
+        summed = health.summaries(c, wanted)
         found, more = health.chosen(summed, wanted)
-        names = [one.row.name for one in found]
+        names = [one.name for one in found]
         return {
             "sources": [row | {"definition": None} for row in health.told(c, found)],
             "outcomes": health.outcomes(c, names, health.OUTCOMES_LISTED),

@@ -3,82 +3,27 @@
 import inspect
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+import orjson
 from fastapi import APIRouter, Request
 from fastapi.encoders import jsonable_encoder
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from jinja2 import Environment, FileSystemLoader
 
+from api.dashboard import charts, words
 from scraper import differ
 from scraper.database import Connection, changes, health
 from scraper.errors import BowerbirdError
 from scraper.states import State
 
-VALUE_MOST = 80
 DIFF_MOST = 20_000
 NAVIGATION_S = 2.0
 
 Filled = Mapping[str, Any]
-
-
-def _ago(moment: datetime | str | None) -> str:
-    if moment is None:
-        return "never"
-    at = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
-    seconds = (datetime.now(UTC) - at).total_seconds()
-    if abs(seconds) < 1:
-        return "now"
-    text = _span(abs(seconds))
-    return f"{text} ago" if seconds >= 0 else f"in {text}"
-
-
-def _span(seconds: float | None) -> str:
-    """A length of time in its largest unit."""
-    if seconds is None:
-        return "–"
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s" if seconds >= 1 or seconds == 0 else f"{seconds * 1000:.0f} ms"
-
-
-def _amount(bytes_: float | None) -> str:
-    if bytes_ is None:
-        return "–"
-    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if bytes_ >= size:
-            return f"{bytes_ / size:.1f} {unit}"
-    return f"{bytes_:.0f} B"
-
-
-def _number(value: float | None) -> str:
-    """A count with its thousands apart."""
-    return "–" if value is None else f"{value:,.0f}".replace(",", "\u202f")
-
-
-def _every(source: Filled) -> str:
-    if source["cron"]:
-        return str(source["cron"])
-    if source["every"] is None:
-        return "when asked"
-    seconds = float(source["every"])
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size and seconds % size == 0:
-            return f"every {seconds / size:.0f} {unit}"
-    return f"every {seconds:g} s"
-
-
-def _short(value: Any, most: int = VALUE_MOST) -> str:
-    text = "–" if value is None or value == "" else str(value)
-    return text if len(text) <= most else text[: most - 1] + "…"
-
-
-def _exact(moment: datetime | str | None) -> str:
-    return "" if moment is None else moment if isinstance(moment, str) else moment.isoformat(timespec="seconds")
 
 
 def _is_web(url: object) -> bool:
@@ -93,7 +38,7 @@ def _named(row: Filled) -> str:
     """What a person calls an item or a page."""
     data = row.get("data") or {}
     found = data.get("title") or data.get("name") or row.get("title") or row.get("key") or row.get("url") or ""
-    return _short(found)
+    return words.short(found)
 
 
 def _pieces(old: Any, new: Any) -> list[differ.Piece]:
@@ -122,10 +67,17 @@ templates = Environment(
     lstrip_blocks=True,
 )
 templates.filters.update(
-    ago=_ago, amount=_amount, every=_every, exact=_exact, named=_named, number=_number, short=_short, span=_span
+    ago=words.ago,
+    amount=words.amount,
+    every=words.every,
+    exact=words.exact,
+    named=_named,
+    number=words.number,
+    short=words.short,
+    span=words.span,
 )
 templates.tests["web"] = _is_web
-templates.globals["pieces"] = _pieces
+templates.globals.update(pieces=_pieces, when=words.when, badge=words.badge, outcome_bars=charts.outcomes)
 
 
 def page(router: APIRouter, path: str, template: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -154,9 +106,16 @@ def _rendered(values: Callable[..., Any], template: str) -> Callable[..., Any]:
 def _plain(values: Callable[..., Any]) -> Callable[..., Any]:
     def show(**given: Any) -> Response:
         found = values(**given)
-        return found if isinstance(found, Response) else JSONResponse(jsonable_encoder(found))
+        return found if isinstance(found, Response) else _json(found)
 
     return _like(show, values)
+
+
+def _json(values: Filled) -> Response:
+    try:
+        return Response(orjson.dumps(values), media_type="application/json")
+    except TypeError:  # a whole number of more than 64 bits
+        return JSONResponse(jsonable_encoder(values))
 
 
 def _like(show: Callable[..., Any], values: Callable[..., Any]) -> Callable[..., Any]:
@@ -172,24 +131,28 @@ def _navigation(request: Request) -> dict[str, Any]:
     if kept is not None and time.monotonic() - kept[0] < NAVIGATION_S:
         return dict(kept[1])
     try:
-        found = request.app.state.db.read(_trouble)
+        counts, unread = request.app.state.db.read(_trouble)
     except BowerbirdError:
-        found = {"failing": 0, "sick": 0, "unread": 0, "trouble": True}
-    found["trouble"] = found["trouble"] or request.app.state.service.status().state in (State.FAILED, State.HUNG)
+        return remember(request, {}, 0, trouble=True)
+    return remember(request, counts, unread)
+
+
+def _trouble(c: Connection) -> tuple[dict[str, int], int]:
+    return health.counts(health.summaries(c)), changes.unread(c)
+
+
+def remember(request: Request, counts: Mapping[str, int], unread: int, *, trouble: bool = False) -> dict[str, Any]:
+    """Keep for the next pages what one of them has just counted: sources by their health, and unread changes."""
+    failing = counts.get("failing", 0)
+    down = request.app.state.service.status().state in (State.FAILED, State.HUNG)
+    found = {
+        "failing": failing,
+        "sick": failing + counts.get("degraded", 0),
+        "unread": f"{unread}+" if unread >= changes.COUNTED_MOST else unread,
+        "trouble": trouble or failing > 0 or down,
+    }
     request.app.state.navigation = time.monotonic(), found
     return dict(found)
-
-
-def _trouble(c: Connection) -> dict[str, Any]:
-    counts = health.counts(health.summaries(c))
-    unread = changes.unread(c)
-    failing = counts["failing"]
-    return {
-        "failing": failing,
-        "sick": failing + counts["degraded"],
-        "unread": f"{unread}+" if unread >= changes.COUNTED_MOST else unread,
-        "trouble": failing > 0,
-    }
 
 
 def render(request: Request, template: str, values: Filled) -> str:
@@ -198,7 +161,7 @@ def render(request: Request, template: str, values: Filled) -> str:
     keys = request.app.state.keys
     return templates.get_template(template).render(
         request=request,
-        link=lambda **changed: with_query(request, **changed),
+        link=cache(partial(with_query, request)),  # in a list the same ones come again and again
         caller=caller if keys.needed else None,
         live=request.method == "GET" and request.query_params.get("live") != "0" and "told" not in values,
         nav=_navigation(request),

@@ -9,7 +9,7 @@ from anyio import move_on_after, to_thread
 from fastapi import APIRouter, Response
 
 from api.deps import TheDb, TheService
-from scraper.database import Connection, Db, activity, health, notices, runs
+from scraper.database import Connection, Db, activity, health, jobs, notices, runs, tasks
 from scraper.errors import BowerbirdError
 from scraper.supervisor.status import ProcessStatus, ScraperStatus
 
@@ -78,6 +78,7 @@ def _kept(connection: Connection) -> list[Metric]:
     ]
     healths = health.counts(health.summaries(connection))
     sent = notices.counts(connection)
+    made = jobs.counts(connection)
     return [
         ("bowerbird_visits_total", "counter", "URLs visited, by outcome: stored, or the name of a failure.", visited),
         *_histogram({label: value for (_, label), value in totals.get(activity.FETCH, {}).items()}),
@@ -94,7 +95,27 @@ def _kept(connection: Connection) -> list[Metric]:
             "Notifications of the last 30 days, by state.",
             [({"rule": rule, "state": s}, float(n)) for rule, states in sent.items() for s, n in states.items()],
         ),
+        (
+            "bowerbird_jobs",
+            "gauge",
+            "What enrichment tasks have to do, have done and failed to do.",
+            [({"task": task, "state": s}, float(n)) for task, states in made.items() for s, n in states.items()],
+        ),
+        *_of_tasks(connection),
     ]
+
+
+def _of_tasks(connection: Connection) -> Iterator[Metric]:
+    """What enrichment tasks have cost."""
+    rows = tasks.every(connection)
+    told = {
+        "calls": "Calls of models.",
+        "tokens_in": "Tokens sent to models.",
+        "tokens_out": "Tokens that models made.",
+    }
+    for name, said in told.items():
+        samples: list[Sample] = [({"task": row.name}, float(getattr(row, name))) for row in rows]
+        yield f"bowerbird_task_{name}_total", "counter", said, samples
 
 
 def _histogram(counted: dict[str, float]) -> list[Metric]:

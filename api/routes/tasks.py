@@ -7,11 +7,11 @@ from pydantic import Field
 
 from api.deps import Given, Paging, RowId, Text, TheDb, TheService, Word
 from api.examples import example
+from api.verbs import run_part, task_told, tasks_told
 from scraper.config.settings import Enrich
 from scraper.config.shape import Fault, build
-from scraper.database import Connection, enrichments, jobs, sources, tasks
+from scraper.database import Connection, enrichments, jobs, tasks
 from scraper.database.jobs import Only
-from scraper.enrichment.layout import kinds_of
 from scraper.errors import BadConfig, Problem
 from scraper.service import Service
 from scraper.startup import checked_task
@@ -35,39 +35,13 @@ OURS = {"scraper.enrichment.maintext:record"}  # functions of our own
 @router.get("/tasks", responses=example("task", listed=True))
 def list_tasks(db: TheDb) -> dict[str, Any]:
     """Tasks by name, each with how many of its jobs wait, are done and failed, and what it has cost."""
-    return {"items": db.read(listed), "next": None}
-
-
-def listed(c: Connection) -> list[dict[str, Any]]:
-    """Return all tasks as the API tells them."""
-    found = jobs.counts(c)
-    return [_public(c, row, found) for row in tasks.every(c)]
-
-
-def _public(c: Connection, row: Any, found: dict[str, dict[str, int]]) -> dict[str, Any]:
-    settings = build(Enrich, row.definition, (), [])
-    spent = tasks.spent(row)
-    return {
-        "task": row.name,
-        "origin": row.origin,
-        "definition": row.definition,
-        "kinds": list(kinds_of(settings)) if settings is not None and settings.kind != "embed" else [row.name],
-        "counts": found.get(row.name, {"queued": 0, "done": 0, "failed": 0}),
-        "reasons": jobs.reasons(c, row.name),
-        "calls": spent.calls,
-        "tokens_in": spent.tokens_in,
-        "tokens_out": spent.tokens_out,
-        "cost": round(spent.cost, 6),
-        "busy_s": round(spent.busy_s, 3),
-        "next_at": row.next_at,
-        "asked": row.asked,
-    }
+    return {"items": db.read(tasks_told), "next": None}
 
 
 @router.get("/tasks/{task}", responses=example("task"))
 def get_task(task: str, db: TheDb) -> dict[str, Any]:
     """One task."""
-    return db.read(lambda c: _public(c, tasks.one(c, task), jobs.counts(c, task)))
+    return db.read(lambda c: task_told(c, tasks.one(c, task)))
 
 
 @router.post("/tasks", status_code=201, responses=example("task"))
@@ -77,7 +51,7 @@ def add_task(db: TheDb, service: TheService, definition: Definition, response: R
 
     def unit(c: Connection) -> dict[str, Any]:
         tasks.add(c, made)
-        return _public(c, tasks.one(c, made.task), {})
+        return task_told(c, tasks.one(c, made.task))
 
     response.headers["Location"] = f"/api/tasks/{made.task}"
     return db.write(unit)
@@ -115,19 +89,7 @@ class Part(Given):
 @router.post("/tasks/{task}/run", status_code=202, responses=example("task"))
 def run_task(task: str, db: TheDb, part: Part | None = None) -> dict[str, Any]:
     """Do a task now, or a part of it; what exists is skipped."""
-    wanted = part or Part()
-
-    def unit(c: Connection) -> dict[str, Any]:
-        row = tasks.one(c, task)
-        settings = build(Enrich, row.definition, (), [])
-        if wanted.source is not None:
-            sources.definition(c, wanted.source)
-        if wanted.kind is not None and settings is not None and wanted.kind not in kinds_of(settings):
-            raise BadConfig([Problem("kind", f"the task {task!r} makes: {', '.join(kinds_of(settings))}")])
-        tasks.ask(c, task, wanted.model_dump())
-        return _public(c, tasks.one(c, task), jobs.counts(c, task))
-
-    return db.write(unit)
+    return db.write(lambda c: run_part(c, task, (part or Part()).model_dump()))
 
 
 @router.get("/tasks/{task}/jobs")

@@ -1,12 +1,14 @@
 """What is in the tables after some months: made-up rows, the same each time but for the day on which they end."""
 
 import json
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from scraper.config.settings import Source, plain
+from scraper.database import documents
 from scraper.states import RunState, UrlState
 from scraper.urls import fingerprint
 
@@ -19,7 +21,7 @@ UNREAD = 3000
 NEWS = ("changed",) * 16 + ("removed", "removed", "returned", "moved")
 REASONS = ("http_4xx", "timeout", "http_5xx", "connect", "extract", "robots_denied")
 LEVELS = ("info", "warning", "error")
-BODY = bytes(range(256)) * 2
+BODY = zlib.compress("".join(f"<p>Paragraph {n} of a page, {n * n} words.</p>" for n in range(80)).encode())
 
 _json = json.JSONEncoder(ensure_ascii=False).encode
 
@@ -78,7 +80,12 @@ class Months:
                 self._failures,
             ),
             "events": ("id at kind name event level facts", self._events),
+            "meta": ("name value", self._meta),
         }
+
+    def _meta(self) -> Iterator[Row]:
+        """The search has caught up long ago."""
+        yield documents.CURSOR, str(self.items + self.created_pages + self.news)
 
     def name(self, number: int) -> str:
         """Return the name of a source."""

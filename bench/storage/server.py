@@ -27,7 +27,7 @@ def _binaries() -> Path:
     raise Missing("no PostgreSQL here: apt-get install postgresql")
 
 
-def _as_user(command: list[str]) -> list[str]:
+def as_user(command: list[str]) -> list[str]:
     """A server refuses to run as root."""
     return ["runuser", "-u", USER, "--", *command] if os.geteuid() == 0 else command
 
@@ -43,10 +43,10 @@ def postgres(folder: Path) -> Iterator[str]:
     made = [str(binaries / "initdb"), "-D", str(data), "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8"]
     with (folder.parent / "postgres.log").open("ab") as log:
         if not data.exists():
-            subprocess.run(_as_user(made), cwd="/", stdout=log, stderr=log, check=True)
+            subprocess.run(as_user(made), cwd="/", stdout=log, stderr=log, check=True)
         settings = SETTINGS | {"listen_addresses": "127.0.0.1", "port": str(port), "unix_socket_directories": ""}
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        command = _as_user([str(binaries / "postgres"), "-D", str(data), *options])
+        command = as_user([str(binaries / "postgres"), "-D", str(data), *options])
         process = subprocess.Popen(command, cwd="/", stdout=log, stderr=log)
     try:
         until(lambda: _answers(binaries, port), "PostgreSQL answers")

@@ -109,6 +109,9 @@ def _checks(config: Path | None) -> Iterator[Check]:
         ("otel", "opentelemetry.sdk"),
         ("parquet", "pyarrow"),
         ("warc", "warcio"),
+        ("text", "trafilatura"),
+        ("embed", "onnxruntime"),
+        ("mcp", "mcp"),
     ):
         there = importlib.util.find_spec(module) is not None
         missing = f'not installed; pip install "bowerbird[{extra}]" if you need it'

@@ -22,17 +22,20 @@ from scraper.config.units import duration
 from scraper.database import Db, imports, sources
 from scraper.database.connection import now
 from scraper.errors import BadConfig, BowerbirdError, Conflict
-from scraper.intake import Form, Unreadable
+from scraper.intake import Form, Unreadable, chroma
 from scraper.records import Item
 from scraper.startup import checked_source, due, preflight, settings_of
 from scraper.urls import canonical
 
 BATCH = 500
 Definition = dict[str, Any]
+Read = intake.Entry | str  # an item, or what is wrong with a record
 
 
 def bring(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file; - for standard input.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The file, or the folder of ChromaDB; - for standard input.")
+    ],
     form: Annotated[Form | None, typer.Option("--format", help="What it is; if not said, by how it begins.")] = None,
     every: Annotated[
         str | None, typer.Option(help="How often to look at sources of which the file does not say.")
@@ -43,13 +46,23 @@ def bring(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be stored, and store nothing.")] = False,
     config: ConfigFile = None,
 ) -> None:
-    """Bring in sources (lists of URLs, OPML, changedetection.io), or items that Scrapy wrote."""
+    """Bring in sources (lists of URLs, OPML, changedetection.io), or items (of Scrapy, of a folder of ChromaDB)."""
     loaded = settings_of(config)
+    if chroma.is_folder(file):
+        with preflight(loaded) as db:
+            try:
+                bad = _items(db, _of_chroma(file), _named(source), dry_run=dry_run)
+            except Unreadable as error:
+                raise Unreadable(f"{file}: {error}") from None
+        if bad:
+            raise typer.Exit(1)
+        return
     with _opened(file) as opened, preflight(loaded) as db:
         try:
             form = form or intake.guess(opened)
             if form is Form.SCRAPY:
-                bad = _items(db, opened, _named(source), intake.Entries(kind, key or ()), dry_run=dry_run)
+                read = _of_file(opened, intake.Entries(kind, key or ()))
+                bad = _items(db, read, _named(source), dry_run=dry_run)
             elif source is not None:
                 raise typer.BadParameter(f"--source is for items, and this is a list of sources ({form})")
             else:
@@ -149,7 +162,7 @@ def enter(
     return sound, told
 
 
-def _items(db: Db, opened: BinaryIO, source: str, entries: intake.Entries, *, dry_run: bool) -> int:
+def _items(db: Db, read: Iterator[Read], source: str, *, dry_run: bool) -> int:
     """Store items. Returns how many records could not be used."""
     start = db.read(lambda c: sources.definition(c, source))
     home = next(
@@ -159,7 +172,7 @@ def _items(db: Db, opened: BinaryIO, source: str, entries: intake.Entries, *, dr
         raise Conflict(f"the source {source!r} has no address")
     under = None if dry_run else db.write(lambda c: imports.begin(c, source, now()))
     bad = count = 0
-    for batch, faults in _batches(opened, entries, home):
+    for batch, faults in _batches(read, home):
         for fault in faults:
             print(fault, file=sys.stderr)
         bad, count = bad + len(faults), count + len(batch)
@@ -174,28 +187,48 @@ def _items(db: Db, opened: BinaryIO, source: str, entries: intake.Entries, *, dr
     return bad
 
 
-def _batches(
-    opened: BinaryIO, entries: intake.Entries, home: str
-) -> Iterator[tuple[list[tuple[str, Item]], list[str]]]:
-    """Some items at a time, each with the URL of its page, and what is wrong with the records among them."""
-    batch: list[tuple[str, Item]] = []
-    faults: list[str] = []
+def _of_file(opened: BinaryIO, entries: intake.Entries) -> Iterator[Read]:
+    """The items of a file, with a bar over its bytes."""
     of = opened.seek(0, 2)
     opened.seek(0)
     with Bar("bytes") as bar:
-        for place, record in intake.records(opened):
+        for count, (place, record) in enumerate(intake.records(opened), 1):
             try:
                 if isinstance(record, intake.Unfit):
                     raise record
-                entry = entries.entry(record)
-                batch.append((entry.url or home, entry.item))
+                yield entries.entry(record)
             except intake.Unfit as error:
-                faults.append(f"{place}: {error}")
-            if len(batch) + len(faults) >= BATCH:
+                yield f"{place}: {error}"
+            if count % BATCH == 0:
                 bar.show(min(opened.tell(), of), of)
-                yield batch, faults
-                batch, faults = [], []
         bar.show(of, of)
+
+
+def _of_chroma(folder: Path) -> Iterator[Read]:
+    """The items of a folder of ChromaDB; each collection is a kind of its own."""
+    known: dict[str, intake.Entries] = {}
+    names = intake.Names()
+    for collection, record in chroma.read(folder):
+        if collection not in known:
+            known[collection] = intake.Entries(names.name(collection), ("id",))
+        try:
+            yield known[collection].entry(record)
+        except intake.Unfit as error:
+            yield f"{collection} {record['id']}: {error}"
+
+
+def _batches(read: Iterator[Read], home: str) -> Iterator[tuple[list[tuple[str, Item]], list[str]]]:
+    """Some items at a time, each with the URL of its page, and what is wrong with the records among them."""
+    batch: list[tuple[str, Item]] = []
+    faults: list[str] = []
+    for one in read:
+        if isinstance(one, str):
+            faults.append(one)
+        else:
+            batch.append((one.url or home, one.item))
+        if len(batch) + len(faults) >= BATCH:
+            yield batch, faults
+            batch, faults = [], []
     yield batch, faults
 
 

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from scraper import kernel, logs
+from scraper.cli.model import LanguageModel
 from scraper.cli.shop import Shop
 from scraper.config.settings import Server
 from scraper.errors import Conflict
@@ -50,6 +51,23 @@ title = "h1::text"
 sku = "::attr(data-sku)"
 price = {{ css = "p.price::text", type = "decimal" }}
 stock = {{ css = "p.stock::text", type = "int", default = 0 }}
+"""
+
+ENRICH = """
+[llm]
+base_url = "{url}"
+model = "{name}"
+
+[[enrich]]
+task = "note"
+over = "items"
+source = "shop"
+kind = "llm"
+prompt = "{{{{ item.title }}}} costs {{{{ item.price }}}}. Say what it is, and whether it is cheap (below 10), fair or dear (above 25)."
+when = "stored"
+[enrich.schema]
+what = "str"
+price = ["cheap", "fair", "dear"]
 """
 
 
@@ -130,16 +148,28 @@ def _sweep() -> None:
 def demo(
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="The port of the dashboard.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="API processes.")] = 1,
+    enrich: Annotated[
+        bool,
+        typer.Option(
+            "--enrich", help="With a small language model on this machine that says something of each product."
+        ),
+    ] = False,
 ) -> None:
     """Serve with a small shop of its own, which changes its prices every few seconds. Leaves nothing behind."""
     for number in (signal.SIGTERM, signal.SIGINT):  # so that finally is reached
         signal.signal(number, lambda number, frame: sys.exit(128 + number))
     _sweep()
+    model = LanguageModel() if enrich else None
     folder = Path(tempfile.mkdtemp(prefix=DEMO_PREFIX))
     shop = Shop()
     try:
         config = folder / "bowerbird.toml"
         config.write_text(DEMO.format(shop=shop.start()))
+        if model is not None:
+            print("Starting a small language model ...", file=sys.stderr)
+            model.start()
+            with config.open("a") as file:
+                file.write(ENRICH.format(url=model.url, name=model.name))
         print(f"The shop is at {shop.url}/ , its configuration is {config}", file=sys.stderr)
         print("Try: kill -9 the pid that the page shows, and watch it come back.", file=sys.stderr)
         for name in ("DATABASE_URL", "BOWERBIRD_DATABASE__URL", "BOWERBIRD_SERVICE__STATE_DIR", "STATE_DIRECTORY"):
@@ -147,4 +177,6 @@ def demo(
         serve(config=config, host=None, port=port, workers=workers)
     finally:
         shop.stop()
+        if model is not None:
+            model.stop()
         shutil.rmtree(folder, ignore_errors=True)

@@ -4,7 +4,7 @@ from importlib.metadata import version
 
 import typer
 
-from scraper.cli import admin, control, data, database, enrich, intake, scrape, serve, sources, token
+from scraper.cli import admin, control, data, database, enrich, intake, mcp, scrape, serve, sources, token
 
 app = typer.Typer(
     name="bowerbird",
@@ -29,6 +29,7 @@ for name, command in (
     ("export", data.export),
     ("search", data.search),
     ("enrich", enrich.enrich),
+    ("mcp", mcp.mcp),
     ("import", intake.bring),
     ("doctor", admin.doctor),
 ):

@@ -30,7 +30,7 @@ BODY_UNREAD = {301, 302, 303, 307, 308}
 RATE_LEAST = 1024  # bytes in a second
 RATE_OVER_S = 10.0
 IDLE_S = 15.0
-IDLE_PER_HOST = 8
+IDLE_PER_HOST = 64  # no more than were in flight at once: what finishes together goes on together
 
 HeadersSeen = Callable[[int, Mapping[str, str]], None]
 PieceSeen = Callable[[bytes], None]

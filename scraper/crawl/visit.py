@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import TYPE_CHECKING
 
 from scraper.config.mark import rules_of
@@ -21,6 +22,7 @@ from scraper.crawl.session import Session
 from scraper.errors import Failure, VisitFailed
 from scraper.offload import Browsers, Readers, Wish
 from scraper.records import Before, Claim, Fetched, Manners, Reading, Visit, unpacked
+from scraper.tags import LONG, may_be_long
 from scraper.traps import Watch
 from scraper.urls import Scope
 
@@ -36,7 +38,8 @@ PAGE_TYPES = re.compile(
 INLINE_BYTES = 256 * 1024
 INLINE_TAGS = 10_000
 INLINE_VALUES = 10_000
-_LONG_TAG = re.compile(rb"<[^>]{8192}")
+TAG_LEAST, VALUE_LEAST = 3, 3  # bytes that each takes: "<a>", "a=b"
+_LONG_TAG = re.compile(rb"<[^>]{%d}" % LONG)
 INLINE_S = 1.0
 SLOW_S = 0.1
 SLOW_PAGES = 200  # of a source are read elsewhere after one that was slow
@@ -95,9 +98,9 @@ def is_short(body: bytes) -> bool:
     """Say whether reading a body cannot take long: it is small, and has not many tags nor attributes."""
     return (
         len(body) <= INLINE_BYTES
-        and body.count(b"<") <= INLINE_TAGS
-        and body.count(b"=") <= INLINE_VALUES
-        and (len(body) < 8192 or _LONG_TAG.search(body) is None)
+        and (len(body) <= TAG_LEAST * INLINE_TAGS or body.count(b"<") <= INLINE_TAGS)
+        and (len(body) <= VALUE_LEAST * INLINE_VALUES or body.count(b"=") <= INLINE_VALUES)
+        and not (may_be_long(body) and _LONG_TAG.search(body))
     )
 
 
@@ -127,6 +130,7 @@ async def fetch_robots(fetcher: Fetcher, origin: str, http: Http, place: Place) 
     return Robots(fetched.status, decoded(fetched.body))
 
 
+@cache
 def load_parsers() -> None:
     """Load what reads pages. It takes 0.07 s, and a scraper that was killed is back at work that much sooner without."""
     import scraper.extract.reading  # noqa: PLC0415, F401

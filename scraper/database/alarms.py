@@ -160,6 +160,15 @@ def standing(connection: Connection, source: str | None = None) -> list[dict[str
     return [public(row) for row in connection.execute(statement)]
 
 
+def by_source(connection: Connection, names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """Return the open alarms of some sources, at most IN_MOST of these, the newest first."""
+    wanted = select(alarms).where(alarms.c.resolved_at.is_(None), alarms.c.source.in_(names))
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in connection.execute(wanted.order_by(alarms.c.id.desc())):
+        found.setdefault(row.source, []).append(public(row))
+    return found
+
+
 def forget_runs(connection: Connection, source: str) -> None:
     """Drop what was counted of runs that nothing is compared with any more."""
     kept = (

@@ -1,5 +1,6 @@
 """answers: what was answered to calls that may be repeated with the same Idempotency-Key."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -18,7 +19,7 @@ class Answer:
 
     digest: str
     status: int | None
-    content_type: str | None
+    headers: dict[str, str] | None
     body: bytes | None
 
 
@@ -30,12 +31,12 @@ def begin(connection: Connection, key: str, digest: str, at: datetime) -> Answer
     if connection.execute(made.on_conflict_do_nothing(index_elements=["key"])).rowcount:
         return None
     row = connection.execute(select(answers).where(answers.c.key == key)).one()
-    return Answer(row.digest, row.status, row.content_type, row.body)
+    return Answer(row.digest, row.status, row.headers, row.body)
 
 
-def finish(connection: Connection, key: str, status: int, content_type: str, body: bytes) -> None:
+def finish(connection: Connection, key: str, status: int, headers: Mapping[str, str], body: bytes) -> None:
     """Keep what was answered."""
-    values = {"status": status, "content_type": content_type, "body": body}
+    values = {"status": status, "headers": dict(headers), "body": body}
     connection.execute(update(answers).where(answers.c.key == key).values(**values))
 
 

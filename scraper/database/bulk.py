@@ -51,10 +51,15 @@ def reserve(connection: Connection, table: Table, count: int) -> list[int]:
     In SQLite whoever writes is alone, so the next numbers are free.
     """
     if connection.dialect.name == "sqlite":
-        last = connection.scalar(select(func.max(table.c.id))) or 0
+        last = connection.scalar(_last(table)) or 0
         return list(range(last + 1, last + 1 + count))
     sequence = func.nextval(func.pg_get_serial_sequence(table.name, "id"))
     return list(connection.scalars(select(sequence).select_from(func.generate_series(1, count).alias())))
+
+
+@lru_cache(maxsize=16)
+def _last(table: Table) -> Any:
+    return select(func.max(table.c.id))
 
 
 def given(dialect: str, columns: Sequence[str]) -> Any:

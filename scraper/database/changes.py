@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from scraper.database.bulk import CHANGES, IN_MOST, Bulk, in_turn
-from scraper.database.models import changes, is_news, items, pages
+from scraper.database.models import changes, is_news, is_unread, items, pages
 from scraper.errors import NotFound
 
 NAMES = ("id", "at", "source", "of", "kind", "change", "item_id", "page_id", "fields")
@@ -109,6 +109,6 @@ def mark_read(connection: Connection, at: datetime, ids: Sequence[int] = (), up_
 
 def unread(connection: Connection) -> int:
     """Return how many of the last COUNTED_MOST changes nobody has seen yet, creations left out."""
-    last = select(changes.c.read_at).where(is_news).order_by(changes.c.id.desc()).limit(COUNTED_MOST).subquery()
-    new = select(func.count()).select_from(last).where(last.c.read_at.is_(None))
+    last = select(changes.c.id).where(is_news).order_by(changes.c.id.desc()).limit(1).offset(COUNTED_MOST - 1)
+    new = select(func.count()).where(is_unread, changes.c.id >= func.coalesce(last.scalar_subquery(), 0))
     return int(connection.scalar(new) or 0)

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, delete, func, select, text
 from scraper.database import changes
 from scraper.database.bulk import IN_MOST, Bulk, upsert
 from scraper.database.models import documents, items, meta, pages
-from scraper.inflate import inflate
+from scraper.inflate import stored
 
 CURSOR = "documents_change_id"
 TITLE_MOST, TEXT_MOST = 500, 200_000
@@ -77,7 +77,7 @@ def _items(connection: Connection, ids: set[int]) -> list[Subject]:
 def _pages(connection: Connection, ids: set[int]) -> list[Subject]:
     made = []
     for row in _rows(connection, pages, ids, pages.c.gone_at.is_(None)):
-        body = inflate(row.body, 2**31)[:BODY_MOST] if row.body else b""
+        body = stored(row.body)[:BODY_MOST]
         named = row.source, None, row.final_url, row.title or "", row.changed_at
         made.append(Subject("page", row.id, *named, body=body, headers=row.headers or {}))
     return made

@@ -1,9 +1,10 @@
 """events: what happened to the machinery; a bounded list, in the order in which it was told."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select
+from sqlalchemy import Connection, Row, Select, Text, cast, delete, func, insert, select
 
 from scraper.database.bulk import EVENTS, in_turn, upsert
 from scraper.database.models import events, meta
@@ -69,6 +70,18 @@ def after(last: int, limit: int, connection: Connection) -> list[dict[str, Any]]
         return [{"id": max(horizon, end), "kind": "resync", "level": "warning"}]
     statement = select(events).where(events.c.id > last).order_by(events.c.id).limit(limit)
     return [public(row) for row in connection.execute(statement)]
+
+
+def brief(connection: Connection, kind: str, limit: int) -> Iterator[Row[Any]]:
+    """Yield the last events of a kind, the newest first. Their facts are texts: who shows few of many reads few, by told()."""
+    columns = [column for column in events.c if column is not events.c.facts]
+    statement: Select[Any] = select(*columns, cast(events.c.facts, Text).label("facts")).where(events.c.kind == kind)
+    yield from connection.execute(statement.order_by(events.c.id.desc()).limit(limit))
+
+
+def told(row: Row[Any]) -> dict[str, Any]:
+    """Return one of them as the API tells it."""
+    return public(row) | {"facts": json.loads(row.facts)}
 
 
 def public(row: Row[Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, bindparam, select, update
 
 from scraper.database.bulk import IN_MOST, upsert
 from scraper.database.models import failures
@@ -32,8 +32,14 @@ def note(connection: Connection, visit: Visit) -> None:
 def resolve(connection: Connection, url_ids: Sequence[int], at: datetime) -> None:
     """Note that URLs work (again)."""
     for start in range(0, len(url_ids), IN_MOST):
-        mine = failures.c.url_id.in_(url_ids[start : start + IN_MOST])
-        connection.execute(update(failures).where(mine, failures.c.resolved_at.is_(None)).values(resolved_at=at))
+        connection.execute(_RESOLVE, {"mine": list(url_ids[start : start + IN_MOST]), "now": at})
+
+
+_RESOLVE = (
+    update(failures)
+    .where(failures.c.url_id.in_(bindparam("mine", expanding=True)), failures.c.resolved_at.is_(None))
+    .values(resolved_at=bindparam("now"))
+)
 
 
 def of(connection: Connection, ids: Sequence[int]) -> list[Row[Any]]:

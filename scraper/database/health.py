@@ -1,13 +1,32 @@
 """How sources are doing: what fails, what slows them down, what they brought lately."""
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
-from typing import Any
+from functools import cache, lru_cache
+from operator import itemgetter
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, Select, func, or_, select, type_coerce
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    Row,
+    Select,
+    Text,
+    bindparam,
+    case,
+    cast,
+    func,
+    not_,
+    null,
+    or_,
+    select,
+    true,
+    type_coerce,
+    union_all,
+)
 from sqlalchemy.types import NullType
 
 from scraper.config import allowance, secrets
@@ -17,22 +36,19 @@ from scraper.database import alarms
 from scraper.database.bulk import IN_MOST
 from scraper.database.connection import now
 from scraper.database.hosts import robots_of as stored_robots
+from scraper.database.models import OWNERS, failures, hosts, is_owners, runs, sources, urls, usage
 from scraper.database.models import alarms as alarm_rows
 from scraper.database.models import changes as changes_of
-from scraper.database.models import failures, hosts, runs, sources, urls, usage
 from scraper.database.models import items as items_of
 from scraper.database.models import pages as pages_of
 from scraper.database.sources import definition as of_name
 from scraper.database.sources import tag
-from scraper.errors import BadConfig, Failure, NotFound, Problem
+from scraper.errors import BadConfig, NotFound, Problem
 from scraper.states import RunState
 from scraper.urls import canonical, host_of
 
-HOSTS_MOST = 10_000
 PENALTY_TOLD_S = 0.1
 OUTCOMES, OUTCOMES_LISTED = 30, 20
-# What fails for reasons of ours, or of the user's own parser, and not of the site.
-OWNERS = (Failure.EXTRACT, Failure.PARSE_LIMIT, Failure.POISON, Failure.STORE)
 STATES = ("ok", "failing", "degraded", "paused", "disabled", "new")
 HIDDEN = "***"
 
@@ -50,192 +66,245 @@ class Wanted:
     limit: int = 100
 
 
-# Of all sources only what is sorted and chosen by is read, its instants as the driver gives them.
-_FEW: tuple[Any, ...] = (
-    *(sources.c[name] for name in ("name", "origin", "enabled", "tags")),
-    *(type_coerce(sources.c[name], NullType()).label(name) for name in ("last_run_at", "next_at", "paused_at")),
+class Summary(NamedTuple):
+    """One source, and how it is doing. The rest is there where sources are chosen by it, its instants as the driver gives them."""
+
+    name: str
+    health: str
+    origin: str
+    tags: str
+    last_run_at: Any
+    next_at: Any
+
+
+def _last_run(column: Any) -> Any:
+    """A column of the last run of a source that ended, by a leap over an index that has the state too."""
+    ended = select(column).where(runs.c.source == sources.c.name, runs.c.finished_at.is_not(None))
+    return ended.order_by(runs.c.id.desc()).limit(1).correlate(sources).scalar_subquery()
+
+
+# failing: the last run brought nothing. Whether one that is ok is degraded rather, see _health().
+_STATE = case(
+    (not_(sources.c.enabled), "disabled"),
+    (sources.c.paused_at.is_not(None), "paused"),
+    (sources.c.last_run_at.is_(None), "new"),
+    (_last_run(runs.c.state) == RunState.FAILED, "failing"),
+    else_="ok",
+)
+_ILL = union_all(
+    select(failures.c.source).where(is_owners).distinct(),
+    select(alarm_rows.c.source).where(alarm_rows.c.resolved_at.is_(None)),
 )
 
 
-def _summaries(where: Collection[Any] = (), columns: Sequence[Any] = tuple(sources.c)) -> Select[Any]:
-    """Of each source its last run that ended, by a leap each over the index."""
-    last = (
-        select(runs.c.id)
-        .where(runs.c.source == sources.c.name, runs.c.finished_at.is_not(None))
-        .order_by(runs.c.id.desc())
-        .limit(1)
-        .correlate(sources)
-        .scalar_subquery()
-    )
-    seen = select(*columns, last.label("last_id")).where(*where).subquery()
-    told = [column for column in seen.c if column.name != "definition"]
-    return select(*told, runs.c.state, runs.c.message).outerjoin(runs, runs.c.id == seen.c.last_id)
+def _health(state: str, ill: bool) -> str:
+    """degraded: what its owner can mend fails."""
+    return "degraded" if ill and state == "ok" else state
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """One source, and how it is doing. row: its name, origin, tags and the message of its last run; more only from one()."""
-
-    row: Row[Any]
-    health: str
-
-
-def summaries(connection: Connection) -> list[Summary]:
-    """Return all sources with their health, by name."""
-    owners = select(failures.c.source).where(failures.c.resolved_at.is_(None), failures.c.reason.in_(OWNERS)).distinct()
-    alarmed = select(alarm_rows.c.source).where(alarm_rows.c.resolved_at.is_(None)).distinct()
-    ill = {*connection.scalars(owners), *connection.scalars(alarmed)}
-    rows = connection.execute(_summaries(columns=_FEW)).all()
-    return sorted((Summary(row, _health(row, row.name in ill)) for row in rows), key=lambda found: found.row.name)
+def summaries(connection: Connection, *lists: Wanted) -> list[Summary]:
+    """Return all sources with their health, by name. lists: what will be chosen from them; no more is read."""
+    ill = set(connection.scalars(_ILL).all())
+    rows = connection.execute(_few(frozenset(name for wanted in lists for name in _columns(wanted)))).all()
+    found = [
+        Summary(name, _health(state, name in ill), origin, tags, last, due)
+        for name, state, origin, tags, last, due in rows
+    ]
+    found.sort(key=_by_name)
+    return found
 
 
-def _health(row: Any, ill: bool) -> str:
-    """new, disabled, paused, failing (the last run brought nothing), degraded (what its owner can mend fails), ok."""
-    if not row.enabled:
-        return "disabled"
-    if row.paused_at is not None:
-        return "paused"
-    if row.last_run_at is None:
-        return "new"
-    if row.state == RunState.FAILED:
-        return "failing"
-    return "degraded" if ill else "ok"
+_by_name = itemgetter(0)
+_SORTED_BY = {"last": "last_run_at", "next": "next_at"}
 
 
-def counts(found: Sequence[Summary]) -> dict[str, int]:
+def _columns(wanted: Wanted) -> Iterator[str]:
+    """By which columns sources are chosen, beside their names and their health."""
+    if wanted.origin is not None:
+        yield "origin"
+    if wanted.tag is not None or wanted.q is not None:
+        yield "tags"
+    if wanted.sort in _SORTED_BY:
+        yield _SORTED_BY[wanted.sort]
+
+
+@cache
+def _few(needed: frozenset[str]) -> Select[Any]:
+    """Of all sources only what is needed: that they are a thousand shows in each column."""
+    rest = [type_coerce(sources.c[name], NullType()) if name in needed else null() for name in Summary._fields[2:]]
+    return select(sources.c.name, _STATE, *rest)
+
+
+def counts(found: Iterable[Summary]) -> dict[str, int]:
     """Return how many sources are in each of STATES."""
-    return {state: sum(1 for one in found if one.health == state) for state in STATES}
+    there = Counter([one.health for one in found])
+    return {state: there[state] for state in STATES}
 
 
 _WORST = {state: place for place, state in enumerate(("failing", "degraded", "new", "ok", "paused", "disabled"))}
 SORTS: dict[str, Callable[[Summary], Any]] = {
-    "name": lambda one: 0,
     "health": lambda one: _WORST[one.health],
-    "last": lambda one: (one.row.last_run_at is not None, one.row.last_run_at),
-    "next": lambda one: (one.row.next_at is None, one.row.next_at),
+    "last": lambda one: (one.last_run_at is not None, one.last_run_at),
+    "next": lambda one: (one.next_at is None, one.next_at),
 }
 
 
 def chosen(found: Sequence[Summary], wanted: Wanted) -> tuple[list[Summary], bool]:
-    """Return the part of the sources that is wanted, and whether there is more."""
-    kept = [one for one in found if _is_wanted(one, wanted)]
-    kept.sort(key=lambda one: one.row.name)
-    kept.sort(key=SORTS[wanted.sort], reverse=wanted.sort == "last")
-    names = [one.row.name for one in kept]
-    start = names.index(wanted.after) + 1 if wanted.after in names else 0
-    if wanted.after is not None and not start and wanted.sort == "name":
-        start = sum(1 for name in names if name <= wanted.after)
+    """Return the part of the sources that is wanted, and whether there is more. found: by name."""
+    kept = [one for one in found if one.health == wanted.state] if wanted.state is not None else list(found)
+    if wanted.origin is not None or wanted.tag is not None or wanted.q is not None:
+        kept = [one for one in kept if _is_wanted(one, wanted)]
+    if wanted.sort in SORTS:
+        kept.sort(key=SORTS[wanted.sort], reverse=wanted.sort == "last")
+    start = _start([one.name for one in kept], wanted.after, wanted.sort) if wanted.after is not None else 0
     return kept[start : start + wanted.limit], len(kept) > start + wanted.limit
 
 
+def _start(names: Sequence[str], after: str, sort: str) -> int:
+    """The place after the source after which the part begins, which by name need not be there any more."""
+    if after in names:
+        return names.index(after) + 1
+    return sum(1 for name in names if name <= after) if sort == "name" else 0
+
+
 def _is_wanted(one: Summary, wanted: Wanted) -> bool:
-    row = one.row
     return (
-        (wanted.state is None or one.health == wanted.state)
-        and (wanted.origin is None or row.origin == wanted.origin)
-        and (wanted.tag is None or f" {wanted.tag} " in row.tags)
-        and (wanted.q is None or wanted.q.lower() in row.name or wanted.q.lower() in row.tags)
+        (wanted.origin is None or one.origin == wanted.origin)
+        and (wanted.tag is None or f" {wanted.tag} " in one.tags)
+        and (wanted.q is None or wanted.q.lower() in one.name or wanted.q.lower() in one.tags)
     )
 
 
 def listed(connection: Connection, wanted: Wanted | None = None) -> tuple[list[dict[str, Any]], str | None]:
     """Return sources as the API tells them, and the name after which there are more."""
-    part, more = chosen(summaries(connection), wanted or Wanted(limit=1_000_000))
-    return told(connection, part), part[-1].row.name if more else None
+    wanted = wanted or Wanted(limit=1_000_000)
+    part, more = chosen(summaries(connection, wanted), wanted)
+    return told(connection, part), part[-1].name if more else None
 
 
 def one(connection: Connection, name: str) -> dict[str, Any]:
     """Return one source as the API tells it. Raises NotFound."""
-    row = connection.execute(_summaries([sources.c.name == name])).first()
-    if row is None:
+    found = _told(connection, [name], now())
+    if not found:
         raise NotFound(f"there is no source {name!r}; `bowerbird sources list` names them")
-    ill = bool(alarms.standing(connection, name)) or bool(
-        connection.scalar(
-            select(failures.c.id)
-            .where(failures.c.source == name, failures.c.resolved_at.is_(None), failures.c.reason.in_(OWNERS))
-            .limit(1)
-        )
-    )
-    return _told(connection, [Summary(row, _health(row, ill))])[0]
+    return found[name]
 
 
 def told(connection: Connection, part: Sequence[Summary]) -> list[dict[str, Any]]:
     """Return sources as the API tells them."""
-    rows: dict[str, Row[Any]] = {}
-    for start in range(0, len(part), IN_MOST):
-        names = [one.row.name for one in part[start : start + IN_MOST]]
-        rows |= {row.name: row for row in connection.execute(_summaries([sources.c.name.in_(names)]))}
-    return _told(connection, [Summary(rows[one.row.name], one.health) for one in part if one.row.name in rows])
+    at, names, rows = now(), [one.name for one in part], dict[str, dict[str, Any]]()
+    for start in range(0, len(names), IN_MOST):
+        rows |= _told(connection, names[start : start + IN_MOST], at)
+    return [rows[name] for name in names if name in rows]
 
 
-def _told(connection: Connection, part: Sequence[Summary]) -> list[dict[str, Any]]:
-    known = _Known.of(connection, [one.row.name for one in part], now())
-    return [_public(one, known) for one in part]
+def _told(connection: Connection, names: Sequence[str], at: datetime) -> dict[str, dict[str, Any]]:
+    rows = connection.execute(_WHOLE, {"names": names, "day": at.date().isoformat()}).all()
+    defined = {row.name: _defined(row.definition) for row in rows}
+    known = _Known(at, _troubles(connection, names), alarms.by_source(connection, names), _slow(connection, defined))
+    return {row.name: _public(row, defined[row.name], known) for row in rows}
+
+
+_NAMES: BindParameter[Any] = bindparam("names", expanding=True)
+_DEFINITION = cast(sources.c.definition, Text).label("definition")  # by its text it is known again
+_MESSAGE = _last_run(runs.c.message).label("message")
+# Of each source all that is in one row somewhere.
+_WHOLE: Select[Any] = (
+    select(
+        *(column for column in sources.c if column is not sources.c.definition),
+        *(_DEFINITION, _STATE.label("state"), _MESSAGE),
+        *(func.coalesce(usage.c[name], 0).label(f"{name}_today") for name in ("pages", "bytes", "changes")),
+    )
+    .select_from(sources.outerjoin(usage, (usage.c.source == sources.c.name) & (usage.c.day == bindparam("day"))))
+    .where(sources.c.name.in_(_NAMES))
+)
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What else is known of some sources at this moment."""
+    """What else is known of some sources at this moment: by their names, and of the hosts that are slow by theirs."""
 
     at: datetime
-    definitions: dict[str, dict[str, Any]]
-    troubles: dict[str, list[dict[str, Any]]]
-    alarms: dict[str, list[dict[str, Any]]]
-    hosts: dict[str, Row[Any]]
-    used: dict[str, Row[Any]]
+    troubles: Mapping[str, list[dict[str, Any]]]
+    alarms: Mapping[str, list[dict[str, Any]]]
+    hosts: Mapping[str, Row[Any]]
 
-    @classmethod
-    def of(cls, connection: Connection, names: Sequence[str], at: datetime) -> "_Known":
-        slow = or_(hosts.c.crawl_delay_s > 0, hosts.c.penalty_s > 0, hosts.c.why.is_not(None))
-        found = connection.execute(select(hosts).where(slow).limit(HOSTS_MOST)).all()
-        ours = sources.c.name.in_(names)
-        made = {
-            row.name: row.definition
-            for row in connection.execute(select(sources.c.name, sources.c.definition).where(ours))
-        }
-        raised: dict[str, list[dict[str, Any]]] = {}
-        for alarm in alarms.standing(connection):
-            raised.setdefault(alarm["source"], []).append(alarm)
-        day = (usage.c.day == at.date().isoformat()) & usage.c.source.in_(names)
-        used = {row.source: row for row in connection.execute(select(usage).where(day))}
-        return cls(at, made, _troubles(connection, names), raised, {row.host: row for row in found}, used)
+
+@dataclass(frozen=True, slots=True)
+class _Defined:
+    """What a definition says. shown: without secrets; source: nothing where it is of a version that knew other settings."""
+
+    shown: dict[str, Any]
+    source: Source | None
+    hosts: tuple[str, ...]
+    tag: str
+
+
+@lru_cache(maxsize=4096)
+def _defined(text: str) -> _Defined:
+    """Read a definition. A thousand sources are shown more often than one is changed."""
+    definition = json.loads(text)
+    source = build(Source, definition, (), [])
+    starts = (*source.start, *source.sitemaps) if source is not None else ()
+    asked = sorted({host_of(url) for text in starts if (url := canonical(text))})
+    return _Defined(masked(definition), source, tuple(asked), tag(definition))
+
+
+def _slow(connection: Connection, defined: Mapping[str, _Defined]) -> dict[str, Row[Any]]:
+    """The hosts at which some sources start, and where something slows them down."""
+    names = sorted({host for one in defined.values() for host in one.hosts})
+    found: dict[str, Row[Any]] = {}
+    for start in range(0, len(names), IN_MOST):
+        rows = connection.execute(_SLOW, {"names": names[start : start + IN_MOST]}).all()
+        found |= {row.host: row for row in rows}
+    return found
+
+
+_SLOW = select(*(hosts.c[name] for name in ("host", "crawl_delay_s", "penalty_s", "why", "next_at"))).where(
+    hosts.c.host.in_(_NAMES), or_(hosts.c.crawl_delay_s > 0, hosts.c.penalty_s > 0, hosts.c.why.is_not(None))
+)
 
 
 def _troubles(connection: Connection, names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
     """What fails at present, by source: each reason with how often, and the last URL and message."""
-    grouped = (
-        select(failures.c.source, failures.c.reason, func.count().label("count"), func.max(failures.c.id).label("last"))
-        .where(failures.c.resolved_at.is_(None), failures.c.source.in_(names))
-        .group_by(failures.c.source, failures.c.reason)
-        .subquery()
-    )
-    rows = connection.execute(
-        select(grouped, failures.c.url, failures.c.message, failures.c.last_at)
-        .join(failures, failures.c.id == grouped.c.last)
-        .order_by(grouped.c.count.desc())
-    ).all()
+    grouped = connection.execute(_GROUPED, {"names": names}).all()
+    last: dict[int, Row[Any]] = {}
+    for start in range(0, len(grouped), IN_MOST):
+        ids = [row.last for row in grouped[start : start + IN_MOST]]
+        last |= {row.id: row for row in connection.execute(_LAST, {"ids": ids}).all()}
     found: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        facts = {"reason": row.reason, "count": row.count, "url": row.url, "message": row.message}
-        found.setdefault(row.source, []).append(facts | {"last_at": row.last_at})
+    for source, reason, count, number in grouped:
+        of = last[number]
+        facts = {"reason": reason, "count": count, "url": of.url, "message": of.message, "last_at": of.last_at}
+        found.setdefault(source, []).append(facts)
     return found
 
 
-@lru_cache(maxsize=4096)
-def _built(text: str) -> Source | None:
-    return build(Source, json.loads(text), (), [])
+# Not joined: a server that thinks the groups are many goes through the whole table.
+_GROUPED = (
+    select(failures.c.source, failures.c.reason, func.count().label("count"), func.max(failures.c.id).label("last"))
+    .where(failures.c.resolved_at.is_(None), failures.c.source.in_(_NAMES))
+    .group_by(failures.c.source, failures.c.reason)
+    .order_by(func.count().desc())
+)
+_LAST: Select[Any] = select(failures.c.id, failures.c.url, failures.c.message, failures.c.last_at).where(
+    failures.c.id.in_(bindparam("ids", expanding=True))
+)
 
 
-def _slowed(source: Source, known: _Known) -> list[dict[str, Any]]:
+def _slowed(row: Row[Any], defined: _Defined, known: _Known) -> list[dict[str, Any]]:
     """What keeps a source from being visited as fast as its delay allows, each with why."""
+    source = defined.source
+    if source is None:
+        return []
     found: list[dict[str, Any]] = []
     if (opens := allowance.opens_at(source, known.at)) is not None:
         found.append({"what": "window", "until": opens, "why": f"outside its window {', '.join(source.window)}"})
-    if (spent := allowance.spent(source, _used(known, source.name))) is not None:
+    if (spent := allowance.spent(source, (row.pages_today, row.bytes_today))) is not None:
         found.append({"what": "budget", "until": allowance.midnight(known.at), "why": spent})
-    for host in sorted({host_of(url) for text in (*source.start, *source.sitemaps) if (url := canonical(text))}):
-        if (row := known.hosts.get(host)) is not None:
-            found += _slow_host(row, known.at)
+    for host in defined.hosts:
+        if (slow := known.hosts.get(host)) is not None:
+            found += _slow_host(slow, known.at)
     return found
 
 
@@ -252,39 +321,33 @@ def _slow_host(row: Row[Any], at: datetime) -> list[dict[str, Any]]:
     return found
 
 
-def _used(known: _Known, name: str) -> tuple[int, int]:
-    row = known.used.get(name)
-    return (row.pages, row.bytes) if row is not None else (0, 0)
-
-
-def _public(found: Summary, known: _Known) -> dict[str, Any]:
-    row = found.row
-    definition = known.definitions.get(row.name, {})
-    source = _built(json.dumps(definition, sort_keys=True, default=str))
-    used = known.used.get(row.name)
+def _public(row: Row[Any], defined: _Defined, known: _Known) -> dict[str, Any]:
+    shown, visited = defined.shown, row.enabled and row.paused_at is None
+    troubles, raised = known.troubles.get(row.name, []), known.alarms.get(row.name, [])
+    ill = bool(raised) or any(trouble["reason"] in OWNERS for trouble in troubles)
     return {
         "name": row.name,
-        "start": definition.get("start", []),
-        "enabled": row.enabled and row.paused_at is None,
-        "every": definition.get("every"),
-        "cron": definition.get("cron"),
+        "start": shown.get("start", []),
+        "enabled": visited,
+        "every": shown.get("every"),
+        "cron": shown.get("cron"),
         "origin": row.origin,
         "tags": row.tags.split(),
         "last_run": row.last_run_at,
         "run_id": row.run_id,
         "checked_at": row.checked_at,
-        "next_at": row.next_at if row.enabled and row.paused_at is None else None,
+        "next_at": row.next_at if visited else None,
         "paused_at": row.paused_at,
-        "health": found.health,
+        "health": _health(row.state, ill),
         "message": row.message,
-        "troubles": known.troubles.get(row.name, []),
-        "alarms": known.alarms.get(row.name, []),
-        "slowed_by": _slowed(source, known) if source is not None else [],
-        "pages_today": used.pages if used is not None else 0,
-        "bytes_today": used.bytes if used is not None else 0,
-        "changes_today": used.changes if used is not None else 0,
-        "tag": tag(definition),
-        "definition": masked(definition),
+        "troubles": troubles,
+        "alarms": raised,
+        "slowed_by": _slowed(row, defined, known),
+        "pages_today": row.pages_today,
+        "bytes_today": row.bytes_today,
+        "changes_today": row.changes_today,
+        "tag": defined.tag,
+        "definition": dict(shown),
     }
 
 
@@ -395,15 +458,44 @@ def sizes(connection: Connection) -> list[dict[str, Any]]:
     return [{"name": name, "rows": int(connection.scalar(select(func.max(t.c.id))) or 0)} for name, t in named]
 
 
+def messages(connection: Connection, names: Sequence[str]) -> dict[str, str | None]:
+    """Return what the last run of each source that ended said."""
+    found: dict[str, str | None] = {}
+    for start in range(0, len(names), IN_MOST):
+        rows = connection.execute(_SAID, {"names": names[start : start + IN_MOST]}).all()
+        found |= {row.name: row.message for row in rows}
+    return found
+
+
+_SAID = select(sources.c.name, _MESSAGE).where(sources.c.name.in_(_NAMES))
+
+
 def outcomes(connection: Connection, names: Sequence[str], most: int = OUTCOMES) -> dict[str, list[dict[str, Any]]]:
     """Return the last runs of each source, the oldest first, at most so many."""
-    found = {}
-    for name in names:
-        rows = connection.execute(
-            select(runs.c.id, runs.c.state, runs.c.pages, runs.c.failures, runs.c.started_at, runs.c.finished_at)
-            .where(runs.c.source == name)
-            .order_by(runs.c.id.desc())
-            .limit(most)
-        ).all()
-        found[name] = [row._asdict() for row in reversed(rows)]
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    statement = _outcomes(connection.dialect.name, most)
+    for start in range(0, len(names), IN_MOST):
+        rows = connection.execute(statement, {"names": names[start : start + IN_MOST]}).all()
+        for source, number, state, pages, failed, began, ended in rows:
+            facts = {"id": number, "state": state, "pages": pages, "failures": failed}
+            found[source].append(facts | {"started_at": began, "finished_at": ended})
+    for told in found.values():
+        told.sort(key=_by_id)
     return found
+
+
+_by_id = itemgetter("id")
+
+
+@cache
+def _outcomes(dialect: str, most: int) -> Select[Any]:
+    """Of each source its last runs, by a leap over an index. What PostgreSQL has for that, SQLite has not: it leaps twice."""
+    facts = [runs.c[name] for name in ("id", "state", "pages", "failures", "started_at", "finished_at")]
+    last = select(*facts).where(runs.c.source == sources.c.name).order_by(runs.c.id.desc()).limit(most)
+    ours = sources.c.name.in_(_NAMES)
+    if dialect != "sqlite":
+        each = last.correlate(sources).lateral()
+        return select(sources.c.name, *each.c).select_from(sources.join(each, true())).where(ours)
+    first = last.with_only_columns(runs.c.id).limit(1).offset(most - 1).correlate(sources).scalar_subquery()
+    begin = select(sources.c.name, func.coalesce(first, 0).label("first")).where(ours).subquery()
+    return select(begin.c.name, *facts).join(runs, (runs.c.source == begin.c.name) & (runs.c.id >= begin.c.first))

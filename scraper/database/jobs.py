@@ -246,6 +246,11 @@ def forget(connection: Connection, of: str, ids: Sequence[int]) -> None:
         connection.execute(delete(jobs).where(mine))
 
 
+def forget_attempts(connection: Connection, before: datetime) -> None:
+    """Drop what is told of tries that are older than an instant."""
+    connection.execute(delete(attempts).where(attempts.c.at < before))
+
+
 def public(row: Row[Any]) -> dict[str, Any]:
     """Return a job as the API tells it."""
     told = {

@@ -1,6 +1,8 @@
 """The tables."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -29,6 +31,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateIndex
 from sqlalchemy.types import TypeEngine
 
+from scraper.errors import Failure
 from scraper.states import JobState, UrlState
 
 # Names by which a later step can take hold of a constraint, on both databases.
@@ -55,8 +58,14 @@ class Instant(TypeDecorator[datetime]):
             return value
         return value.astimezone(UTC).replace(tzinfo=None)
 
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[str | None], datetime | None] | None:
+        """Of SQLite in one step: a list has hundreds of them."""
+        return _utc if dialect.name == "sqlite" else None
+
+
+@lru_cache(maxsize=4096)
+def _utc(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(f"{text}+00:00") if text is not None else None
 
 
 class Json(TypeDecorator[Any]):
@@ -193,6 +202,8 @@ runs = Table(
     Column("message", Text),
     Index("runs_of_source", "source", "id"),
 )
+# How the last run of a source ended is asked of all sources at once.
+_partial("runs_ended", runs.c.source, runs.c.id, runs.c.state, where=runs.c.finished_at.is_not(None))
 
 # In how many items of a run each field was filled; the field "" counts the items.
 run_fields = Table(
@@ -367,6 +378,8 @@ changes = Table(
 # In words, not as a parameter, as in in_state(). These are few, beside what is created once and for all.
 is_news = changes.c.change != literal_column("'created'", Text)
 _partial("changes_news", changes.c.id, where=is_news)
+is_unread = is_news & changes.c.read_at.is_(None)
+_partial("changes_unread", changes.c.id, where=is_unread)
 _partial("changes_news_of_source", changes.c.source, changes.c.id, where=is_news)
 # With what was created too: who asks for all changes of one item gets them without a look at those of all others.
 _partial("changes_of_item", changes.c.item_id, changes.c.id, where=changes.c.item_id.is_not(None))
@@ -387,6 +400,10 @@ failures = Table(
     Column("resolved_at", Instant),
 )
 
+# What fails for reasons of ours, or of the user's own parser, and not of the site. In words, as in in_state().
+OWNERS = (Failure.EXTRACT, Failure.PARSE_LIMIT, Failure.POISON, Failure.STORE)
+is_owners = failures.c.resolved_at.is_(None) & failures.c.reason.in_([literal_column(f"'{o}'", Text) for o in OWNERS])
+_partial("failures_of_owners", failures.c.source, where=is_owners)
 _partial("failures_open", failures.c.source, failures.c.reason, failures.c.id, where=failures.c.resolved_at.is_(None))
 
 events = Table(
@@ -424,7 +441,7 @@ answers = Table(
     Column("digest", Text, nullable=False),
     Column("at", Instant, nullable=False, index=True),
     Column("status", Integer),  # none yet: it is being worked on
-    Column("content_type", Text),
+    Column("headers", Json),  # those that are part of the answer: api/idempotency.py
     Column("body", LargeBinary),
 )
 

@@ -13,14 +13,13 @@ from scraper.database import changes
 from scraper.database.bulk import IN_MOST, Bulk, reserve, upsert
 from scraper.database.models import UNREAD, page_versions, pages
 from scraper.errors import NotFound
-from scraper.inflate import inflate
+from scraper.inflate import stored
 from scraper.records import Fetched, Visit, packed
 from scraper.urls import fingerprint
 
 # What a site sets in a visitor's browser is nobody's business later.
 _SECRET_HEADERS = {"set-cookie", "set-cookie2"}
 BRIEF = [column for column in pages.c if column.name not in ("body", "fingerprint", "links", "rules")]
-STORED_MOST = 2**31
 NEVER_READ = ""  # the content hash of a page that is known by its items alone
 
 _PACE = ("check_every_s", "check_after")
@@ -70,14 +69,16 @@ _COPIES = (
 def body_of(connection: Connection, page_id: int) -> tuple[bytes, dict[str, str]] | None:
     """Return the stored body and headers of a page, or None if there is none."""
     row = connection.execute(select(pages.c.body, pages.c.headers).where(pages.c.id == page_id)).first()
-    return (whole(row.body), row.headers) if row is not None and row.body else None
+    body = stored(row.body) if row is not None else b""
+    return (body, row.headers) if row is not None and body else None
 
 
 def body_at(connection: Connection, source: str, url: str, digest: str) -> tuple[bytes, dict[str, str]] | None:
     """Return the stored body and headers of the page at a URL, if there is one, and it is not the one of this digest."""
     there = (pages.c.source == source) & (pages.c.fingerprint == fingerprint(url)) & (pages.c.content_hash != digest)
     row = connection.execute(select(pages.c.body, pages.c.headers).where(there)).first()
-    return (whole(row.body), row.headers) if row is not None and row.body else None
+    body = stored(row.body) if row is not None else b""
+    return (body, row.headers) if row is not None and body else None
 
 
 def content(connection: Connection, page_id: int) -> tuple[str, bytes]:
@@ -85,14 +86,9 @@ def content(connection: Connection, page_id: int) -> tuple[str, bytes]:
     row = connection.execute(select(pages.c.headers, pages.c.body).where(pages.c.id == page_id)).first()
     if row is None:
         raise NotFound(f"there is no page {page_id}")
-    if not row.body:
+    if not (body := stored(row.body)):
         raise NotFound(f"the body of page {page_id} is kept no more ([retention] size)")
-    return str((row.headers or {}).get("content-type", "application/octet-stream")), whole(row.body)
-
-
-def whole(stored: bytes) -> bytes:
-    """Return a stored body as it was read."""
-    return inflate(stored, STORED_MOST)
+    return str((row.headers or {}).get("content-type", "application/octet-stream")), body
 
 
 def seen_in(connection: Connection, source: str, url: str, run_id: int) -> int | None:
@@ -404,9 +400,9 @@ def version_body(connection: Connection, page_id: int, version_id: int | None) -
     row = connection.execute(select(table.c.body, table.c.headers).where(wanted)).first()
     if row is None:
         raise NotFound(f"there is no such version of page {page_id}")
-    if not row.body:
+    if not (body := stored(row.body)):
         raise NotFound(f"the body of page {page_id} is kept no more ([retention] size)")
-    return whole(row.body), row.headers or {}
+    return body, row.headers or {}
 
 
 def public(row: Row[Any]) -> dict[str, Any]:

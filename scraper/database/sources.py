@@ -6,17 +6,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
 from scraper.config.settings import Source, plain
 from scraper.database.bulk import SOURCES, in_turn, upsert
 from scraper.database.models import meta, sources
-from scraper.errors import Conflict, Failure, NotFound, Outdated
-
-HOSTS_MOST = 10_000
-PENALTY_TOLD_S = 0.1
-# What fails for reasons of ours, or of the user's own parser, and not of the site.
-OWNERS = (Failure.EXTRACT, Failure.PARSE_LIMIT, Failure.POISON, Failure.STORE)
+from scraper.errors import Conflict, NotFound, Outdated
 
 NextDue = Callable[[Source, datetime | None], datetime | None]
 
@@ -183,7 +178,12 @@ def started(connection: Connection, name: str, run_id: int, at: datetime, next_a
 
 def checked(connection: Connection, names: set[str], at: datetime) -> None:
     """Note that pages of these sources were just looked at."""
-    connection.execute(update(sources).where(sources.c.name.in_(sorted(names))).values(checked_at=at))
+    connection.execute(_CHECKED, {"names": sorted(names), "now": at})
+
+
+_CHECKED = (
+    update(sources).where(sources.c.name.in_(bindparam("names", expanding=True))).values(checked_at=bindparam("now"))
+)
 
 
 def last_check(connection: Connection) -> datetime | None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from scraper.database.bulk import Bulk, upsert
 from scraper.database.models import usage
@@ -47,5 +47,8 @@ _ADD = Bulk(_added)
 
 def of(connection: Connection, at: datetime) -> dict[str, tuple[int, int]]:
     """Return pages and bytes that each source took on the day of an instant."""
-    rows = connection.execute(select(usage.c.source, usage.c.pages, usage.c.bytes).where(usage.c.day == day_of(at)))
+    rows = connection.execute(_OF, {"day": day_of(at)})
     return {source: (pages, size) for source, pages, size in rows.all()}
+
+
+_OF = select(usage.c.source, usage.c.pages, usage.c.bytes).where(usage.c.day == bindparam("day"))

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select
+from sqlalchemy import Connection, bindparam, delete, exists, func, insert, or_, select
 
 from scraper.database.bulk import IN_MOST, VECTORS, in_turn, reserve
-from scraper.database.models import chunks, vectors
+from scraper.database.models import chunks, items, pages, vectors
 
 LOAD_AT_ONCE = 5000
 
@@ -110,9 +110,12 @@ def models(connection: Connection) -> list[str]:
 
 
 def passages(connection: Connection, ids: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """Return passages by their number; those that are gone are left out."""
+    """Return passages by their number; those that are gone, or whose page or item is, are left out."""
+    of_page = exists().where(chunks.c.of == "page", pages.c.id == chunks.c.subject_id, pages.c.gone_at.is_(None))
+    of_item = exists().where(chunks.c.of == "item", items.c.id == chunks.c.subject_id, items.c.removed_at.is_(None))
     found: dict[int, dict[str, Any]] = {}
     for start in range(0, len(ids), IN_MOST):
-        for row in connection.execute(select(chunks).where(chunks.c.id.in_(list(ids[start : start + IN_MOST])))):
+        some = chunks.c.id.in_(list(ids[start : start + IN_MOST]))
+        for row in connection.execute(select(chunks).where(some, or_(of_page, of_item))):
             found[row.id] = row._asdict()
     return found

@@ -30,6 +30,7 @@ RATE_WAIT_S = 5.0
 RATE_WAIT_MOST_S = 3600.0
 ANY = ("0.0.0.0/0", "::/0")  # where a model is, is the operator's word
 
+AS_IT_IS = {"Accept-Encoding": "identity"}  # a compressed stream would come in lumps
 NOBODY_THERE = {
     Failure.CONNECT,
     Failure.DNS,
@@ -149,10 +150,13 @@ class Model:
         parts = (self._llm.base_url, self._llm.model, self._llm.temperature, asked.system, asked.prompt, shape)
         return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=32).hexdigest()
 
-    async def ask(self, asked: Asked, allow: Allow, words: Callable[[bytes], None] | None = None) -> dict[str, Any]:
+    async def ask(
+        self, asked: Asked, allow: Allow, words: Callable[[bytes], None] | None = None, *, once: bool = False
+    ) -> dict[str, Any]:
         """Return the record that a model makes of a prompt.
 
-        allow: waited for before each call; raises NoRecord where the budget is spent. words: given the bytes as they come.
+        allow: waited for before each call; raises NoRecord where the budget is spent. words: given the bytes as they come;
+        once: what was said so far was heard by somebody, so it is not asked again for more of it.
         Raises NoRecord.
         """
         tokens, faults, grown, reasked = self._llm.max_tokens, "", 0, 0
@@ -161,7 +165,7 @@ class Model:
             try:
                 found = await self._call(asked, tokens, faults, words)
             except Incomplete as broken:
-                if broken.name != "truncated" or grown >= GROWS_MOST or tokens >= TOKENS_MOST:
+                if once or broken.name != "truncated" or grown >= GROWS_MOST or tokens >= TOKENS_MOST:
                     raise NoRecord(Trouble(broken.name), str(broken)) from None
                 grown, tokens = (
                     grown + 1,
@@ -188,7 +192,7 @@ class Model:
             request = Request(
                 f"{self._llm.base_url.rstrip('/')}/chat/completions",
                 "POST",
-                {"Content-Type": "application/json", "Accept": "text/event-stream, application/json"},
+                {"Content-Type": "application/json", "Accept": "text/event-stream, application/json"} | AS_IT_IS,
                 json.dumps(self._body(asked, tokens, faults), ensure_ascii=False).encode(),
                 trickles=True,
             )

@@ -6,36 +6,36 @@ stored together with the claim of what comes next, in one transaction.
 
 import asyncio
 import logging
-import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from scraper import clean
 from scraper.config.settings import Enrich, Settings
 from scraper.config.shape import build
 from scraper.crawl.fetcher import Fetcher
 from scraper.crawl.schedule import next_due
 from scraper.crawl.store import Store
-from scraper.database import Connection, Row, documents, enrichments, hosts, jobs, subjects, tasks, vectors
-from scraper.database.jobs import Only, Try, Verdict
-from scraper.database.tasks import ASKED, STORED, Spent
-from scraper.enrichment.cure import CURES, wait_s
+from scraper.database import Connection, Row, documents, enrichments, hosts, jobs, subjects, tasks
+from scraper.database.jobs import Only
+from scraper.database.tasks import ASKED, STORED
+from scraper.enrichment.cure import CURES
+from scraper.enrichment.finish import Ready, finish
 from scraper.enrichment.layout import Options, follow, mark, of_task, sweep
 from scraper.enrichment.model import Call, NoRecord, Trouble
+from scraper.enrichment.pace import Pace
 from scraper.enrichment.work import Made, Memory, Work
 from scraper.errors import BowerbirdError, Unavailable
 from scraper.states import State
 
 LOOK_EACH_S = 1.0
 RENEW_EACH_S = 5.0
+DROP_EACH_S = 86400.0
+KEPT_DAYS = 90  # what models answered, and each try
 AWAY_FIRST_S, AWAY_MOST_S = 2.0, 60.0
 GIVE_UP_S = 30.0  # how long a command waits for an endpoint that is away
-WORTH_RATE = 0.5
-WHOLE_AFTER = 20  # answers in a row that earn a place back
 
 HOPELESS = (Trouble.KEY, Trouble.LACKING)  # for a command: no waiting helps
 
@@ -76,31 +76,13 @@ class Progress:
 
 
 @dataclass(slots=True)
-class _Ready:
-    """A job that is done with: what came of it, and what was asked for that."""
-
-    job: Row[Any]
-    task: Enrich
-    made: Made | None
-    trouble: NoRecord | None
-    calls: Sequence[Call]
-    elapsed_s: float
-
-
-@dataclass(slots=True)
 class _Task:
-    """A task as this worker knows it. limit: how many jobs of it are worked on at once, fewer after a 429."""
+    """A task as this worker knows it."""
 
     settings: Enrich
     mark: str
     row: Row[Any]
-    limit: float = 1.0
-    in_a_row: int = 0
-    rests_until: float = 0.0
-    quiet_until: float = 0.0  # the endpoint wants nothing before, of what is in hand either
-    quieted: float = 0.0
-    working: int = 0
-    waiting: asyncio.Condition = field(default_factory=asyncio.Condition)
+    pace: Pace
 
 
 class Runner:
@@ -118,11 +100,11 @@ class Runner:
         self._work = Work(settings, base, variables, self._fetcher, memory, min(max(batches), 8))
         self._tasks: dict[str, _Task] = {}
         self._in_hand: dict[int, asyncio.Task[None]] = {}
-        self._ready: list[_Ready] = []
+        self._ready: list[Ready] = []
         self._wake = asyncio.Event()
         self._stopping = self._paused = False
         self._done = self._failed = 0
-        self._stored: list[_Ready] = []
+        self._stored: list[Ready] = []
         self._looked = float("-inf")
         self._trouble: str | None = None
         self._why: Trouble | None = None
@@ -139,7 +121,7 @@ class Runner:
         """Return what is being done."""
         state = State.STOPPING if self._stopping else State.PAUSED if self._paused else None
         state = state or (State.ENRICHING if self._in_hand else State.IDLE)
-        names = tuple(sorted(name for name, task in self._tasks.items() if task.working))
+        names = tuple(sorted(name for name, task in self._tasks.items() if task.pace.working))
         trouble = self._store.trouble or self._trouble
         return Progress(state, names, None, (), self._done, self._failed, trouble, self._silent_s())
 
@@ -218,9 +200,19 @@ class Runner:
         await self._fetcher.close()
 
     async def _renew(self) -> None:
+        """Go on holding what is in hand; now and then, drop what was kept for long."""
+        dropped = float("-inf")
         while True:
             await asyncio.sleep(RENEW_EACH_S)
             await self._store.write(lambda c: jobs.renew(c, self._orders.owner, self._store.now()))
+            if self._orders.lays_out and time.monotonic() - dropped > DROP_EACH_S:
+                dropped = time.monotonic()
+                await self._store.write(self._drop)
+
+    def _drop(self, connection: Connection) -> None:
+        before = self._store.now() - timedelta(days=KEPT_DAYS)
+        enrichments.forget_answers(connection, before)
+        jobs.forget_attempts(connection, before)
 
     async def _look(self) -> None:
         """Learn which tasks there are, and lay out what is due of them; now and then."""
@@ -238,9 +230,10 @@ class Runner:
             marked = mark(settings, self._settings.llm, self._settings.embed)
             before = known.get(row.name)
             if before is None:
-                self._tasks[row.name] = _Task(settings, marked, row, limit=settings.batch)
+                self._tasks[row.name] = _Task(settings, marked, row, Pace(settings.batch))
             else:
                 before.settings, before.mark, before.row = settings, marked, row
+                before.pace.most = settings.batch
                 self._tasks[row.name] = before
         if self._orders.lays_out and self._orders.once is None:
             for task in list(self._tasks.values()):
@@ -278,11 +271,11 @@ class Runner:
         """How many jobs of a task may be taken on top of those in hand."""
         if self._paused or self._orders.place >= max(1, task.settings.workers) and self._orders.once is None:
             return 0
-        if time.monotonic() < task.rests_until or (self._alone and self._in_hand):
+        if task.pace.rests or (self._alone and self._in_hand):
             return 0
         if self._away_since is not None:  # one goes ahead
             return 0 if self._in_hand else 1
-        return max(0, 2 * max(1, int(task.limit)) - len(self._in_hand))
+        return max(0, 2 * task.pace.limit - len(self._in_hand))
 
     def _full(self) -> bool:
         return not any(self._room(task) for task in self._tasks.values())
@@ -307,7 +300,7 @@ class Runner:
             return [], {}
 
         claimed, found = await self._store.write(unit)
-        self._ready = [ready for ready in self._ready if ready not in self._stored]
+        self._ready = [ready for ready in self._ready if ready not in self._stored]  # some came meanwhile
         for job in claimed:
             subject = found.get(job.of, {}).get(job.subject_id)
             work = self._one(self._tasks[job.task], job, subject)
@@ -318,43 +311,9 @@ class Runner:
         return bool(claimed)
 
     def _settle(self, connection: Connection) -> None:
-        """Store what is ready: each job with its records, or what is to become of it. May run again after a lost connection."""
-        at = self._store.now()
+        """Store what is ready. May run again after a lost connection."""
         self._stored = list(self._ready)
-        spent: dict[str, Spent] = {}
-        for ready in self._stored:
-            verdict = self._verdict(ready, at)
-            if jobs.settle(connection, self._orders.owner, verdict, at) and ready.made is not None:
-                enrichments.put(connection, ready.job, ready.made.records, _fit(ready.made.model), at)
-                if ready.made.passages is not None:
-                    vectors.put(connection, ready.made.model or "", ready.made.passages)
-            if ready.made is not None and ready.made.digest is not None and ready.made.answer is not None:
-                enrichments.keep_answer(connection, ready.made.digest, ready.made.answer, at)
-            name = ready.task.task
-            spent[name] = _plus(spent.get(name, Spent()), ready, self._settings)
-        for name, sum_ in spent.items():
-            tasks.charge(connection, name, sum_)
-
-    def _verdict(self, ready: _Ready, at: datetime) -> Verdict:
-        tries = tuple(
-            Try(str(c.outcome), _fit(c.said), _fit(c.model), c.tokens_in, c.tokens_out, round(c.elapsed_s, 4), at)
-            for c in ready.calls
-        )
-        if ready.trouble is None:
-            return Verdict(ready.job, tries=tries)
-        trouble, said = ready.trouble.trouble, _fit(ready.trouble.said)
-        wait = wait_s(trouble, ready.job.attempts, ready.task.attempts, ready.trouble.wait_s, random.random())
-        later = None if wait is None else at + timedelta(seconds=wait)
-        if not tries:
-            tries = (Try(str(trouble), said, None, 0, 0, round(ready.elapsed_s, 4), at),)
-        return Verdict(
-            ready.job,
-            reason=str(trouble),
-            message=said,
-            not_before=later,
-            free=CURES[trouble].free,
-            tries=tries,
-        )
+        finish(connection, self._orders.owner, self._stored, self._settings.llm, self._store.now())
 
     # -- one job
 
@@ -365,22 +324,15 @@ class Runner:
         trouble: NoRecord | None = None
         began = time.monotonic()
         try:
-            async with task.waiting:
-                await task.waiting.wait_for(lambda: task.working < max(1, int(task.limit)))
-                task.working += 1
-            try:
-                await _silence(task)
+            async with task.pace.turn():
                 began = time.monotonic()
-                made = Made() if subject is None else await self._work.make(task.settings, job.kind, subject, calls)
-            except NoRecord as ended:
-                trouble = ended
-            finally:
-                task.working -= 1
-                async with task.waiting:
-                    task.waiting.notify_all()
+                try:
+                    made = Made() if subject is None else await self._work.make(task.settings, job.kind, subject, calls)
+                except NoRecord as ended:
+                    trouble = ended
             self._learn(task, trouble, began)
             elapsed_s = time.monotonic() - began
-            self._ready.append(_Ready(job, task.settings, made, trouble, calls, elapsed_s))
+            self._ready.append(Ready(job, task.settings, made, trouble, calls, elapsed_s))
             self._done += made is not None
             self._failed += trouble is not None
         except asyncio.CancelledError:
@@ -392,31 +344,28 @@ class Runner:
             self._wake.set()
 
     def _learn(self, task: _Task, trouble: NoRecord | None, began: float) -> None:
-        """Do more at once while answers come, less when the endpoint asks for that; wait when nobody is there."""
+        """Take notice of how it went: do more at once, or less, or wait."""
         if trouble is None:
             self._away_since, self._away_s, self._trouble, self._why = None, AWAY_FIRST_S, None, None
-            task.in_a_row += 1
-            if task.in_a_row >= WHOLE_AFTER and task.limit < task.settings.batch:
-                task.in_a_row, task.limit = 0, task.limit + 1
+            task.pace.went_well()
             return
-        task.in_a_row = 0
+        task.pace.went_wrong()
         self._why = trouble.trouble
+        said = trouble.said
         if trouble.trouble is Trouble.RATE:
-            if began >= task.quieted:  # of those that went out together, one says it
-                task.limit, task.quieted = max(1.0, task.limit * WORTH_RATE), time.monotonic()
-            until = time.monotonic() + (trouble.wait_s or 0.0)
-            task.rests_until = task.quiet_until = max(task.quiet_until, until)
-            self._trouble = f"{task.settings.task}: the endpoint wants fewer requests: {trouble.said}"
+            task.pace.too_fast(began, trouble.wait_s or 0.0)
+            said = f"the endpoint wants fewer requests: {said}"
         elif trouble.trouble is Trouble.BUDGET:
-            task.rests_until = time.monotonic() + AWAY_MOST_S
-            self._trouble = f"{task.settings.task}: {trouble.said}"
+            task.pace.rest(AWAY_MOST_S)
         elif CURES[trouble.trouble].away:
             if self._away_since is None:
                 self._away_since = time.monotonic()
-                log.warning("nothing can be made now", extra={"task_name": task.settings.task, "reason": trouble.said})
-            task.rests_until = time.monotonic() + self._away_s
+                log.warning("nothing can be made now", extra={"task_name": task.settings.task, "reason": said})
+            task.pace.rest(self._away_s)
             self._away_s = min(self._away_s * 2, AWAY_MOST_S)
-            self._trouble = f"{task.settings.task}: {trouble.said}"
+        else:
+            return
+        self._trouble = f"{task.settings.task}: {said}"
 
     async def _nothing_left(self) -> bool:
         """Whether a command has done all that it can. Raises Away if nobody is there who could do more."""
@@ -456,29 +405,3 @@ class Runner:
 
         if (spent := await self._store.write(unit)) is not None:
             raise NoRecord(Trouble.BUDGET, f"{spent}; raise [[enrich]] budget")
-
-
-async def _silence(task: _Task) -> None:
-    """Wait as long as the endpoint wants nothing; it may want that again meanwhile."""
-    left_s = task.quiet_until - time.monotonic()
-    if left_s > 0:
-        await asyncio.sleep(left_s)
-        await _silence(task)
-
-
-def _fit(said: str | None) -> str | None:
-    """What an endpoint or a function said, as any database takes it."""
-    return clean.text(said) if said is not None else None
-
-
-def _plus(sum_: Spent, ready: _Ready, settings: Settings) -> Spent:
-    given, made = (sum(getattr(c, name) for c in ready.calls) for name in ("tokens_in", "tokens_out"))
-    cost = (given * settings.llm.price_in + made * settings.llm.price_out) / 1e6
-    counted = 0 if ready.task.budget is not None else len(ready.calls)
-    return Spent(
-        sum_.calls + counted,
-        sum_.tokens_in + given,
-        sum_.tokens_out + made,
-        sum_.cost + cost,
-        sum_.busy_s + ready.elapsed_s,
-    )

@@ -23,7 +23,8 @@ def within(seconds: float) -> Iterator[None]:
     if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGALRM, _ring)
+    if signal.getsignal(signal.SIGALRM) is not _ring:  # it stays: without a timer it is never called
+        signal.signal(signal.SIGALRM, _ring)
     signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_S)  # where it rings may be a place that swallows it
     try:
         yield
@@ -34,4 +35,3 @@ def within(seconds: float) -> Iterator[None]:
                 break
             except TookTooLong:
                 continue
-        signal.signal(signal.SIGALRM, before)

@@ -4,8 +4,6 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from lxml import etree
-
 from scraper import traps
 from scraper.extract.page import Page
 from scraper.extract.select import compiled_css
@@ -23,11 +21,6 @@ _FILES = re.compile(
     re.IGNORECASE,
 )
 
-_HREFS: Any = etree.XPath("descendant-or-self::a/@href | descendant-or-self::area/@href", smart_strings=False)
-_UNASKED = "not(contains(translate(@rel, 'NOFLW', 'noflw'), 'nofollow'))"
-_POLITE_HREFS: Any = etree.XPath(
-    f"descendant-or-self::a[{_UNASKED}]/@href | descendant-or-self::area[{_UNASKED}]/@href", smart_strings=False
-)
 UNKNOWN = object()
 Found = Any  # Link; why it is taken for a trap; None: it is not the source's
 
@@ -103,9 +96,8 @@ class Linker:
         return traps.fault(url, self._year) or Link(url)
 
     def _references(self, page: Page, follow: tuple[str, ...] | bool) -> Iterator[str]:
-        hrefs = _POLITE_HREFS if self._polite and page.mentions(b"nofollow") else _HREFS
         if follow is True:
-            yield from hrefs(page.root)
+            yield from self._hrefs(page.root)
             return
         for selector in follow if isinstance(follow, tuple) else ():
             found: Any = compiled_css(selector)(page.root)
@@ -113,4 +105,12 @@ class Linker:
                 if isinstance(match, str):
                     yield match
                 else:
-                    yield from hrefs(match)
+                    yield from self._hrefs(match)
+
+    def _hrefs(self, place: Any) -> Iterator[str]:
+        """What the links of a place refer to, itself included, save those that ask not to be followed."""
+        for element in place.iter("a", "area"):
+            if (href := element.get("href")) is None:
+                continue
+            if not (self._polite and (rel := element.get("rel")) and "nofollow" in rel.lower()):
+                yield href

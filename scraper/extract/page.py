@@ -13,6 +13,7 @@ from scraper import clean
 from scraper.errors import Failure, VisitFailed
 from scraper.extract.charset import decode
 from scraper.records import Fetched
+from scraper.tags import LONG, may_be_long
 from scraper.urls import canonical
 
 if TYPE_CHECKING:
@@ -20,17 +21,12 @@ if TYPE_CHECKING:
 
 _REFRESH = re.compile(r"\s*([0-9]{0,6}(?:\.[0-9]*)?)\s*[;,\s]\s*(?:url\s*=)?\s*(\S.*)", re.IGNORECASE)
 _DIRECTIVE = re.compile(r"\s*(\*|[a-z0-9_-]+)\s*:\s*(.*)", re.IGNORECASE)
-HEAD_BYTES = 64 * 1024
 MAX_ATTRIBUTES = 2000
-_LONG_TAG = re.compile(rb"<[A-Za-z][^>]{8192,}")
+_LONG_TAG = re.compile(rb"<[A-Za-z][^>]{%d,}" % LONG)
 _QUOTED = re.compile(rb"\"[^\"]*\"|'[^']*'")
 REFRESH_MOST_S = 5.0
 _head_title = etree.XPath("string(/html/head/title)", smart_strings=False)
 _first_title = etree.XPath("string(//title)", smart_strings=False)
-_canonicals = etree.XPath("//link[@href][contains(concat(' ', normalize-space(@rel), ' '), ' canonical ')]/@href")
-_refreshes: Any = etree.XPath(
-    "//meta[translate(@http-equiv, 'REFSH', 'refsh') = 'refresh']/@content", smart_strings=False
-)
 # Directives of X-Robots-Tag that carry a value of their own; any other word before a colon is the name of a robot.
 _VALUED = {"max-snippet", "max-image-preview", "max-video-preview", "unavailable_after"}
 
@@ -96,35 +92,36 @@ class Page:
     @cached_property
     def root(self) -> "etree._Element":
         """The lxml tree of the page. Raises VisitFailed: parse_limit."""
-        text = self.text
-        for tag in _LONG_TAG.finditer(self.body):  # their number, squared, is what libxml2 takes
-            if len(_QUOTED.sub(b"", tag[0]).split()) > MAX_ATTRIBUTES:
+        source = self._source
+        for tag in _LONG_TAG.finditer(source) if may_be_long(source) else ():
+            if len(_QUOTED.sub(b"", tag[0]).split()) > MAX_ATTRIBUTES:  # libxml2 takes their number, squared
                 raise VisitFailed(Failure.PARSE_LIMIT, f"a tag has more than {MAX_ATTRIBUTES} attributes")
-        source = (self.body if self._plain else text.encode("utf-8")).strip() or b"<html/>"
         parser = etree.HTMLParser(recover=True, encoding="utf-8", huge_tree=True, collect_ids=False)
-        root = etree.fromstring(source, parser=parser)
+        root = etree.fromstring(source.strip() or b"<html/>", parser=parser)
         last = parser.error_log.last_error
         if last is not None and "Excessive depth" in last.message:
             raise VisitFailed(Failure.PARSE_LIMIT, "the page is nested too deeply")
         return root if root is not None else etree.fromstring(b"<html/>", parser=parser)
 
     @cached_property
-    def _lowered(self) -> bytes:
-        """The body for a first look at whether it is worth to look closer."""
-        return self.body[:HEAD_BYTES].lower()
+    def _source(self) -> bytes:
+        """The text in UTF-8."""
+        text = self.text
+        return self.body if self._plain else text.encode("utf-8")
 
-    def mentions(self, word: bytes) -> bool:
-        """Say whether a lower-case word is anywhere in the body, in whatever case."""
-        return word in self._lowered or (len(self.body) > HEAD_BYTES and word in self.body.lower())
+    @cached_property
+    def _said(self) -> dict[str, list["etree._Element"]]:
+        """What the page says of itself: its base, link and meta elements. One walk over the tree, which takes less than a look for one word."""
+        found: dict[str, list[etree._Element]] = {"base": [], "link": [], "meta": []}
+        for element in self.root.iter(*found) if not self.is_json else ():
+            found[str(element.tag)].append(element)
+        return found
 
     @cached_property
     def base_url(self) -> str:
         """What relative links are relative to."""
-        if b"<base" in self._lowered:
-            found: Any = self.root.xpath("//base/@href")
-            for href in found[:1]:
-                return canonical(str(href), self.url) or self.url
-        return self.url
+        href = next((href for base in self._said["base"] if (href := base.get("href")) is not None), None)
+        return (canonical(href, self.url) or self.url) if href is not None else self.url
 
     @cached_property
     def title(self) -> str | None:
@@ -142,18 +139,18 @@ class Page:
     @cached_property
     def canonical(self) -> str | None:
         """The address that the page gives as its own (RFC 6596), or None."""
-        if b"canonical" not in self._lowered:
-            return None
-        found: Any = _canonicals(self.root)
-        return canonical(str(found[0]), self.base_url) if found else None
+        for link in self._said["link"]:
+            if "canonical" in (link.get("rel") or "").split() and (href := link.get("href")) is not None:
+                return canonical(href, self.base_url)
+        return None
 
     @cached_property
     def refresh(self) -> str | None:
         """Where the page sends its visitors by itself within five seconds, or None."""
-        if b"http-equiv" not in self._lowered or b"refresh" not in self._lowered:
-            return None
-        for content in _refreshes(self.root):
-            if (match := _REFRESH.match(str(content))) and float(match[1] or 0) <= REFRESH_MOST_S:
+        for meta in self._said["meta"]:
+            if (meta.get("http-equiv") or "").lower() != "refresh":
+                continue
+            if (match := _REFRESH.match(meta.get("content") or "")) and float(match[1] or 0) <= REFRESH_MOST_S:
                 return canonical(match[2].strip("'\" "), self.base_url)
         return None
 
@@ -163,14 +160,9 @@ class Page:
         What is said to us by name counts beside what is said to all, as Google and Bing read it.
         """
         said = _header_directives(self.headers.get("x-robots-tag", ""), agent) if "x-robots-tag" in self.headers else []
-        if (
-            not self.is_json
-            and b"<meta" in self._lowered
-            and (b"robots" in self._lowered or agent.encode() in self._lowered)
-        ):
-            for meta in self.root.iter("meta"):
-                if (meta.get("name") or "").strip().lower() in ("robots", agent):
-                    said += [word.strip().lower() for word in (meta.get("content") or "").split(",")]
+        for meta in self._said["meta"]:
+            if (meta.get("name") or "").strip().lower() in ("robots", agent):
+                said += [word.strip().lower() for word in (meta.get("content") or "").split(",")]
         return {"noindex", "nofollow"} | set(said) if "none" in said else set(said)
 
     @cached_property

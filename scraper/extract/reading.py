@@ -63,7 +63,8 @@ class Reader:
         own = page.canonical if not page.is_json else None
         if own is not None and own != page.url and self._source.follow:
             links = (*links, *(link for link in self._linker.resolve([own], page)[0] if link not in links))
-        return Reading(page.title, found, links, simhash(page.words), own, None, refused)
+        alike = simhash(page.words) if not found else None
+        return Reading(page.title, found, links, alike, own, None, refused)
 
     def _with_refresh(self, page: Page, reading: Reading) -> Reading:
         target = None if page.is_json else page.refresh

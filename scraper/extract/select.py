@@ -10,6 +10,7 @@ from lxml import etree
 from parsel.csstranslator import HTMLTranslator
 
 from scraper.config.settings import Expression
+from scraper.extract.classes import Classes, asks_by_class
 from scraper.extract.page import Page
 
 
@@ -86,12 +87,16 @@ def compile_expression(expression: Expression) -> None:
             compiled_json(path)
 
 
-def matches(expression: Expression, page: Page, scope: Any) -> list[Any]:
+def matches(expression: Expression, page: Page, scope: Any, classes: Classes | None = None) -> list[Any]:
     """Return what an expression finds: elements, texts or JSON values; nothing where it does not fit the document.
 
-    scope: the element or the JSON value that the search starts from; None: the whole page.
-    Raises VisitFailed (decode) if a page that says that it is JSON is none.
+    scope: the element or the JSON value that the search starts from; None: the whole page. classes: those of the scope, where
+    they are known. Raises VisitFailed (decode) if a page that says that it is JSON is none.
     """
+    if classes is not None and expression.css is not None and asks_by_class(expression.css):
+        found = classes.find(expression.css)
+        if found is not None:
+            return found
     try:
         return _matches(expression, page, scope)
     except (jmespath.exceptions.JMESPathError, etree.XPathError):  # right as such, and wrong for these values
@@ -112,6 +117,12 @@ def _matches(expression: Expression, page: Page, scope: Any) -> list[Any]:
         return []
     found = compiled(root)
     return found if isinstance(found, list) else [found]
+
+
+def classes_of(page: Page, scope: Any) -> Classes | None:
+    """Return the elements of a scope by their classes, None where there are no elements. Worth it for two questions or more."""
+    place = page.root if scope is None else scope
+    return Classes(place) if etree.iselement(place) else None
 
 
 def _listed(value: Any) -> list[Any]:

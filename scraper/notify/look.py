@@ -91,19 +91,23 @@ _OVER = {"failing": "works again", "alarm": "is as it was again", "scraper": "is
 
 def _standing(connection: Connection, rule: Notify) -> Iterator[Story]:
     if "failing" in rule.on:
-        for one in health.summaries(connection):
-            if one.health == "failing" and _wants(rule, one.row.name):
-                runs = health.outcomes(connection, [one.row.name])[one.row.name]
-                ended = [run for run in reversed(runs) if run["state"] not in (RunState.QUEUED, RunState.RUNNING)]
-                row = next((place for place, run in enumerate(ended) if run["state"] != RunState.FAILED), len(ended))
-                if row >= rule.after:
-                    said = f"{one.row.name}: {row} runs in a row failed: {one.row.message or 'no page could be read'}"
-                    yield Story(f"failing:{one.row.name}", one.row.name, said)
+        yield from _failing(connection, rule)
     if "alarm" in rule.on:
         for alarm in alarms.standing(connection):
             if alarm["accepted_at"] is None and _wants(rule, alarm["source"]):
                 name = f"alarm:{alarm['source']} {alarm['name']}".rstrip()
                 yield Story(name, alarm["source"], f"{alarm['source']}: {alarm['message']}")
+
+
+def _failing(connection: Connection, rule: Notify) -> Iterator[Story]:
+    names = [one.name for one in health.summaries(connection) if one.health == "failing" and _wants(rule, one.name)]
+    messages = health.messages(connection, names)
+    for name, runs in health.outcomes(connection, names).items():
+        ended = [run for run in reversed(runs) if run["state"] not in (RunState.QUEUED, RunState.RUNNING)]
+        row = next((place for place, run in enumerate(ended) if run["state"] != RunState.FAILED), len(ended))
+        if row >= rule.after:
+            said = f"{name}: {row} runs in a row failed: {messages.get(name) or 'no page could be read'}"
+            yield Story(f"failing:{name}", name, said)
 
 
 def _scraper_down(rule: Notify, happened: Sequence[dict[str, Any]], told: Mapping[str, str]) -> dict[str, Story]:

@@ -4,12 +4,13 @@ import asyncio
 import hashlib
 import json
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import insert, select
+from sqlalchemy import Connection, Insert, insert, select
 
 from scraper.database import Db, answers, sources
 from scraper.database.connection import made_id, now
@@ -161,6 +162,8 @@ async def test_a_call_that_is_repeated_is_answered_as_it_was_and_done_once(http:
     again = await http.post("/api/sources", json=NEW, headers=KEY)
     assert (again.status_code, again.content) == (201, first.content)
     assert again.headers["idempotency-replayed"] == "true"
+    for name in ("location", "etag", "content-type"):
+        assert again.headers[name] == first.headers[name]
     assert "idempotency-replayed" not in first.headers
     assert (await http.get("/api/sources/new")).status_code == 404
     for body, path in ((NEW | {"every": "9h"}, "/api/sources"), (NEW, "/api/sources/check"), (NEW, "/api/sources?x=1")):
@@ -270,3 +273,23 @@ async def test_an_alarm_is_accepted_once_and_a_run_is_stopped(http: httpx.AsyncC
         assert (stopped.status_code, stopped.json()["state"]) == (200, "stopped")
     assert (await http.post("/api/runs/99/stop")).status_code == 404
     assert kept.read(lambda c: c.execute(select(runs.c.state)).scalars().all()) == ["stopped"]
+
+
+# -- Pages as JSON
+
+
+def _put(statement: Insert, connection: Connection) -> None:
+    connection.execute(statement)
+
+
+async def test_a_page_as_json_holds_instants_and_numbers_of_any_size(http: httpx.AsyncClient, kept: Db) -> None:
+    at = now().replace(microsecond=120_000)
+    for number in (7, 2**70):
+        row = {"at": at, "kind": "process", "name": "x", "event": "ended", "level": "error", "facts": {"n": number}}
+        kept.write(partial(_put, insert(events).values(**row)))
+        answer = await http.get("/events.json?kind=process")
+        assert answer.headers["content-type"] == "application/json"
+        first = answer.json()["rows"][0]
+        assert (first["facts"], first["at"]) == ({"n": number}, at.isoformat())
+    happened = (await http.get("/overview.json")).json()["happened"]
+    assert [event["facts"]["n"] for event in happened] == [2**70, 7]

@@ -18,6 +18,7 @@ from scraper.database.connection import now
 from scraper.database.models import changes, runs
 from scraper.database.models import items as item_table
 from scraper.database.models import pages as page_table
+from scraper.inflate import stored
 from scraper.records import Claim, Fetched, Item, Visit
 from tests.support import Project, rows
 
@@ -81,7 +82,7 @@ def test_a_page_that_was_never_read_is_new_when_it_is_and_not_changed(db: Db) ->
     told = db.read(lambda c: c.execute(select(changes).where(changes.c.of == "page").order_by(changes.c.id)).all())
     assert [row.change for row in told] == ["created", "changed"]
     (page,) = db.read(lambda c: c.execute(select(page_table)).all())
-    assert pages.whole(page.body) == b"second"
+    assert stored(page.body) == b"second"
 
 
 @BOTH

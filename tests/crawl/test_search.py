@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import delete, update
 
 from scraper.config.settings import FieldRule, ItemRule, Retention
 from scraper.crawl import indexer
@@ -14,6 +15,7 @@ from scraper.crawl.store import Store
 from scraper.crawl.upkeep import Upkeep
 from scraper.database import Db, documents
 from scraper.database.connection import now
+from scraper.database.models import meta, pages
 from scraper.search.query import BadQuery, Query, Term, for_postgres, for_sqlite, parse
 from scraper.search.text import pieces, search
 from tests.crawl.test_engine import Crawler, links, source
@@ -164,3 +166,15 @@ async def test_a_text_that_no_database_takes_keeps_no_other(
     assert found(crawler.db, "xxfront*") == ["page "]
     assert found(crawler.db, "first") == []
     assert crawler.db.read(documents.behind) == 0
+
+
+async def test_a_stored_body_that_is_damaged_is_as_if_it_were_kept_no_more(shop: Crawler, site: Site) -> None:
+    damaged = update(pages).where(pages.c.url.endswith("/1")).values(body=b"\x1f\x8bnothing that could be inflated")
+    shop.db.write(lambda c: c.execute(damaged))
+    shop.db.write(lambda c: c.execute(delete(meta).where(meta.c.name == documents.CURSOR)))
+    list(catch_up(shop.db))
+    assert shop.db.read(documents.behind) == 0
+    assert "item 1" in found(shop.db, "blue bottle")
+    site.page("/1", "<title>T1</title><h1>Green jar</h1>")
+    await again(shop, site)
+    assert set(found(shop.db, "green jar of:page")) == {"page 1"}

@@ -123,6 +123,18 @@ def test_numbers_go_on_after_the_last_changes_were_dropped(db: Db) -> None:
 
 
 @everywhere
+def test_of_what_is_unread_only_the_last_is_counted(db: Db, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(changes, "COUNTED_MOST", 3)
+    assert db.read(changes.unread) == 0
+    tell(db, *told("a", "b"))
+    assert db.read(changes.unread) == 2
+    tell(db, *told("c", "d"), *told("new", change="created"))
+    assert db.read(changes.unread) == 3
+    db.write(lambda c: changes.mark_read(c, now(), [changes.newest(c) - 1]))
+    assert db.read(changes.unread) == 2
+
+
+@everywhere
 def test_what_was_read_and_what_stands_beside_it(db: Db) -> None:
     tell(db, *told("a", "b", "c", item_id=1), *told("new", change="created"), *told("page", of="page", page_id=1))
     ids = [change["id"] for change in db.read(lambda c: changes.after(c, 0, 10))]

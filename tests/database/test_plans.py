@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event
 
-from scraper.database import Db, frontier, items, listing, runs
+from scraper.database import Db, changes, frontier, health, items, listing, runs
 from scraper.database.connection import now
 from scraper.records import Link
 
@@ -92,3 +92,20 @@ def test_few_rows_are_not_looked_for_among_all_of_a_table(db: Db, name: str, bef
 def test_items_are_not_counted_among_all(db: Db, filters: dict[str, Any]) -> None:
     plan = db.read(lambda c: _plan(c, lambda c: items.count(c, filters, 10_000)))
     assert any(step.startswith("SEARCH items") for step in plan), plan
+
+
+WHOLE: dict[str, Callable[[Connection], Any]] = {
+    "health": health.summaries,
+    "one source": lambda c: health.told(c, [health.Summary("site", "ok", "", "", None, None)]),
+    "outcomes": lambda c: health.outcomes(c, ["site", "other"]),
+    "unread": changes.unread,
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_no_page_goes_through_all_runs_failures_or_changes(db: Db, name: str) -> None:
+    plan = db.read(lambda c: _plan(c, WHOLE[name]))
+    assert plan
+    few = ("USING INDEX failures_of_owners", "INDEX changes_news", "INDEX changes_unread")
+    scans = [step for step in plan if step.startswith(("SCAN runs", "SCAN failures", "SCAN changes"))]
+    assert not [step for step in scans if not step.endswith(few)], plan

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from lxml import etree
 from parsel import Selector
 
-from scraper.config.settings import FieldRule, ItemRule, Limits, Source
+from scraper.config.settings import Expression, FieldRule, ItemRule, Limits, Source
 from scraper.errors import VisitFailed
 from scraper.extract import Page
-from scraper.extract.select import compiled_css
+from scraper.extract.classes import Classes, asks_by_class
+from scraper.extract.select import compiled_css, matches
 from scraper.offload import Readers
 from scraper.records import Fetched, Manners
 from tests.extract.test_extract import TODAY, read
@@ -41,6 +42,12 @@ CSS = [
     # what Scrapy adds
     "p::text", "*::text", "a::attr(href)", "a::attr(HREF)", "::attr(class)", "::text", "p.x::text, a::attr(href)", "div > a::text",
     "li:nth-child(2)::text", "a:has(b)::attr(href)", "script::text", "style::text", "title::text", "*::attr(data-a)",
+]  # fmt: skip
+
+
+BY_CLASS = [
+    ".x", ".y", ".X", "p.x", "P.x", ".x.y", ".y.x", "a.x.y", "body.x", ".x::text", "p.x::text", "div.y::text", ".x::attr(href)",
+    "a.y::attr(class)", ".x::attr(data-a)", "a.x.y::attr(href)", ".i", ".xyz", ".en-GB", "script.x::text", "svg.x::text",
 ]  # fmt: skip
 
 
@@ -96,6 +103,45 @@ well_formed = st.recursive(
 broken = st.lists(st.one_of(tag, end, words, odd), max_size=40).map("".join)
 queries = st.lists(st.sampled_from(CSS), min_size=10, max_size=10)
 thorough = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@given(st.one_of(well_formed, broken))
+@example("<p class=x>a<!-- c -->b<b class='y x'>c</b>d<?pi x?>e</p>f")
+@example("<p class='x\u00a0y'>nbsp</p><p class='x\x0cy'>feed</p><p class='x\ty\r\nxyz'>all</p><p class=' x '>one</p>")
+@example("<script class=x>if (a<b) '</p>'</script><p class=xx>no</p><p class='y'><p class='x'><p class='y'>")
+@thorough
+def test_what_asks_by_class_is_found_by_one_walk_as_it_is_by_xpath(text: str) -> None:
+    root = page(text).root
+    places: Any = [root, *root.iter("div", "p")]
+    for place in places:
+        classes = Classes(place)
+        for query in BY_CLASS:
+            found = classes.find(query)
+            if found is None:
+                assert query.endswith("::text")
+                found = matches(Expression(css=query), page(text), place, classes)
+            assert serialised(found) == Selector(root=place, type="html").css(query).getall(), query
+
+
+def test_what_asks_for_more_than_classes_does_not_ask_by_class() -> None:
+    assert all(map(asks_by_class, BY_CLASS))
+    others = [query for query in CSS if asks_by_class(query)]
+    assert others == [".x", "p.x", ".x.y"]
+    more = (
+        "p.x a",
+        "p .x",
+        ".x:first-child",
+        ".x[href]",
+        "#i.x",
+        "*.x",
+        ".x,.y",
+        r".x\:y",
+        ".x::attr(HREF)",
+        "p",
+        "",
+        None,
+    )
+    assert not any(map(asks_by_class, more))
 
 
 @given(well_formed, queries)

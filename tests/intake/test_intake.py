@@ -2,7 +2,10 @@
 
 import io
 import json
+import sqlite3
 import zipfile
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +15,7 @@ from hypothesis import strategies as st
 from scraper.config import rules
 from scraper.config.settings import Source
 from scraper.config.shape import build
-from scraper.intake import SOURCES, Entries, Form, Found, Names, Unfit, Unreadable, guess, records, watches
+from scraper.intake import SOURCES, Entries, Form, Found, Names, Unfit, Unreadable, chroma, guess, records, watches
 from scraper.intake import found as limits
 
 
@@ -284,3 +287,41 @@ def test_how_items_are_known() -> None:
     with pytest.raises(Unfit, match="has no id"):
         Entries("book", ["id"]).entry({"id": ""})
     assert Entries("book", ()).entry({"url": "javascript:x"}).url is None
+
+
+# As ChromaDB 1.5 makes them; what is not read is left out.
+CHROMA = """
+CREATE TABLE collections (id TEXT PRIMARY KEY, name TEXT NOT NULL, dimension INTEGER);
+CREATE TABLE segments (id TEXT PRIMARY KEY, type TEXT NOT NULL, scope TEXT NOT NULL, collection TEXT NOT NULL);
+CREATE TABLE embeddings (id INTEGER PRIMARY KEY, segment_id TEXT NOT NULL, embedding_id TEXT NOT NULL, seq_id BLOB);
+CREATE TABLE embedding_metadata (
+    id INTEGER, key TEXT NOT NULL, string_value TEXT, int_value INTEGER, float_value REAL, bool_value INTEGER
+);
+INSERT INTO collections VALUES ('c1', 'books', 8), ('c2', 'empty', NULL);
+INSERT INTO segments VALUES ('v1', 'hnsw', 'VECTOR', 'c1'), ('m1', 'sqlite', 'METADATA', 'c1'), ('m2', 'sqlite', 'METADATA', 'c2');
+INSERT INTO embeddings VALUES (1, 'm1', 'a', 1), (2, 'm1', 'b', 2);
+INSERT INTO embedding_metadata VALUES
+    (1, 'chroma:document', 'A light in the attic', NULL, NULL, NULL), (1, 'price', NULL, NULL, 51.5, NULL),
+    (1, 'pages', NULL, 3, NULL, NULL), (1, 'sold', NULL, NULL, NULL, 0), (2, 'author', 'M. H.', NULL, NULL, NULL);
+"""
+
+
+def test_a_folder_of_chroma_is_read_and_not_written(tmp_path: Path) -> None:
+    file = tmp_path / chroma.FILE
+    with closing(sqlite3.connect(file)) as made:
+        made.executescript(CHROMA)
+    before = file.read_bytes()
+    assert chroma.is_folder(tmp_path)
+    assert list(chroma.read(tmp_path)) == [
+        ("books", {"id": "a", "text": "A light in the attic", "price": 51.5, "pages": 3, "sold": False}),
+        ("books", {"id": "b", "text": "", "author": "M. H."}),
+    ]
+    assert file.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == [chroma.FILE]
+
+
+@pytest.mark.parametrize("data", [b"", b"no database", b"SQLite format 3\x00 and no more"])
+def test_a_folder_of_chroma_that_is_none_is_told(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / chroma.FILE).write_bytes(data)
+    with pytest.raises(Unreadable, match="no ChromaDB"):
+        list(chroma.read(tmp_path))

@@ -90,6 +90,29 @@ every = "1s"
 name = "hook"
 url = "{url}/hook"
 on = ["alarm"]
+[[enrich]]
+task = "letters"
+over = "items"
+source = "shop"
+kind = "python"
+function = "made:letters"
+when = "stored"
+[[enrich]]
+task = "never"
+over = "items"
+kind = "python"
+function = "made:never"
+attempts = 1
+when = "stored"
+"""
+
+
+MADE = """
+def letters(subject):
+    return {"letters": len(subject.title), "of": subject.title}
+
+def never(subject):
+    raise ValueError("this is never made")
 """
 
 
@@ -195,7 +218,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     with running() as site:
         shop = Shop(site)
         shop.open()
-        for house in serving(tmp_path_factory.mktemp("house"), shop.sources(), site):
+        folder = tmp_path_factory.mktemp("house")
+        (folder / "made.py").write_text(MADE)
+        for house in serving(folder, shop.sources(), site):
             house.shop = shop
             house.until_listed("/items.json", lambda rows: len(rows) == 12, "the shop is read")
             house.until_listed("/pages.json?source=news", what="the news are read")

@@ -26,6 +26,7 @@ LISTS: tuple[str, ...] = (
 )
 LISTS += ("/items?source=shop", "/pages", "/queue", "/queue?state=due", "/queue?state=retrying", *EMPTY, "/events")
 LISTS += ("/search", "/search?q=shop", "/search?q=-nothing", "/search?q=nothinglikeit")
+LISTS += ("/tasks", "/tasks/none", "/search?q=shop&mode=semantic")
 LISTS += ("/system", "/notifications", "/tokens", "/docs", "/changes/999999999", "/sources/none", "/nothing")
 TABS = ("pages", "items", "changes", "runs", "failures", "settings", "robots")
 
@@ -38,8 +39,11 @@ def paths(house: House) -> list[str]:
     item = house.until_listed("/changes.json?of=item&change=changed")[0]
     news = house.until_listed("/changes.json?source=news")[0]
     house.until_listed("/queue.json?source=missing")
+    made = house.until_listed("/tasks/letters.json")[0]
+    house.until_listed("/tasks/never.json?show=failed")
     single = [f"/changes/{item['id']}", f"/changes/{news['id']}", f"/changes/{news['id']}?whole=true&side=true"]
     single += [f"/items/{item['item_id']}", f"/pages/{news['page_id']}"]
+    single += [f"/items/{made['item_id']}", "/tasks/letters", "/tasks/letters?show=queued", "/tasks/never?show=failed"]
     return [
         *LISTS,
         *single,

@@ -49,11 +49,30 @@ parser = "hostile_parser:parse"
 name = "broken"
 start = ["{url}/failing"]
 every = "1s"
+[[enrich]]
+task = "echo"
+over = "items"
+kind = "python"
+function = "hostile_parser:echo"
+when = "stored"
+[[enrich]]
+task = "shout"
+over = "items"
+kind = "python"
+function = "hostile_parser:shout"
+attempts = 1
+when = "stored"
 """
 
 
 PARSER = """
 import json
+
+def echo(subject):
+    return dict(subject.item)
+
+def shout(subject):
+    raise ValueError(json.dumps(subject.item, ensure_ascii=False))
 
 def parse(page):
     for row in json.loads(page.css("#data::text").get() or "[]"):
@@ -96,6 +115,8 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
             house.until_listed("/items.json", lambda rows: len(rows) >= len(TEXTS) - 1, "the items are there")
             house.until_listed("/changes.json", lambda rows: rows, "there are changes")
             house.until_listed("/queue.json", lambda rows: rows, "there are failures")
+            house.until_listed("/tasks/echo.json", lambda rows: len(rows) >= len(TEXTS) - 1, "records were made")
+            house.until_listed("/tasks/shout.json?show=failed", lambda rows: rows, "some were not")
             for name in (f"<b>{RUNS}", TEXTS["handler"]):  # no token is called so, and what is said of it is shown
                 refused = house.service.http.post("/api/tokens", json={"name": name, "scope": "read"})
                 assert refused.status_code == 422
@@ -140,6 +161,12 @@ def test_nothing_of_it_runs_and_no_page_breaks(chromium: Browser, hostile: House
         f"/events?name={evil}",
         f"/search?q={evil}",
         "/search?q=alert%20OR%20w*%20OR%20red",
+        f"/search?q={evil}&mode=semantic",
+        "/tasks",
+        "/tasks/echo",
+        "/tasks/shout?show=failed",
+        f"/tasks/{evil}",
+        f"/tasks/echo?source={evil}&kind={evil}",
     ]
     for path in paths:
         page.goto(path)

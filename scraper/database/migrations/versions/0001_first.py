@@ -46,7 +46,7 @@ def upgrade() -> None:  # noqa: PLR0915  a list of tables
         sa.Column("digest", sa.Text(), nullable=False),
         sa.Column("at", Instant(), nullable=False),
         sa.Column("status", sa.Integer(), nullable=True),
-        sa.Column("content_type", sa.Text(), nullable=True),
+        sa.Column("headers", Json(), nullable=True),
         sa.Column("body", sa.LargeBinary(), nullable=True),
         sa.PrimaryKeyConstraint("key", name="pk_answers"),
     )
@@ -67,6 +67,7 @@ def upgrade() -> None:  # noqa: PLR0915  a list of tables
     )
     _partial("change != 'created'", "changes_news", "changes", ["id"])
     _partial("change != 'created'", "changes_news_of_source", "changes", ["source", "id"])
+    _partial("change != 'created' AND read_at IS NULL", "changes_unread", "changes", ["id"])
     _partial("item_id IS NOT NULL", "changes_of_item", "changes", ["item_id", "id"])
     _partial("page_id IS NOT NULL", "changes_of_page", "changes", ["page_id", "id"])
     op.create_index("changes_of_source", "changes", ["source", "id"])
@@ -138,6 +139,8 @@ def upgrade() -> None:  # noqa: PLR0915  a list of tables
         sa.PrimaryKeyConstraint("id", name="pk_failures"),
         sa.UniqueConstraint("url_id", name="uq_failures_url_id"),
     )
+    owners = "'extract', 'parse_limit', 'poison', 'store'"
+    _partial(f"resolved_at IS NULL AND reason IN ({owners})", "failures_of_owners", "failures", ["source"])
     _partial("resolved_at IS NULL", "failures_open", "failures", ["source", "reason", "id"])
     op.create_index("ix_failures_source", "failures", ["source"])
     op.create_table(
@@ -244,6 +247,7 @@ def upgrade() -> None:  # noqa: PLR0915  a list of tables
     )
     op.create_index("ix_runs_state", "runs", ["state"])
     op.create_index("runs_of_source", "runs", ["source", "id"])
+    _partial("finished_at IS NOT NULL", "runs_ended", "runs", ["source", "id", "state"])
     op.create_table(
         "sources",
         sa.Column("name", sa.Text(), nullable=False),

@@ -108,6 +108,7 @@ class Runner:
         self._looked = float("-inf")
         self._trouble: str | None = None
         self._why: Trouble | None = None
+        self._spent = False  # a budget, of a command that ends with it
         self._away_since: float | None = None
         self._away_s = AWAY_FIRST_S
         self._broken: BaseException | None = None
@@ -356,6 +357,7 @@ class Runner:
             task.pace.too_fast(began, trouble.wait_s or 0.0)
             said = f"the endpoint wants fewer requests: {said}"
         elif trouble.trouble is Trouble.BUDGET:
+            self._spent = True
             task.pace.rest(AWAY_MOST_S)
         elif CURES[trouble.trouble].away:
             if self._away_since is None:
@@ -371,7 +373,7 @@ class Runner:
         """Whether a command has done all that it can. Raises Away if nobody is there who could do more."""
         assert self._orders.once is not None
         name = self._orders.once
-        if self._why is Trouble.BUDGET:
+        if self._spent:  # whatever became meanwhile of what was under way
             return True
         waited = self._away_since is not None and time.monotonic() - self._away_since > GIVE_UP_S
         if self._trouble is not None and (waited or self._why in HOPELESS):

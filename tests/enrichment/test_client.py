@@ -218,7 +218,7 @@ async def test_a_silent_endpoint_is_given_up(make: Make, endpoint: Endpoint) -> 
 async def test_an_answer_that_comes_word_by_word_is_waited_for(
     make: Make, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http1, "RATE_OVER_S", 0.05)  # so that a page would be given up long before its end
+    monkeypatch.setattr(http1, "RATE_OVER_S", 0.1)  # so that a page would be given up long before its end
     body = stream(json.dumps(GOOD))
 
     def slowly(end: socket.socket, request: Request) -> bool:
@@ -226,7 +226,7 @@ async def test_an_answer_that_comes_word_by_word_is_waited_for(
         end.sendall(head)
         for start in range(0, len(body), 40):
             end.sendall(body[start : start + 40])
-            time.sleep(0.02)
+            time.sleep(0.06)  # a third less than a page may come at
         return False
 
     site.routes[PATH] = slowly

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
+from tests.enrichment.endpoint import Endpoint, fails, says
 from tests.enrichment.factory import Factory, task, workers
 from tests.postgres import Server
 from tests.support import gone, until
@@ -118,6 +119,38 @@ def test_no_more_processes_than_max_workers(factory: Factory) -> None:
     done = run(factory, "by", "--workers", "3", MAX_WORKERS="1")
     assert done.returncode == 0, done.stderr
     assert len({record[3]["by"] for record in factory.records("by")}) == 1
+
+
+def summing(endpoint: Endpoint, budget: str = "") -> str:
+    llm = f'[llm]\nbase_url = "{endpoint.url}"\nmodel = "m"\n'
+    return llm + task("sum", None, kind="llm", prompt="{{ item.title }}") + budget
+
+
+def test_a_key_that_is_refused_ends_a_command_with_one_line_and_tells_no_key(
+    factory: Factory, endpoint: Endpoint
+) -> None:
+    endpoint.answers(fails("401 Unauthorized", "who are you"))
+    factory.books(3)
+    factory.configure(summing(endpoint))
+    done = run(factory, "sum", OPENAI_API_KEY="sk-nobody-may-see")
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("bowerbird: ")
+    assert "401" in last
+    assert "Traceback" not in done.stderr
+    assert "sk-nobody" not in done.stdout + done.stderr
+    assert factory.counts("sum") == {"queued": 3, "done": 0, "failed": 0}
+
+
+def test_several_workers_keep_to_one_budget(factory: Factory, endpoint: Endpoint) -> None:
+    endpoint.answers(says({"text": "fine"}))
+    factory.books(20)
+    factory.configure(summing(endpoint, "batch = 2\nbudget = { calls = 7 }\n"))
+    done = run(factory, "sum", "--workers", "2")
+    assert done.returncode == 1
+    assert "waits for its budget" in done.stderr
+    assert len(endpoint.log) == 7
+    assert factory.counts("sum") == {"queued": 13, "done": 7, "failed": 0}
 
 
 @contextlib.contextmanager

@@ -90,6 +90,9 @@ def test_who_made_it_of_another_input_cannot_either(db: Db, at: datetime) -> Non
     lay_out(db, 1, "2")
     assert not db.write(lambda c: jobs.settle(c, "a", Verdict(mine), at))
     assert [one[1] for one in state(db)] == ["queued"]
+    (again,) = claim(db, "a", at)  # of the same name, and of the new input
+    assert not db.write(lambda c: jobs.settle(c, "a", Verdict(mine), at))
+    assert db.write(lambda c: jobs.settle(c, "a", Verdict(again), at))
 
 
 def test_what_a_worker_gives_back_cost_no_attempt(db: Db, at: datetime) -> None:

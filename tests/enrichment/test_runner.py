@@ -12,6 +12,7 @@ import pytest
 
 from scraper.config.settings import Budget, Enrich, Llm
 from scraper.database import tasks
+from scraper.enrichment import runner
 from scraper.enrichment.layout import Options
 from scraper.enrichment.runner import Away
 from tests.enrichment.endpoint import Endpoint, cut, event, fails, response, says, stream
@@ -185,6 +186,18 @@ def test_a_budget_of_calls_is_kept_to_the_call(batch: int, asking: Shop, endpoin
     asking.do(replace(TASK, batch=batch, budget=Budget(calls=100)))
     assert len(endpoint.log) == 10
     assert asking.counts("sum")["done"] == 10
+
+
+def test_a_command_ends_when_its_budget_is_spent_whatever_comes_in_afterwards(
+    asking: Shop, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "AWAY_MOST_S", 60.0)
+    endpoint.takes_s = 0.3  # an answer, after the other job was told that there is no more
+    asking.books(4)
+    began = time.monotonic()
+    asking.do(replace(TASK, batch=2, budget=Budget(calls=1)))
+    assert asking.counts("sum") == {"queued": 3, "done": 1, "failed": 0}
+    assert time.monotonic() - began < 30
 
 
 def test_no_call_is_begun_when_the_tokens_are_spent(asking: Shop, endpoint: Endpoint) -> None:

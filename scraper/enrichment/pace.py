@@ -9,6 +9,25 @@ WORTH_RATE = 0.5
 WHOLE_AFTER = 20  # answers in a row that earn a place back
 
 
+class Turn:
+    """When a job had its turn: it waits for one only when all is ready for it. Monotonic seconds."""
+
+    def __init__(self, pace: "Pace") -> None:
+        self._pace = pace
+        self.began = time.monotonic()
+        self.elapsed_s = 0.0
+
+    @asynccontextmanager
+    async def taken(self) -> AsyncIterator[None]:
+        """Have a place among those that are worked on."""
+        async with self._pace.turn():
+            self.began = time.monotonic()
+            try:
+                yield
+            finally:
+                self.elapsed_s += time.monotonic() - self.began
+
+
 class Pace:
     """The pace of one task in one worker. Times are monotonic seconds."""
 

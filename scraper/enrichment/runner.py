@@ -25,7 +25,7 @@ from scraper.enrichment.cure import CURES
 from scraper.enrichment.finish import Ready, finish
 from scraper.enrichment.layout import Options, follow, mark, of_task, sweep
 from scraper.enrichment.model import Call, NoRecord, Trouble
-from scraper.enrichment.pace import Pace
+from scraper.enrichment.pace import Pace, Turn
 from scraper.enrichment.work import Made, Memory, Work
 from scraper.errors import BowerbirdError, Unavailable
 from scraper.states import State
@@ -323,17 +323,18 @@ class Runner:
         calls: list[Call] = []
         made: Made | None = None
         trouble: NoRecord | None = None
-        began = time.monotonic()
+        turn = Turn(task.pace)
         try:
-            async with task.pace.turn():
-                began = time.monotonic()
-                try:
-                    made = Made() if subject is None else await self._work.make(task.settings, job.kind, subject, calls)
-                except NoRecord as ended:
-                    trouble = ended
-            self._learn(task, trouble, began)
-            elapsed_s = time.monotonic() - began
-            self._ready.append(Ready(job, task.settings, made, trouble, calls, elapsed_s))
+            try:
+                made = (
+                    await self._work.make(task.settings, job.kind, subject, calls, turn)
+                    if subject is not None
+                    else Made()
+                )
+            except NoRecord as ended:
+                trouble = ended
+            self._learn(task, trouble, turn.began)
+            self._ready.append(Ready(job, task.settings, made, trouble, calls, turn.elapsed_s))
             self._done += made is not None
             self._failed += trouble is not None
         except asyncio.CancelledError:

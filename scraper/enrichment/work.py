@@ -18,6 +18,7 @@ from scraper.database.vectors import Passages
 from scraper.enrichment import embedder, prompt, shape
 from scraper.enrichment.chunks import passages
 from scraper.enrichment.model import Asked, Call, Key, Model, NoRecord, Trouble, anywhere, gone, http_for, refusal
+from scraper.enrichment.pace import Turn
 from scraper.enrichment.subject import READER, Subject, of_item, of_page
 from scraper.errors import BadConfig, VisitFailed
 from scraper.offload.callers import Callers, Died, Late, Raised
@@ -63,16 +64,18 @@ class Work:
         llm = settings.llm
         self.model = Model(fetcher, llm, settings.http, variables.get(llm.api_key_env, ""))
 
-    async def make(self, task: Enrich, kind: str, row: documents.Subject, calls: list[Call]) -> Made:
-        """Return what a task makes of a page or an item. calls: what a model was asked is added to it. Raises NoRecord."""
+    async def make(self, task: Enrich, kind: str, row: documents.Subject, calls: list[Call], turn: Turn) -> Made:
+        """Return what a task makes of a page or an item. calls: what a model was asked is added to it.
+
+        turn: taken for what costs a model or a processor time, once all else is ready. Raises NoRecord.
+        """
         if task.kind == "llm":
             await self._heed(row.url)
         subject = await self._subject(row, kind)
         if task.kind == "llm":
-            return await self._llm(task, subject, calls)
-        if task.kind == "embed":
-            return await self._embed(subject, row, calls)
-        return await self._function(task, subject)
+            return await self._llm(task, subject, calls, turn)
+        async with turn.taken():
+            return await (self._embed(subject, row, calls) if task.kind == "embed" else self._function(task, subject))
 
     async def _heed(self, url: str) -> None:
         """Do not give to a model what its site does not want given to one. Raises NoRecord."""
@@ -95,7 +98,7 @@ class Work:
             raise NoRecord(Trouble.AWAY, error.message) from None
         return of_page(row, kind, reading)
 
-    async def _llm(self, task: Enrich, subject: Subject, calls: list[Call]) -> Made:
+    async def _llm(self, task: Enrich, subject: Subject, calls: list[Call], turn: Turn) -> Made:
         try:
             made = shape.of_task(task)
             asked = Asked(
@@ -111,7 +114,8 @@ class Work:
                 return Made(_records(task, made.read(kept)), self.model.name)
             except shape.Invalid:
                 pass  # of an earlier shape of the same name
-        record = await self.model.ask(asked, lambda: self._memory.allow(task))
+        async with turn.taken():
+            record = await self.model.ask(asked, lambda: self._memory.allow(task))
         return Made(_records(task, record), asked.calls[-1].model, digest=digest, answer=json.dumps(record))
 
     async def _embed(self, subject: Subject, row: documents.Subject, calls: list[Call]) -> Made:

@@ -17,6 +17,8 @@ import pytest
 from scraper.config.settings import Database
 from scraper.crawl.indexer import catch_up
 from scraper.database import Db, changes, documents, vectors
+from scraper.database.bulk import upsert
+from scraper.database.models import items, pages
 from scraper.database.vectors import Passages
 from scraper.search.find import Question, find, retrieve, words
 from scraper.search.query import BadQuery
@@ -36,6 +38,21 @@ def vector(*numbers: float) -> bytes:
     return struct.pack(f"<{WIDE}f", *(n / length for n in padded))
 
 
+def there(db: Db, of: str, *subjects: int) -> None:
+    """Have pages, or items on them, of these numbers be there: passages of what is gone are not found."""
+    page = {"source": "shop", "run_id": 1, "url": "u", "final_url": "u", "status": 200, "content_type": "", "depth": 0}
+    page |= {"content_hash": "x", "bytes": 0, "headers": {}, "body": b"", "stored_bytes": 0}
+    page |= {"fetched_at": NOW, "changed_at": NOW}
+    item = {"source": "shop", "kind": "k", "url": "u", "run_id": 1, "data": {}}
+    item |= {"first_seen": NOW, "last_seen": NOW, "changed_at": NOW}
+    for n in subjects:
+        rows = [(pages, {**page, "id": n, "fingerprint": n.to_bytes(16)})]
+        rows += [(items, {**item, "id": n, "page_id": n, "key": str(n)})] if of == "item" else []
+        for table, row in rows:
+            made = upsert(db.dialect.name, table).values(**row).on_conflict_do_nothing()
+            db.write(lambda c, made=made: c.execute(made))  # type: ignore[misc]
+
+
 def keep(db: Db, subject: int, texts: Sequence[str], found: Sequence[bytes], model: str = "m", **more: Any) -> None:
     named = {
         "of": "page",
@@ -45,6 +62,7 @@ def keep(db: Db, subject: int, texts: Sequence[str], found: Sequence[bytes], mod
         "title": f"T{subject}",
         "at": NOW,
     }
+    there(db, str((named | more)["of"]), subject)
     passages = Passages(subject_id=subject, texts=texts, vectors=found, **(named | more))
     db.write(lambda c: vectors.put(c, model, passages))
 

@@ -1,4 +1,4 @@
-"""GET /api/search, /api/retrieve: over the text of all pages and items as they are now, by words, by meaning, or both."""
+"""GET /api/search, /api/retrieve: over the text of all pages and items, by words, by meaning, or both."""
 
 from typing import Annotated, Any
 
@@ -31,7 +31,8 @@ async def search_all(
     """Pages and items by their words (text), their meaning (semantic), or both (hybrid), the best first.
 
     All words have to be there; "a phrase", bird*, -not, this OR that; source:, kind:, of:page, of:item, since:7d. What says
-    the same as a result before it is that one's `same`.
+    the same as a result before it is that one's `same`. versions:all finds words also in what pages and items were before,
+    and in what is gone: such a result has `until`, and `version` where another came after it.
     """
     text = after_text(cursor)
     offset = min(int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 6 else 0, FAR)

@@ -165,7 +165,7 @@ def _retry_task(task: str, only: Only, reason: str | None, config: Path | None) 
 
 def search(
     query: Annotated[
-        list[str], typer.Argument(metavar="QUERY", help='Words; "a phrase", bird*, -not, source:, kind:, since:7d.')
+        list[str], typer.Argument(metavar="QUERY", help='Words; "a phrase", bird*, -not, source:, kind:, since:7d, versions:all.')
     ],
     source: Annotated[str | None, typer.Option(help="Of this source alone.")] = None,
     kind: Annotated[str | None, typer.Option(help="Of this kind of item alone.")] = None,
@@ -176,7 +176,7 @@ def search(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     config: ConfigFile = None,
 ) -> None:
-    """Search the text of all pages and items as they are now."""
+    """Search the text of all pages and items as they are now; with versions:all, by their words, also as they were."""
     text = " ".join(f'"{word}"' if " " in word and ":" not in word else word for word in query)
     loaded = settings_of(config)
     with preflight(loaded) as db:
@@ -194,7 +194,8 @@ def search(
             print(exports.as_json(row))
             continue
         snippet = "".join(piece["text"] for piece in row["snippet"])
-        print(f"{row['title'] or row['url']}  ({row['kind'] or row['of']} of {row['source']})")
+        was = f", until {row['until']:%Y-%m-%d %H:%M}" if row["until"] else ""
+        print(f"{row['title'] or row['url']}  ({row['kind'] or row['of']} of {row['source']}{was})")
         print(f"  {row['url']}")
         print(f"  {' '.join(snippet.split())[:200]}")
     if not found:

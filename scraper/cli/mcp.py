@@ -72,7 +72,7 @@ class Stored:
     async def search(
         self, query: str, source: str | None = None, kind: str | None = None, limit: int = 10
     ) -> list[dict[str, Any]]:
-        """Find pages and items by words and meaning. Words: "a phrase", bird*, -not, source:, kind:, since:7d."""
+        """Find pages and items by words and meaning. Words: "a phrase", bird*, -not, source:, kind:, since:7d, versions:all."""
         question = await self._question(query, source, kind, limit)
         rows = find.find(self._db, question, now(), self._matrix(question))
         return [_brief(row) for row in rows]

@@ -1,15 +1,15 @@
-"""documents: the text of each page and item as it is now, and how its words are found."""
+"""documents: the text of each page and item as it is now and as it was, and how its words are found."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, select, text
+from sqlalchemy import Connection, bindparam, delete, exists, func, select, text, update
 
 from scraper.database import changes
 from scraper.database.bulk import IN_MOST, Bulk, upsert
-from scraper.database.models import documents, items, meta, pages
+from scraper.database.models import documents, item_versions, items, meta, page_versions, pages
 from scraper.inflate import stored
 
 CURSOR = "documents_change_id"
@@ -19,12 +19,15 @@ BODY_MOST = 2 * 2**20
 BEGIN, END = "\ue000", "\ue001"
 SNIPPET_WORDS = 24
 LEAD = 600  # characters of a text, by which two that say the same are known
-KEPT = ("source", "kind", "url", "title", "text", "at")
+KEPT = ("source", "kind", "url", "title", "text", "at", "until")
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A page or an item whose text is to be found anew. data: of an item; body, headers: of a page."""
+    """A page or an item whose text is to be found anew. data: of an item; body, headers: of a page.
+
+    version, until: of what it was before, the number of that version, and until when it was so.
+    """
 
     of: str
     id: int
@@ -36,14 +39,16 @@ class Subject:
     data: dict[str, Any] = field(default_factory=dict)
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
+    version: int = 0
+    until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Portion:
-    """What has changed since documents were last made: the pages and items that are there, those that are gone, how far that goes."""
+    """What has changed since documents were last made: what is there or was before, what is gone and when, how far that goes."""
 
     there: list[Subject]
-    gone: list[tuple[str, int]]
+    gone: list[tuple[str, int, datetime]]
     until: int
     changes: int
 
@@ -53,12 +58,13 @@ def stale(connection: Connection, limit: int) -> Portion | None:
     found = changes.after(connection, _cursor(connection), limit)
     if not found:
         return None
-    of_items = {row["item_id"] for row in found if row["of"] == "item"}
-    of_pages = {row["page_id"] for row in found if row["of"] == "page"}
+    meant = {(row["of"], row["item_id"] if row["of"] == "item" else row["page_id"]): row["at"] for row in found}
+    of_items, of_pages = ({number for of, number in meant if of == wanted} for wanted in ("item", "page"))
     there = [*_items(connection, of_items), *_pages(connection, of_pages)]
     named = {(subject.of, subject.id) for subject in there}
-    meant = [*(("item", n) for n in of_items), *(("page", n) for n in of_pages)]
-    return Portion(there, [one for one in meant if one not in named], found[-1]["id"], len(found))
+    gone = [(*one, at) for one, at in meant.items() if one not in named]
+    before = [*_earlier_items(connection, of_items), *_earlier_pages(connection, of_pages)]
+    return Portion([*there, *before], gone, found[-1]["id"], len(found))
 
 
 def subjects(connection: Connection, of: str, ids: set[int]) -> list[Subject]:
@@ -69,9 +75,42 @@ def subjects(connection: Connection, of: str, ids: set[int]) -> list[Subject]:
 def _items(connection: Connection, ids: set[int]) -> list[Subject]:
     made = []
     for row in _rows(connection, items, ids, items.c.removed_at.is_(None)):
-        title = str(row.data.get("title") or row.data.get("name") or row.key)
-        made.append(Subject("item", row.id, row.source, row.kind, row.url, title, row.changed_at, data=row.data))
+        named = row.source, row.kind, row.url, _item_title(row.data, row.key)
+        made.append(Subject("item", row.id, *named, row.changed_at, data=row.data))
     return made
+
+
+def _item_title(data: Mapping[str, Any], key: str) -> str:
+    return str(data.get("title") or data.get("name") or key)
+
+
+def _earlier_items(connection: Connection, ids: set[int]) -> list[Subject]:
+    """What these items were before, so far as it is not among the documents."""
+    was = item_versions.c
+    columns = (was.id, was.item_id, was.at, was.until, was.data, items.c.source, items.c.kind, items.c.url, items.c.key)
+    made = []
+    for row in _rows(connection, item_versions, ids, _unknown("item", was), was.item_id, columns, items):
+        named = row.source, row.kind, row.url, _item_title(row.data, row.key)
+        made.append(Subject("item", row.item_id, *named, row.at, data=row.data, version=row.id, until=row.until))
+    return made
+
+
+def _earlier_pages(connection: Connection, ids: set[int]) -> list[Subject]:
+    """What these pages were before, so far as it is not among the documents."""
+    was = page_versions.c
+    columns = (was.id, was.page_id, was.at, was.until, was.title, was.body, was.headers, pages.c.source, pages.c.final_url)
+    made = []
+    for row in _rows(connection, page_versions, ids, _unknown("page", was), was.page_id, columns, pages):
+        named = row.source, None, row.final_url, row.title or ""
+        body, headers = stored(row.body)[:BODY_MOST], row.headers or {}
+        made.append(
+            Subject("page", row.page_id, *named, row.at, body=body, headers=headers, version=row.id, until=row.until)
+        )
+    return made
+
+
+def _unknown(of: str, was: Any) -> Any:
+    return ~exists().where(documents.c.version == was.id, documents.c.version > 0, documents.c.of == of)
 
 
 def _pages(connection: Connection, ids: set[int]) -> list[Subject]:
@@ -83,11 +122,22 @@ def _pages(connection: Connection, ids: set[int]) -> list[Subject]:
     return made
 
 
-def _rows(connection: Connection, table: Any, ids: set[int], there: Any) -> list[Any]:
+def _rows(
+    connection: Connection,
+    table: Any,
+    ids: set[int],
+    there: Any,
+    number: Any = None,
+    columns: Sequence[Any] = (),
+    joined: Any = None,
+) -> list[Any]:
+    """The rows of a table for these ids. number: the column that has them; joined: a table that knows more of each id."""
+    column = table.c.id if number is None else number
+    chosen = select(*columns).join(joined, joined.c.id == column) if joined is not None else select(table)
     wanted = sorted(ids)
     found: list[Any] = []
     for start in range(0, len(wanted), IN_MOST):
-        found += connection.execute(select(table).where(table.c.id.in_(wanted[start : start + IN_MOST]), there)).all()
+        found += connection.execute(chosen.where(column.in_(wanted[start : start + IN_MOST]), there)).all()
     return found
 
 
@@ -114,21 +164,27 @@ def put(connection: Connection, portion: Portion, made: Sequence[tuple[Subject, 
             "title": subject.title[:TITLE_MOST],
             "text": words[:TEXT_MOST],
             "at": subject.at,
+            "version": subject.version,
+            "until": subject.until,
         }
         for subject, words in made
     ]
     _PUT.run(connection, rows)
-    for of, subject_id in portion.gone:
-        forget(connection, of, [subject_id])
+    for of, subject_id, at in portion.gone:
+        mine = (documents.c.subject_id == subject_id) & (documents.c.of == of) & _NOW
+        connection.execute(update(documents).where(mine).values(until=at))
     value = str(portion.until)
     kept = upsert(connection.dialect.name, meta).values(name=CURSOR, value=value)
     connection.execute(kept.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
 
 
+_NOW = (documents.c.version == 0) & documents.c.until.is_(None)
+
+
 def _put(dialect: str) -> Any:
     made = upsert(dialect, documents)
     set_ = {name: made.excluded[name] for name in KEPT}
-    return made.on_conflict_do_update(index_elements=["subject_id", "of"], set_=set_)
+    return made.on_conflict_do_update(index_elements=["subject_id", "of", "version"], set_=set_)
 
 
 _PUT = Bulk(_put)
@@ -141,15 +197,23 @@ def forget(connection: Connection, of: str, ids: Sequence[int]) -> None:
         connection.execute(delete(documents).where(mine))
 
 
+def forget_versions(connection: Connection, of: str, ids: Sequence[int]) -> None:
+    """Have what pages or items were before be found no more. ids: of those versions."""
+    for start in range(0, len(ids), IN_MOST):
+        mine = documents.c.version.in_(ids[start : start + IN_MOST]) & (documents.c.version > 0) & (documents.c.of == of)
+        connection.execute(delete(documents).where(mine))
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is searched for: an expression of the database's own, made by search/; and where."""
+    """What is searched for: an expression of the database's own, made by search/; and where. ever: also as it was before."""
 
     expression: str
     of: str | None = None
     source: str | None = None
     kind: str | None = None
     since: datetime | None = None
+    ever: bool = False
     limit: int = 20
     offset: int = 0
 
@@ -157,7 +221,7 @@ class Asked:
 def find(connection: Connection, asked: Asked) -> list[dict[str, Any]]:
     """Return what is found, the best first, each with a snippet in which BEGIN and END are around the words that were meant."""
     sqlite = connection.dialect.name == "sqlite"
-    named = f"d.id, d.of, d.subject_id, d.source, d.kind, d.url, d.title, d.at, substr(d.text, 1, {LEAD}) AS lead"
+    named = f"d.id, d.of, d.subject_id, d.source, d.kind, d.url, d.title, d.at, d.version, d.until, substr(d.text, 1, {LEAD}) AS lead"
     if sqlite:
         rank = "bm25(documents_words, 4.0, 1.0)"
         shown = f"snippet(documents_words, 1, '{BEGIN}', '{END}', '…', {SNIPPET_WORDS})"
@@ -177,30 +241,30 @@ def find(connection: Connection, asked: Asked) -> list[dict[str, Any]]:
     if not sqlite:  # a snippet takes long: of those alone that are shown
         sql = f"SELECT d.*, {shown} AS snippet FROM ({sql}) AS d ORDER BY d.score DESC, d.id"
     instants = [bindparam(name, type_=documents.c.at.type) for name in values if name == "since"]
-    statement = text(sql).bindparams(*instants).columns(at=documents.c.at.type)
+    statement = text(sql).bindparams(*instants).columns(at=documents.c.at.type, until=documents.c.until.type)
     rows = connection.execute(
         statement, values | {"words": asked.expression, "most": asked.limit, "begin": asked.offset}
     )
-    names = ("of", "subject_id", "source", "kind", "url", "title", "at", "score", "snippet", "lead")
+    names = ("of", "subject_id", "source", "kind", "url", "title", "at", "version", "until", "score", "snippet", "lead")
     return [{name: getattr(row, name) for name in names} for row in rows]
 
 
 def _where(asked: Asked) -> tuple[list[str], dict[str, Any]]:
     given = {"of": asked.of, "source": asked.source, "kind": asked.kind}
     values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    parts = [f"d.{name} = :{name}" for name in values]
+    parts = [f"d.{name} = :{name}" for name in values] + ([] if asked.ever else ["d.until IS NULL"])
     if asked.since is not None:
         values["since"] = asked.since
         parts.append("d.at >= :since")
     return parts, values
 
 
-def text_of(connection: Connection, of: str, subject_id: int) -> str:
-    """Return the text by which a page or an item is found; nothing if there is none."""
-    mine = (documents.c.subject_id == subject_id) & (documents.c.of == of)
+def text_of(connection: Connection, of: str, subject_id: int, version: int = 0) -> str:
+    """Return the text by which a page or an item is found, or was when it was of that version; nothing if there is none."""
+    mine = (documents.c.subject_id == subject_id) & (documents.c.of == of) & (documents.c.version == version)
     return connection.scalar(select(documents.c.text).where(mine)) or ""
 
 
 def count(connection: Connection) -> int:
-    """Return how many documents there are."""
-    return int(connection.scalar(select(func.count()).select_from(documents)) or 0)
+    """Return how many documents there are of what is there now."""
+    return int(connection.scalar(select(func.count()).select_from(documents).where(_NOW)) or 0)

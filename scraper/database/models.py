@@ -611,7 +611,8 @@ notes = Table(
     UniqueConstraint("about", "digest"),
 )
 
-# What can be searched: the text of each page and of each item as it is now. Its words are in what a database has for that.
+# What can be searched: the text of each page and of each item, as it is now (version 0, and no `until`) and as it was: then
+# `version` is the number in page_versions or item_versions. Its words are in what a database has for that.
 documents = Table(
     "documents",
     metadata,
@@ -624,8 +625,11 @@ documents = Table(
     Column("title", Text, nullable=False),
     Column("text", Text, nullable=False),
     Column("at", Instant, nullable=False),
-    UniqueConstraint("subject_id", "of"),
+    Column("version", Id, nullable=False, server_default="0"),
+    Column("until", Instant),
+    UniqueConstraint("subject_id", "of", "version"),
 )
+Index("documents_by_version", documents.c.version, sqlite_where=documents.c.version > 0, postgresql_where=documents.c.version > 0)
 WORDS = "documents_words"
 
 

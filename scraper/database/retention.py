@@ -25,12 +25,12 @@ def prune(db: Db, source: str, keep: Retention, at: datetime) -> Iterator[tuple[
     if keep.versions:
         for table, of in _VERSIONS:
             found = partial(_too_many, table=table, of=of, source=source, most=keep.versions)
-            yield from _portions(db, "versions", found, _drop(table))
+            yield from _portions(db, "versions", found, _drop_versions(table))
     if keep.age:
         cut = at - timedelta(seconds=keep.age)
         for table, _ in _VERSIONS:
             old = partial(_oldest, table=table, column="until", source=source, cut=cut)
-            yield from _portions(db, "versions", old, _drop(table))
+            yield from _portions(db, "versions", old, _drop_versions(table))
         yield from _portions(db, "changes", lambda c: _oldest(c, changes, "at", source, cut), _drop(changes))
         removed, gone = _removed(source, cut), _gone(source, cut)
         yield from _portions(db, "items", lambda c: list(c.scalars(removed)), partial(_drop_items, again=removed))
@@ -38,7 +38,7 @@ def prune(db: Db, source: str, keep: Retention, at: datetime) -> Iterator[tuple[
         yield from _portions(db, "failures", lambda c: list(c.scalars(_resolved(source, cut))), _drop(failures))
         yield from _portions(db, "runs", lambda c: list(c.scalars(_ended(source, cut))), _drop(runs))
     if keep.size:
-        yield from _portions(db, "versions", lambda c: _versions_beyond(c, source, keep.size), _drop(page_versions))
+        yield from _portions(db, "versions", lambda c: _versions_beyond(c, source, keep.size), _drop_versions(page_versions))
         yield from _portions(db, "bodies", lambda c: _beyond(c, source, keep.size), _drop_bodies)
 
 
@@ -55,6 +55,16 @@ def _portions(db: Db, what: str, find: Any, drop: Any) -> Iterator[tuple[str, in
 
 def _drop(table: Table) -> Any:
     return lambda connection, ids: connection.execute(delete(table).where(table.c.id.in_(ids)))
+
+
+def _drop_versions(table: Table) -> Any:
+    of = "item" if table is item_versions else "page"
+
+    def drop(connection: Connection, ids: Sequence[int]) -> None:
+        documents.forget_versions(connection, of, ids)
+        connection.execute(delete(table).where(table.c.id.in_(ids)))
+
+    return drop
 
 
 _VERSIONS = ((item_versions, "item_id"), (page_versions, "page_id"))

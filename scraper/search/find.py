@@ -97,13 +97,13 @@ def _merged(lists: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
 
 
 def _passage(row: dict[str, Any], subject_id: int, words: str) -> dict[str, Any]:
-    named = {name: row[name] for name in ("of", "source", "kind", "url", "title", "at")}
+    named = {name: row.get(name) for name in ("of", "source", "kind", "url", "title", "at", "version", "until")}
     return {**named, "id": subject_id, "text": words, "score": row["score"]}
 
 
 def _best_passage(db: Db, row: dict[str, Any], query: Query) -> dict[str, Any]:
     """The stretch of a document in which most of the words stand."""
-    whole = db.read(lambda c: documents.text_of(c, row["of"], row["id"]))
+    whole = db.read(lambda c: documents.text_of(c, row["of"], row["id"], row["version"] or 0))
     meant = [word.casefold() for terms in query.all for term in terms for word in term.words]
     lines, best, most = whole.split("\n"), "", -1
     for start in range(len(lines)):

@@ -1,6 +1,6 @@
 """What a person types, as what is looked for. Pure.
 
-Words, all of which have to be there; "phrases"; beginnings (bird*); -not; this OR that; and fields: source:, kind:, of:, since:.
+Words, all of which have to be there; "phrases"; beginnings (bird*); -not; this OR that; and fields: source:, kind:, of:, since:, versions:.
 """
 
 import re
@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 TERMS_MOST = 32
 QUERY_MOST = 1000
-FIELDS = ("source", "kind", "of", "since")
+FIELDS = ("source", "kind", "of", "since", "versions")
 _PART = re.compile(r'(?P<not>-)?(?:(?P<field>[a-z]+):)?(?:"(?P<phrase>[^"]*)"?|(?P<word>\S+))')
 _WORD = re.compile(r"\w+")
 _AGO = re.compile(r"(\d{1,5})(h|d|w)")
@@ -29,12 +29,13 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is looked for: of each of `all`, one; nothing of `none`; and the fields."""
+    """What is looked for: of each of `all`, one; nothing of `none`; and the fields. ever: also as it was before."""
 
     all: tuple[tuple[Term, ...], ...] = ()
     none: tuple[Term, ...] = ()
     fields: dict[str, str] = field(default_factory=dict)
     since: datetime | None = None
+    ever: bool = False
 
 
 def parse(text: str, now: datetime) -> Query:
@@ -50,7 +51,10 @@ def parse(text: str, now: datetime) -> Query:
     since = _since(fields.pop("since"), now) if "since" in fields else None
     if fields.get("of") not in (None, "page", "item"):
         raise BadQuery('of: is "page" or "item"')
-    return Query(tuple(found.all), tuple(found.none), fields, since)
+    versions = fields.pop("versions", "current")
+    if versions not in ("all", "current"):
+        raise BadQuery('versions: is "all" or "current"')
+    return Query(tuple(found.all), tuple(found.none), fields, since, versions == "all")
 
 
 @dataclass(slots=True)

@@ -15,13 +15,13 @@ Row = dict[str, Any]
 def fused(lists: Sequence[Sequence[Row]]) -> list[Row]:
     """Return the results of several lists, each once, those first that stand high in many.
 
-    A result is what has the same `of` and `id`; of several rows the first is shown, with the snippet of whichever has one.
+    A result is what has the same `of`, `id` and `version`; of several rows the first is shown, with the snippet of whichever has one.
     """
-    scores: dict[tuple[str, int], float] = {}
-    rows: dict[tuple[str, int], Row] = {}
+    scores: dict[tuple[str, int, int], float] = {}
+    rows: dict[tuple[str, int, int], Row] = {}
     for found in lists:
         for rank, row in enumerate(found, 1):
-            name = (row["of"], row["id"])
+            name = (row["of"], row["id"], row["version"] or 0)
             scores[name] = scores.get(name, 0.0) + 1 / (RANK_K + rank)
             if name not in rows:
                 rows[name] = row
@@ -54,7 +54,7 @@ def folded(found: Sequence[Row]) -> list[Row]:
 
 
 def _brief(row: Mapping[str, Any]) -> Row:
-    return {name: row[name] for name in ("of", "id", "source", "url")}
+    return {name: row[name] for name in ("of", "id", "version", "source", "url")}
 
 
 def by_subject(passages: Sequence[Row]) -> list[Row]:
@@ -66,6 +66,8 @@ def by_subject(passages: Sequence[Row]) -> list[Row]:
             made[name] = {
                 **{key: passage[key] for key in ("of", "source", "kind", "url", "title", "at")},
                 "id": passage["subject_id"],
+                "version": None,
+                "until": None,
                 "score": round(passage["score"], 4),
                 "snippet": [{"text": passage["text"], "hit": False}],
                 "lead": passage["text"] if passage["number"] == 0 else "",

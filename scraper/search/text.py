@@ -22,7 +22,8 @@ def search(
 ) -> list[dict[str, Any]]:
     """Return the pages and items that a text asks for, the best first. source, kind: beside those that the text names.
 
-    Each has `snippet`: pieces of its text, those that were meant with `hit`; and `lead`, how its text begins. Raises BadQuery.
+    Each has `snippet`: pieces of its text, those that were meant with `hit`; and `lead`, how its text begins. What is so no
+    more has `until`, and the number of that `version` if there was another after it. Raises BadQuery.
     """
     query = parse(text, now)
     expression = for_sqlite(query) if connection.dialect.name == "sqlite" else for_postgres(query)
@@ -32,13 +33,15 @@ def search(
         source=source or query.fields.get("source"),
         kind=kind or query.fields.get("kind"),
         since=query.since,
+        ever=query.ever,
         limit=min(limit, MOST + 1),
         offset=offset,
     )
     found = documents.find(connection, asked)
     return [
         {"of": row["of"], "id": row["subject_id"]}
-        | {name: row[name] for name in ("source", "kind", "url", "title", "at")}
+        | {name: row[name] for name in ("source", "kind", "url", "title", "at", "until")}
+        | {"version": row["version"] or None}
         | {"score": round(float(row["score"]), 4), "snippet": pieces(row["snippet"] or ""), "lead": row["lead"]}
         for row in found
     ]

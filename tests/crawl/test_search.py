@@ -49,7 +49,7 @@ def test_fields_say_where_and_since_when() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "-cap", "source:shop", "cap since:then", "cap of:all", "!!!", "a " * 40, "x" * 2000]
+    "text", ["", "-cap", "source:shop", "cap since:then", "cap of:all", "cap versions:old", "!!!", "a " * 40, "x" * 2000]
 )
 def test_what_cannot_be_understood_is_said(text: str) -> None:
     with pytest.raises(BadQuery):
@@ -114,6 +114,42 @@ async def test_what_changes_is_found_as_it_is_now_and_what_is_gone_is_not(shop: 
     before = shop.db.read(documents.count)
     list(catch_up(shop.db))
     assert shop.db.read(documents.count) == before
+
+
+@pytest.mark.databases("sqlite", "postgresql", "pgbouncer")
+async def test_what_was_is_found_when_asked_for(shop: Crawler, site: Site) -> None:
+    for name in ("Green jar", "Grey jar", "Black jar"):  # of several changes at once, each is known
+        site.page("/1", f"<title>T1</title><h1>{name}</h1>")
+        await shop.run(source(site, item=(ItemRule(fields={"name": FieldRule(css="h1::text")}),)))
+    site.raw("/2", html("gone", status="404 Not Found"), close=False)
+    await again(shop, site)
+    assert found(shop.db, "green jar OR bottle of:page") == []
+    for words in ("bottle glass", "green jar", "grey jar"):
+        assert "page 1" in found(shop.db, f"{words} of:page versions:all")
+    assert {"item 1"} == set(found(shop.db, '"blue bottle" OR green of:item versions:all'))
+    rows = shop.db.read(lambda c: search(c, "jar of:page versions:all", now()))
+    [black] = [row for row in rows if row["version"] is None]
+    assert black["until"] is None
+    was = sorted((row["at"], row["until"]) for row in rows if row["version"])
+    assert [until for _, until in was] == [was[1][0], black["at"]]
+    [gone] = shop.db.read(lambda c: search(c, '"red bottle" of:page versions:all', now()))
+    assert gone["until"] is not None
+    assert gone["version"] is None
+    site.page("/2", "<title>T2</title><h1>Red bottle</h1>")
+    await again(shop, site)
+    assert found(shop.db, '"red bottle" of:page') == ["page 2"]
+
+
+@pytest.mark.databases("sqlite", "postgresql")
+async def test_what_was_is_dropped_with_its_version(shop: Crawler, site: Site) -> None:
+    for name in ("Green jar", "Black jar"):
+        site.page("/1", f"<title>T1</title><h1>{name}</h1>")
+        await again(shop, site)
+    store = Store(shop.db, "upkeep")
+    await Upkeep(store, Retention(versions=1), lambda: True).prune()
+    store.close()
+    assert found(shop.db, '"blue bottle" versions:all') == []
+    assert set(found(shop.db, "green versions:all")) == {"page 1", "item 1"}
 
 
 @pytest.mark.databases("sqlite", "postgresql")

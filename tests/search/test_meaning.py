@@ -223,7 +223,7 @@ def test_what_says_the_same_is_folded(shop: Db) -> None:
 def test_passages_say_where_they_are_from(shop: Db, matrix: Matrix) -> None:
     found = retrieve(shop, Question("owls", "hybrid", vector=vector(1)), NOW, matrix)
     assert found[0]["id"] == 4
-    assert {"of", "id", "source", "kind", "url", "title", "at", "text", "score"} == set(found[0])
+    assert {"of", "id", "source", "kind", "url", "title", "at", "version", "until", "text", "score"} == set(found[0])
     assert all("lead" not in row for row in found)
     texts = [(row["id"], row["text"]) for row in found]
     assert len(texts) == len(set(texts))

@@ -107,8 +107,17 @@ def upgrade() -> None:  # noqa: PLR0915  a list of tables
         sa.Column("title", sa.Text(), nullable=False),
         sa.Column("text", sa.Text(), nullable=False),
         sa.Column("at", Instant(), nullable=False),
+        sa.Column("version", Id, server_default="0", nullable=False),
+        sa.Column("until", Instant(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_documents"),
-        sa.UniqueConstraint("subject_id", "of", name="uq_documents_subject_id_of"),
+        sa.UniqueConstraint("subject_id", "of", "version", name="uq_documents_subject_id_of_version"),
+    )
+    op.create_index(
+        "documents_by_version",
+        "documents",
+        ["version"],
+        sqlite_where=sa.text("version > 0"),
+        postgresql_where=sa.text("version > 0"),
     )
     op.create_index("ix_documents_source", "documents", ["source"])
     op.create_table(

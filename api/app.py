@@ -25,6 +25,7 @@ from api import dashboard, problems
 from api.dashboard.views import problem_page
 from api.idempotency import Idempotency
 from api.keys import Keys
+from api.noting import Noter
 from api.routes import (
     asking,
     control,
@@ -108,9 +109,11 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.streams = streams = Streams(db)
     app.state.keys = Keys(db, loaded.settings.server.token)
     app.state.search = search = Searching(loaded.settings, loaded.base, environment(loaded.base))
+    app.state.noter = noter = Noter(db, search)
     _hear_signals(service, streams)
     service.start()
     notifier = asyncio.create_task(Notifier(db, partial(_orders, service)).run(), name="notifier")
+    noting = asyncio.create_task(noter.run(), name="noter")
     feeding = asyncio.create_task(_tell_systemd(service), name="systemd")
     # What is there by now stays: to look for what may go among it stops every call for a tenth of a second. And a page makes
     # much that goes again at once, which need not be looked at often.
@@ -121,9 +124,10 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     finally:
         systemd.notify(STOPPING=1)
         streams.close()
-        for task in (feeding, notifier):
+        beside = (feeding, notifier, noting)
+        for task in beside:
             task.cancel()
-        await asyncio.gather(feeding, notifier, return_exceptions=True)
+        await asyncio.gather(*beside, return_exceptions=True)
         await search.close()
         await to_thread.run_sync(service.stop)
         await to_thread.run_sync(db.close)

@@ -11,6 +11,7 @@ from fastapi import Depends, HTTPException, Path, Query, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 
 from api.keys import Keys
+from api.noting import Noter
 from api.searching import Searching
 from api.stream import Streams
 from scraper.database import Db, listing
@@ -47,6 +48,13 @@ def search_of(request: Request) -> Searching:
     return search
 
 
+def noter_of(request: Request) -> Noter:
+    """Return the one who has notes made."""
+    noter: Noter = request.app.state.noter
+    return noter
+
+
+TheNoter = Annotated[Noter, Depends(noter_of)]
 TheSearch = Annotated[Searching, Depends(search_of)]
 TheStreams = Annotated[Streams, Depends(streams_of)]
 TheService = Annotated[Service, Depends(service_of)]

@@ -1,9 +1,8 @@
 """What searches need in this process: vectors of questions, and the matrices that they are compared with."""
 
-import asyncio
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -12,12 +11,10 @@ from typing import Any
 from anyio import to_thread
 
 from scraper.config.settings import Settings
-from scraper.database import Db, notes, vectors
+from scraper.database import Connection, Db, notes, vectors
 from scraper.database.connection import now
 from scraper.enrichment.asking import Asking
-from scraper.enrichment.model import NoRecord
 from scraper.enrichment.question import NoVector, Questions
-from scraper.errors import BowerbirdError
 from scraper.search import find
 from scraper.search.find import Mode, Question
 from scraper.search.semantic import Matrices, Matrix
@@ -43,7 +40,6 @@ class Searching:
         self._questions = Questions(settings, base, variables)
         self._matrices = Matrices()
         self.asking = Asking(settings, variables)
-        self._noting: set[asyncio.Task[None]] = set()
 
     async def vector(self, q: str, mode: Mode) -> bytes | None:
         """Return the vector of a question, where its meaning counts. Raises BadQuery, NoVector."""
@@ -68,24 +64,13 @@ class Searching:
         """Return a question of a person's as a query: any of its words will do."""
         return " OR ".join(word for word in _WORD.findall(question) if word not in ("OR", "AND")) or question
 
-    # -- notes
+    async def add_notes(
+        self, db: Db, about: str, texts: list[str], also: Callable[[Connection], None] | None = None
+    ) -> list[str]:
+        """Add the notes that are new, by their words and by their meaning. Returns them. Raises Unavailable, Unusable.
 
-    def note_down(self, db: Db, about: str, text: str) -> None:
-        """Have what a text tells be noted, beside what else is done."""
-        task = asyncio.create_task(self._note_down(db, about, text), name="notes")
-        self._noting.add(task)
-        task.add_done_callback(self._noting.discard)
-
-    async def _note_down(self, db: Db, about: str, text: str) -> None:
-        try:
-            added = await self.add_notes(db, about, await self.asking.notes(text))
-        except (BowerbirdError, NoRecord) as error:
-            log.warning("nothing was noted", extra={"about": about, "reason": str(error)})
-            return
-        log.info("notes", extra={"about": about, "added": len(added)})
-
-    async def add_notes(self, db: Db, about: str, texts: list[str]) -> list[str]:
-        """Add the notes that are new, by their words and by their meaning. Returns them. Raises Unavailable, Unusable."""
+        also: done in the same transaction.
+        """
         model, vectors_ = None, []
         try:
             vectors_ = [await self._questions.vector(text) for text in texts]
@@ -93,13 +78,16 @@ class Searching:
         except NoVector as error:
             vectors_ = []
             log.debug("notes are compared by their words alone", extra={"reason": str(error)})
-        unit = partial(notes.add, about=about, texts=texts, at=now(), model=model, vectors=vectors_, alike=_alike)
+        add = partial(notes.add, about=about, texts=texts, at=now(), model=model, vectors=vectors_, alike=_alike)
+
+        def unit(connection: Connection) -> list[str]:
+            if also is not None:
+                also(connection)
+            return add(connection)
+
         return await to_thread.run_sync(db.write, unit)
 
     async def close(self) -> None:
-        """End what was started; notes that are being made are given up."""
-        for task in self._noting:
-            task.cancel()
-        await asyncio.gather(*self._noting, return_exceptions=True)
+        """Drop all connections."""
         await self.asking.close()
         await self._questions.close()

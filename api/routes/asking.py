@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 from pydantic import Field
 
-from api.deps import Given, Text, TheDb, TheSearch
+from api.deps import Given, Text, TheDb, TheNoter, TheSearch
 from scraper.database import notes
 from scraper.database.connection import now
 from scraper.enrichment.model import NoRecord
@@ -34,10 +34,11 @@ class Ask(Given):
 
 
 @router.post("/ask", responses={200: {"content": {"text/event-stream": {}}}})
-async def ask(asked: Ask, db: TheDb, search: TheSearch) -> StreamingResponse:
+async def ask(asked: Ask, db: TheDb, search: TheSearch, noter: TheNoter) -> StreamingResponse:
     """Answer a question from what was stored, word by word: events `passages`, `words`, and `done` or `failed`.
 
-    With `note_for` a model notes down what the question tells of whoever asks, meanwhile and afterwards.
+    With `note_for` a model notes down what the question tells of whoever asks, meanwhile and afterwards; also when the
+    service ends before that is done, with its next start.
     """
     try:
         mode: Mode = asked.mode if asked.mode is not None else await to_thread.run_sync(search.best_mode, db)
@@ -47,7 +48,7 @@ async def ask(asked: Ask, db: TheDb, search: TheSearch) -> StreamingResponse:
     except BadQuery as error:
         raise HTTPException(422, f"question: {error}") from None
     if asked.note_for is not None:
-        search.note_down(db, asked.note_for, asked.question)
+        await noter.want(asked.note_for, asked.question)
     lines = _told(search, asked.question, found)
     return StreamingResponse(lines, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 

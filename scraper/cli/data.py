@@ -165,7 +165,8 @@ def _retry_task(task: str, only: Only, reason: str | None, config: Path | None) 
 
 def search(
     query: Annotated[
-        list[str], typer.Argument(metavar="QUERY", help='Words; "a phrase", bird*, -not, source:, kind:, since:7d, versions:all.')
+        list[str],
+        typer.Argument(metavar="QUERY", help='Words; "a phrase", bird*, -not, source:, kind:, since:7d, versions:all.'),
     ],
     source: Annotated[str | None, typer.Option(help="Of this source alone.")] = None,
     kind: Annotated[str | None, typer.Option(help="Of this kind of item alone.")] = None,

@@ -98,7 +98,17 @@ def _earlier_items(connection: Connection, ids: set[int]) -> list[Subject]:
 def _earlier_pages(connection: Connection, ids: set[int]) -> list[Subject]:
     """What these pages were before, so far as it is not among the documents."""
     was = page_versions.c
-    columns = (was.id, was.page_id, was.at, was.until, was.title, was.body, was.headers, pages.c.source, pages.c.final_url)
+    columns = (
+        was.id,
+        was.page_id,
+        was.at,
+        was.until,
+        was.title,
+        was.body,
+        was.headers,
+        pages.c.source,
+        pages.c.final_url,
+    )
     made = []
     for row in _rows(connection, page_versions, ids, _unknown("page", was), was.page_id, columns, pages):
         named = row.source, None, row.final_url, row.title or ""
@@ -200,7 +210,9 @@ def forget(connection: Connection, of: str, ids: Sequence[int]) -> None:
 def forget_versions(connection: Connection, of: str, ids: Sequence[int]) -> None:
     """Have what pages or items were before be found no more. ids: of those versions."""
     for start in range(0, len(ids), IN_MOST):
-        mine = documents.c.version.in_(ids[start : start + IN_MOST]) & (documents.c.version > 0) & (documents.c.of == of)
+        mine = (
+            documents.c.version.in_(ids[start : start + IN_MOST]) & (documents.c.version > 0) & (documents.c.of == of)
+        )
         connection.execute(delete(documents).where(mine))
 
 

@@ -610,6 +610,17 @@ notes = Table(
     Column("created_at", Instant, nullable=False),
     UniqueConstraint("about", "digest"),
 )
+# Texts that notes are to be made of, until they are made.
+notes_wanted = Table(
+    "notes_wanted",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("about", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("not_before", Instant, nullable=False, index=True),
+    Column("created_at", Instant, nullable=False),
+)
 
 # What can be searched: the text of each page and of each item, as it is now (version 0, and no `until`) and as it was: then
 # `version` is the number in page_versions or item_versions. Its words are in what a database has for that.
@@ -629,7 +640,12 @@ documents = Table(
     Column("until", Instant),
     UniqueConstraint("subject_id", "of", "version"),
 )
-Index("documents_by_version", documents.c.version, sqlite_where=documents.c.version > 0, postgresql_where=documents.c.version > 0)
+Index(
+    "documents_by_version",
+    documents.c.version,
+    sqlite_where=documents.c.version > 0,
+    postgresql_where=documents.c.version > 0,
+)
 WORDS = "documents_words"
 
 

@@ -1,17 +1,23 @@
-"""notes: short remarks on a page, or for a person. The same remark is there once, in the same words or in others."""
+"""notes: short remarks on a page, or for a person. The same remark is there once, in the same words or in others.
+
+notes_wanted: texts that a model is to make notes of. They stay until that is done, or was tried often enough.
+"""
 
 import hashlib
 import unicodedata
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from scraper.database.bulk import NOTES, in_turn
-from scraper.database.models import notes
+from scraper.database.models import notes, notes_wanted
 
 TEXT_MOST = 2000
+TRIES_MOST = 6
+LEASE_S = 600.0  # longer than any model takes to answer
+AGAIN_S = 20.0  # after a first failure; four times as long after each other
 
 Alike = Callable[[bytes, Sequence[bytes]], bool]
 
@@ -65,3 +71,46 @@ def listed(connection: Connection, about: str) -> list[dict[str, Any]]:
 def forget(connection: Connection, about: str) -> int:
     """Drop all notes on something. Returns how many there were."""
     return connection.execute(delete(notes).where(notes.c.about == about)).rowcount
+
+
+def want(connection: Connection, about: str, text: str, at: datetime) -> None:
+    """Have notes be made of a text."""
+    values = {"about": about, "text": text, "attempts": 0, "not_before": at, "created_at": at}
+    connection.execute(insert(notes_wanted).values(**values))
+
+
+def claim(connection: Connection, at: datetime, limit: int) -> list[Row[Any]]:
+    """Take the next texts that notes are to be made of, the oldest first; they come again if nothing is heard of them."""
+    due = select(notes_wanted.c.id).where(notes_wanted.c.not_before <= at).order_by(notes_wanted.c.id).limit(limit)
+    ids = list(connection.scalars(due.with_for_update(skip_locked=True)))
+    values = {"attempts": notes_wanted.c.attempts + 1, "not_before": at + timedelta(seconds=LEASE_S)}
+    taken = update(notes_wanted).where(notes_wanted.c.id.in_(ids)).values(**values).returning(*notes_wanted.c)
+    return sorted(connection.execute(taken), key=lambda row: int(row.id)) if ids else []
+
+
+def again(connection: Connection, wanted: Row[Any], at: datetime) -> bool:
+    """Have a text whose notes could not be made be tried again, later each time. Returns False if it was tried often enough, and is dropped."""
+    mine = notes_wanted.c.id == wanted.id
+    if wanted.attempts >= TRIES_MOST:
+        connection.execute(delete(notes_wanted).where(mine))
+        return False
+    later = at + timedelta(seconds=AGAIN_S * 4 ** (wanted.attempts - 1))
+    connection.execute(update(notes_wanted).where(mine).values(not_before=later))
+    return True
+
+
+def made(connection: Connection, wanted_id: int) -> None:
+    """The notes of a text are made."""
+    connection.execute(delete(notes_wanted).where(notes_wanted.c.id == wanted_id))
+
+
+def take_up(connection: Connection, at: datetime) -> None:
+    """Whoever had texts in hand may be gone: all that are leased may be taken at once. Notes that are made twice are there once."""
+    leased = notes_wanted.c.not_before > at + timedelta(seconds=AGAIN_S)
+    connection.execute(update(notes_wanted).where(leased).values(not_before=at))
+
+
+def next_wanted(connection: Connection) -> datetime | None:
+    """Return when the next text may be taken; None if there is none."""
+    found: datetime | None = connection.scalar(select(func.min(notes_wanted.c.not_before)))
+    return found

@@ -38,7 +38,9 @@ def prune(db: Db, source: str, keep: Retention, at: datetime) -> Iterator[tuple[
         yield from _portions(db, "failures", lambda c: list(c.scalars(_resolved(source, cut))), _drop(failures))
         yield from _portions(db, "runs", lambda c: list(c.scalars(_ended(source, cut))), _drop(runs))
     if keep.size:
-        yield from _portions(db, "versions", lambda c: _versions_beyond(c, source, keep.size), _drop_versions(page_versions))
+        yield from _portions(
+            db, "versions", lambda c: _versions_beyond(c, source, keep.size), _drop_versions(page_versions)
+        )
         yield from _portions(db, "bodies", lambda c: _beyond(c, source, keep.size), _drop_bodies)
 
 

@@ -49,7 +49,8 @@ def test_fields_say_where_and_since_when() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "-cap", "source:shop", "cap since:then", "cap of:all", "cap versions:old", "!!!", "a " * 40, "x" * 2000]
+    "text",
+    ["", "-cap", "source:shop", "cap since:then", "cap of:all", "cap versions:old", "!!!", "a " * 40, "x" * 2000],
 )
 def test_what_cannot_be_understood_is_said(text: str) -> None:
     with pytest.raises(BadQuery):

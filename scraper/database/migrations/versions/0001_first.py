@@ -503,5 +503,16 @@ def upgrade() -> None:  # noqa: PLR0915  a list of tables
         sa.PrimaryKeyConstraint("id", name="pk_notes"),
         sa.UniqueConstraint("about", "digest", name="uq_notes_about_digest"),
     )
+    op.create_table(
+        "notes_wanted",
+        sa.Column("id", Id, nullable=False),
+        sa.Column("about", sa.Text(), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("not_before", Instant(), nullable=False),
+        sa.Column("created_at", Instant(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_notes_wanted"),
+    )
+    op.create_index("ix_notes_wanted_not_before", "notes_wanted", ["not_before"])
     for statement in full_text(op.get_bind().dialect.name):
         op.execute(sa.text(statement))

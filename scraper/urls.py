@@ -81,7 +81,8 @@ def parts(url: str) -> Parts:
     )
 
 
-_PLAIN = re.compile(r"https?://([a-z0-9.-]+)/")
+# With a port that is no scheme's: those are left out of the name, the one of the other scheme is not.
+_PLAIN = re.compile(r"https?://([a-z0-9.-]+(?::(?!(?:80|443)/)[1-9][0-9]*)?)/")
 
 
 def host_of(url: str) -> str:

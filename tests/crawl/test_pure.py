@@ -60,6 +60,10 @@ def test_a_fingerprint_is_of_the_page_not_of_its_spelling() -> None:
 def test_hosts_and_scope() -> None:
     assert host_of("http://a.org/x") == host_of("https://a.org/") == "a.org"
     assert host_of("http://a.org:8080/") == "a.org:8080"
+    assert host_of("http://a.org:80/") == host_of("https://a.org:443/") == host_of("http://a.org:0080/") == "a.org"
+    assert host_of("http://a.org:443/") == "a.org:443"
+    assert host_of("https://a.org:80/") == "a.org:80"
+    assert host_of("http://127.0.0.1:4430/") == "127.0.0.1:4430"
     scope = Scope(frozenset({"a.org"}))
     assert scope.admits("https://a.org/x")
     assert not scope.admits("https://b.org/x")

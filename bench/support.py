@@ -168,6 +168,13 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> Non
             print("  " + "  ".join("-" * w for w in widths))
 
 
+def with_known(name: str, results: dict[str, Any]) -> dict[str, Any]:
+    """Return what was measured, beside what is known of the parts that were not measured this time."""
+    file = RESULTS / f"{name}.json"
+    known = json.loads(file.read_text()) if file.exists() else {}
+    return {part: found for part, found in {**known, **results}.items() if part != "machine"}
+
+
 def keep(name: str, results: dict[str, Any]) -> Path:
     """Write the results as JSON, with what they were measured on. Returns the file."""
     RESULTS.mkdir(exist_ok=True)

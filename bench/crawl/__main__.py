@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import json
 import shutil
 import sys
 import tempfile
@@ -14,7 +13,7 @@ from typing import Any
 from bench.crawl import again, crawlers, hosts, picture, race, scale, shares, slow, targets
 from bench.crawl.measured import Failed, compiled
 from bench.crawl.shop import Shop, build
-from bench.support import RESULTS, keep
+from bench.support import keep, with_known
 from bench.targets import judged, show
 
 QUICK_PAGES = 500
@@ -122,10 +121,7 @@ def _place(folder: Path | None) -> Iterator[Path]:
 
 def _write(results: dict[str, Any]) -> None:
     """Put what was measured in place of what was known of the same parts."""
-    file = RESULTS / "crawl.json"
-    known = json.loads(file.read_text()) if file.exists() else {}
-    whole = {**known, **results}
-    whole.pop("machine", None)
+    whole = with_known("crawl", results)
     print(f"\nWritten to {keep('crawl', whole | {'targets': judged(targets.ALL, whole)})}")
     if "race" in results:
         print(f"Drawn in {picture.draw(results['race'])}")

@@ -8,13 +8,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from bench.enrichment import pooler, race, recall, targets, vectors
+from bench.enrichment import extraction, pooler, race, recall, targets, vectors
 from bench.enrichment.place import Place
 from bench.storage import server
-from bench.support import keep, table
+from bench.support import keep, table, with_known
 from bench.targets import judged, show
 
-PARTS = ("parallel", "kills", "vectors", "search", "recall")
+PARTS = ("parallel", "kills", "vectors", "search", "recall", "extraction")
 
 
 def arguments() -> argparse.Namespace:
@@ -63,6 +63,7 @@ def main() -> None:
             "kills": lambda: race.kills(_sqlite(folder, "kills"), int(10_000 * share), 3),
             "vectors": lambda: vectors.throughput(_sqlite(folder, "vectors"), int(400 * share)),
             "search": lambda: vectors.search(_sqlite(folder, "search"), int(100_000 * share), 200),
+            "extraction": lambda: extraction.measured(int(200 * share)),
             "recall": lambda: recall.measured(_sqlite(folder, "recall"), int(120 * share), int(300 * share)),
         }
         for part in given.only or PARTS:
@@ -73,10 +74,10 @@ def main() -> None:
             [k, f"{v['efficiency']:.2f}", f"{v['seconds']:.1f}", v["faults"]] for k, v in results["parallel"].items()
         ]
         table("Three at once, a model that answers in 0.15 s", ["", "of perfect", "s", "faults"], rows)
-    found = judged(targets.TARGETS, results)
-    show(found)
-    if not given.quick and not given.only:
-        print(f"\nWritten: {keep('enrichment', results | {'targets': found})}")
+    show(judged(targets.TARGETS, results))
+    if not given.quick:
+        whole = with_known("enrichment", results)
+        print(f"\nWritten to {keep('enrichment', whole | {'targets': judged(targets.TARGETS, whole)})}")
 
 
 if __name__ == "__main__":

@@ -20,5 +20,10 @@ TARGETS = [
     Target("killed workers: lost, doubled, left", 0, _wrong, at_most=True),
     Target("vectors beside the bare model", 0.9, lambda r: r["vectors"]["ratio"]),
     Target("search among 100,000, p95 ms", 60, lambda r: r["search"]["p95_ms"], at_most=True),
+    Target(
+        "F1 of the text that is kept, less trafilatura's",
+        0,
+        lambda r: r["extraction"]["kept"] - r["extraction"]["trafilatura"],
+    ),
     Target("both ways find no less than the better one", 0, _best),
 ]

@@ -1,7 +1,6 @@
 """Run it all, print tables, write JSON and a picture."""
 
 import argparse
-import json
 import sys
 import tempfile
 from contextlib import nullcontext
@@ -10,7 +9,7 @@ from typing import Any
 
 from bench.interface import picture, place, race, targets
 from bench.storage import server
-from bench.support import RESULTS, keep
+from bench.support import keep, with_known
 from bench.targets import judged, show
 
 PARTS = ("sqlite", "postgresql")
@@ -59,10 +58,7 @@ def _measured(part: str, job: race.Job) -> dict[str, Any]:
 
 def _write(results: dict[str, Any]) -> None:
     """Put what was measured in place of what was known of the same parts."""
-    file = RESULTS / "interface.json"
-    known = json.loads(file.read_text()) if file.exists() else {}
-    whole = {**known, **results}
-    whole.pop("machine", None)
+    whole = with_known("interface", results)
     print(f"\nWritten to {keep('interface', whole | {'targets': judged(targets.ALL, whole)})}")
     print(f"Drawn in {picture.draw(whole)}")
 

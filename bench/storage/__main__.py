@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ from typing import Any
 
 from bench.storage import frontier, picture, race, server, targets
 from bench.storage.places import Files, Place, Server
-from bench.support import RESULTS, keep
+from bench.support import keep, with_known
 from bench.targets import judged, show
 
 QUICK_PAGES = 200
@@ -82,10 +81,7 @@ def arguments() -> argparse.Namespace:
 
 def _write(results: dict[str, Any]) -> None:
     """Put what was measured in place of what was known of the same parts."""
-    file = RESULTS / "storage.json"
-    known = json.loads(file.read_text()) if file.exists() else {}
-    whole = {**known, **results}
-    whole.pop("machine", None)
+    whole = with_known("storage", results)
     print(f"\nWritten to {keep('storage', whole | {'targets': judged(targets.ALL, whole)})}")
     if "sqlite" in whole or "postgresql" in whole:
         print(f"Drawn in {picture.draw(whole)}")

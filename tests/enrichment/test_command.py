@@ -73,7 +73,7 @@ def test_who_ends_its_process_over_and_over_is_set_aside_and_nobody_beside_it(fa
 
 
 def test_ctrl_c_gives_back_what_was_in_hand_and_the_same_command_goes_on(factory: Factory) -> None:
-    factory.books(150)
+    factory.books(400)
     factory.configure(task("slow", workers=2))
     command = factory.project.start("enrich", "slow")
     until(lambda: factory.counts("slow")["done"] > 10, "some are done")
@@ -87,7 +87,7 @@ def test_ctrl_c_gives_back_what_was_in_hand_and_the_same_command_goes_on(factory
     assert all(job["state"] != "claimed" and job["attempts"] <= 1 for job in factory.jobs("slow"))
     done = run(factory, "slow")
     assert done.returncode == 0, done.stderr
-    assert factory.records("slow") == squares(150, "slow")
+    assert factory.records("slow") == squares(400, "slow")
     assert f"{left['queued']} done" in done.stdout
 
 

@@ -348,7 +348,9 @@ def test_what_was_stopped_stays_stopped_when_its_directory_is_taken_away(serve: 
     service.until_state("scraping")
     service.http.post("/api/scraper/stop")
     service.until_state("stopped")
-    shutil.rmtree(scraping.path / ".bowerbird")
+    taken = scraping.path / "taken"
+    (scraping.path / ".bowerbird").rename(taken)  # at once: what is emptied first may be written to meanwhile
+    shutil.rmtree(taken)
     until(lambda: (scraping.path / ".bowerbird" / "status.json").exists(), "the directory is made again")
     assert service.status()["state"] == "stopped"
     assert service.http.post("/api/scraper/start").status_code == 202

@@ -39,7 +39,7 @@ class Noter:
             self._wake.clear()
             try:
                 if not taken_up:
-                    await self._in_thread(notes.take_up, self._db.now())
+                    await self._in_thread(notes.take_up)
                     taken_up = True
                 while found := await self._in_thread(notes.claim, self._db.now(), AT_ONCE):
                     await asyncio.gather(*(self._one(wanted) for wanted in found))
@@ -70,7 +70,7 @@ class Noter:
         except NoRecord as error:
             later = await self._in_thread(notes.again, wanted, self._db.now())
             said = "nothing was noted yet" if later else "nothing was noted"
-            log.warning(said, extra=facts | {"reason": str(error), "attempts": wanted.attempts})
+            log.warning(said, extra=facts | {"reason": str(error), "attempts": wanted.attempts + 1})
             return
         except BowerbirdError as error:  # it comes again when its lease is over
             log.warning("notes could not be kept", extra=facts | {"reason": str(error)})

@@ -74,7 +74,7 @@ def subjects(connection: Connection, of: str, ids: set[int]) -> list[Subject]:
 
 def _items(connection: Connection, ids: set[int]) -> list[Subject]:
     made = []
-    for row in _rows(connection, items, ids, items.c.removed_at.is_(None)):
+    for row in _rows(connection, select(items).where(items.c.removed_at.is_(None)), items.c.id, ids):
         named = row.source, row.kind, row.url, _item_title(row.data, row.key)
         made.append(Subject("item", row.id, *named, row.changed_at, data=row.data))
     return made
@@ -88,8 +88,9 @@ def _earlier_items(connection: Connection, ids: set[int]) -> list[Subject]:
     """What these items were before, so far as it is not among the documents."""
     was = item_versions.c
     columns = (was.id, was.item_id, was.at, was.until, was.data, items.c.source, items.c.kind, items.c.url, items.c.key)
+    chosen = select(*columns).join(items, items.c.id == was.item_id).where(_unknown("item", was))
     made = []
-    for row in _rows(connection, item_versions, ids, _unknown("item", was), was.item_id, columns, items):
+    for row in _rows(connection, chosen, was.item_id, ids):
         named = row.source, row.kind, row.url, _item_title(row.data, row.key)
         made.append(Subject("item", row.item_id, *named, row.at, data=row.data, version=row.id, until=row.until))
     return made
@@ -109,8 +110,9 @@ def _earlier_pages(connection: Connection, ids: set[int]) -> list[Subject]:
         pages.c.source,
         pages.c.final_url,
     )
+    chosen = select(*columns).join(pages, pages.c.id == was.page_id).where(_unknown("page", was))
     made = []
-    for row in _rows(connection, page_versions, ids, _unknown("page", was), was.page_id, columns, pages):
+    for row in _rows(connection, chosen, was.page_id, ids):
         named = row.source, None, row.final_url, row.title or ""
         body, headers = stored(row.body)[:BODY_MOST], row.headers or {}
         made.append(
@@ -125,29 +127,19 @@ def _unknown(of: str, was: Any) -> Any:
 
 def _pages(connection: Connection, ids: set[int]) -> list[Subject]:
     made = []
-    for row in _rows(connection, pages, ids, pages.c.gone_at.is_(None)):
+    for row in _rows(connection, select(pages).where(pages.c.gone_at.is_(None)), pages.c.id, ids):
         body = stored(row.body)[:BODY_MOST]
         named = row.source, None, row.final_url, row.title or "", row.changed_at
         made.append(Subject("page", row.id, *named, body=body, headers=row.headers or {}))
     return made
 
 
-def _rows(
-    connection: Connection,
-    table: Any,
-    ids: set[int],
-    there: Any,
-    number: Any = None,
-    columns: Sequence[Any] = (),
-    joined: Any = None,
-) -> list[Any]:
-    """The rows of a table for these ids. number: the column that has them; joined: a table that knows more of each id."""
-    column = table.c.id if number is None else number
-    chosen = select(*columns).join(joined, joined.c.id == column) if joined is not None else select(table)
+def _rows(connection: Connection, chosen: Any, number: Any, ids: set[int]) -> list[Any]:
+    """The rows that a statement chooses, of those whose number is one of these."""
     wanted = sorted(ids)
     found: list[Any] = []
     for start in range(0, len(wanted), IN_MOST):
-        found += connection.execute(chosen.where(column.in_(wanted[start : start + IN_MOST]), there)).all()
+        found += connection.execute(chosen.where(number.in_(wanted[start : start + IN_MOST]))).all()
     return found
 
 

@@ -619,6 +619,7 @@ notes_wanted = Table(
     Column("text", Text, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("not_before", Instant, nullable=False, index=True),
+    Column("claimed_at", Instant),
     Column("created_at", Instant, nullable=False),
 )
 

@@ -81,21 +81,24 @@ def want(connection: Connection, about: str, text: str, at: datetime) -> None:
 
 def claim(connection: Connection, at: datetime, limit: int) -> list[Row[Any]]:
     """Take the next texts that notes are to be made of, the oldest first; they come again if nothing is heard of them."""
-    due = select(notes_wanted.c.id).where(notes_wanted.c.not_before <= at).order_by(notes_wanted.c.id).limit(limit)
+    free = notes_wanted.c.claimed_at.is_(None) | (notes_wanted.c.claimed_at <= at - timedelta(seconds=LEASE_S))
+    due = (
+        select(notes_wanted.c.id).where(notes_wanted.c.not_before <= at, free).order_by(notes_wanted.c.id).limit(limit)
+    )
     ids = list(connection.scalars(due.with_for_update(skip_locked=True)))
-    values = {"attempts": notes_wanted.c.attempts + 1, "not_before": at + timedelta(seconds=LEASE_S)}
-    taken = update(notes_wanted).where(notes_wanted.c.id.in_(ids)).values(**values).returning(*notes_wanted.c)
+    taken = update(notes_wanted).where(notes_wanted.c.id.in_(ids)).values(claimed_at=at).returning(*notes_wanted.c)
     return sorted(connection.execute(taken), key=lambda row: int(row.id)) if ids else []
 
 
 def again(connection: Connection, wanted: Row[Any], at: datetime) -> bool:
     """Have a text whose notes could not be made be tried again, later each time. Returns False if it was tried often enough, and is dropped."""
     mine = notes_wanted.c.id == wanted.id
-    if wanted.attempts >= TRIES_MOST:
+    tried = wanted.attempts + 1
+    if tried >= TRIES_MOST:
         connection.execute(delete(notes_wanted).where(mine))
         return False
-    later = at + timedelta(seconds=AGAIN_S * 4 ** (wanted.attempts - 1))
-    connection.execute(update(notes_wanted).where(mine).values(not_before=later))
+    later = at + timedelta(seconds=AGAIN_S * 4**wanted.attempts)
+    connection.execute(update(notes_wanted).where(mine).values(attempts=tried, not_before=later, claimed_at=None))
     return True
 
 
@@ -104,13 +107,13 @@ def made(connection: Connection, wanted_id: int) -> None:
     connection.execute(delete(notes_wanted).where(notes_wanted.c.id == wanted_id))
 
 
-def take_up(connection: Connection, at: datetime) -> None:
-    """Whoever had texts in hand may be gone: all that are leased may be taken at once. Notes that are made twice are there once."""
-    leased = notes_wanted.c.not_before > at + timedelta(seconds=AGAIN_S)
-    connection.execute(update(notes_wanted).where(leased).values(not_before=at))
+def take_up(connection: Connection) -> None:
+    """Whoever had texts in hand may be gone: all may be taken again. Notes that are made twice are there once."""
+    connection.execute(update(notes_wanted).where(notes_wanted.c.claimed_at.is_not(None)).values(claimed_at=None))
 
 
 def next_wanted(connection: Connection) -> datetime | None:
-    """Return when the next text may be taken; None if there is none."""
-    found: datetime | None = connection.scalar(select(func.min(notes_wanted.c.not_before)))
+    """Return when the next text may be taken, of those that nobody has in hand; None if there is none."""
+    waiting = select(func.min(notes_wanted.c.not_before)).where(notes_wanted.c.claimed_at.is_(None))
+    found: datetime | None = connection.scalar(waiting)
     return found

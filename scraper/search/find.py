@@ -97,7 +97,7 @@ def _merged(lists: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
 
 
 def _passage(row: dict[str, Any], subject_id: int, words: str) -> dict[str, Any]:
-    named = {name: row.get(name) for name in ("of", "source", "kind", "url", "title", "at", "version", "until")}
+    named = {name: row[name] for name in ("of", "source", "kind", "url", "title", "at", "version", "until")}
     return {**named, "id": subject_id, "text": words, "score": row["score"]}
 
 

@@ -64,10 +64,8 @@ def by_subject(passages: Sequence[Row]) -> list[Row]:
         name = (passage["of"], passage["subject_id"])
         if name not in made:
             made[name] = {
-                **{key: passage[key] for key in ("of", "source", "kind", "url", "title", "at")},
+                **{key: passage[key] for key in ("of", "source", "kind", "url", "title", "at", "version", "until")},
                 "id": passage["subject_id"],
-                "version": None,
-                "until": None,
                 "score": round(passage["score"], 4),
                 "snippet": [{"text": passage["text"], "hit": False}],
                 "lead": passage["text"] if passage["number"] == 0 else "",

@@ -167,5 +167,5 @@ def _there(
         if row is None or any(row[name] != value for name, value in named.items()):
             continue
         if since is None or row["at"] >= since:
-            found.append({**row, "score": score})
+            found.append({**row, "version": None, "until": None, "score": score})
     return found

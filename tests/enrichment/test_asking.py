@@ -9,8 +9,10 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import func, select
 
 from scraper.database import Db, notes
+from scraper.database.models import notes_wanted
 from tests.enrichment.endpoint import Endpoint, Reply, cut, fails, response, says, stream
 from tests.enrichment.factory import Factory, task
 from tests.export.stock import AT
@@ -72,7 +74,11 @@ def test_the_same_note_of_many_at_once_is_there_once(asked: Factory, serve: Serv
     with ThreadPoolExecutor(5) as pool:
         answers = list(pool.map(lambda n: ask(http, f"A kettle, {n}?", note_for="ben"), range(5)))
     assert all(events[-1] == ("done", {}) for events in answers)
-    until(lambda: asked.db.read(notes.next_wanted) is None, "all are made", 60)
+    until(
+        lambda: asked.db.read(lambda c: c.scalar(select(func.count()).select_from(notes_wanted))) == 0,
+        "all are made",
+        60,
+    )
     assert texts(http, "ben") == {"Wants a kettle.", "Lives in Oslo."}
 
 
@@ -103,7 +109,7 @@ def test_a_model_that_fails_costs_nobody_the_answer(asked: Factory, serve: Serve
     service = serve()
     assert ask(service.http, "A kettle?", note_for="dee")[-1] == ("done", {})
     until(lambda: "nothing was noted yet" in asked.project.output(), "it says so", 60)
-    assert asked.db.read(notes.next_wanted) is not None
+    until(lambda: asked.db.read(notes.next_wanted), "it waits to be tried again")
 
 
 @pytest.mark.databases("sqlite", "postgresql", "pgbouncer")
@@ -126,7 +132,7 @@ def test_what_nobody_is_heard_of_comes_again(db: Db) -> None:
     assert len(db.write(lambda c: notes.claim(c, AT, 4))) == 1
     assert db.write(lambda c: notes.claim(c, AT + timedelta(seconds=notes.LEASE_S - 1), 4)) == []
     assert len(db.write(lambda c: notes.claim(c, AT + timedelta(seconds=notes.LEASE_S), 4))) == 1
-    db.write(lambda c: notes.take_up(c, AT))  # a start
+    db.write(lambda c: notes.take_up(c))  # a start
     (wanted,) = db.write(lambda c: notes.claim(c, AT, 4))
     db.write(lambda c: notes.made(c, wanted.id))
     assert db.read(notes.next_wanted) is None

@@ -358,7 +358,7 @@ def test_waits_are_bounded_and_no_shorter_than_asked(
 
 
 def row(number: int, of: str = "page", **more: Any) -> dict[str, Any]:
-    return {"of": of, "id": number, "version": None, "source": "s", "kind": None, "url": f"u{number}", "title": "", "snippet": [], "lead": "", "score": 1.0} | more  # fmt: skip
+    return {"of": of, "id": number, "version": None, "until": None, "source": "s", "kind": None, "url": f"u{number}", "title": "", "snippet": [], "lead": "", "score": 1.0} | more  # fmt: skip
 
 
 ROWS = st.lists(st.lists(st.integers(1, 15), max_size=15, unique=True), max_size=3)

@@ -510,6 +510,7 @@ def upgrade() -> None:  # noqa: PLR0915  a list of tables
         sa.Column("text", sa.Text(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("not_before", Instant(), nullable=False),
+        sa.Column("claimed_at", Instant(), nullable=True),
         sa.Column("created_at", Instant(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_notes_wanted"),
     )

@@ -15,6 +15,7 @@ from scraper.inflate import stored
 CURSOR = "documents_change_id"
 TITLE_MOST, TEXT_MOST = 500, 200_000
 BODY_MOST = 2 * 2**20
+VERSIONS_AT_ONCE = 100  # of those that a portion holds in memory, bodies and all
 # Around words that were found; no text has these.
 BEGIN, END = "\ue000", "\ue001"
 SNIPPET_WORDS = 24
@@ -63,8 +64,11 @@ def stale(connection: Connection, limit: int) -> Portion | None:
     there = [*_items(connection, of_items), *_pages(connection, of_pages)]
     named = {(subject.of, subject.id) for subject in there}
     gone = [(*one, at) for one, at in meant.items() if one not in named]
-    before = [*_earlier_items(connection, of_items), *_earlier_pages(connection, of_pages)]
-    return Portion([*there, *before], gone, found[-1]["id"], len(found))
+    before = _earlier_items(connection, of_items), _earlier_pages(connection, of_pages)
+    there += [*before[0], *before[1]]
+    if max(map(len, before)) == VERSIONS_AT_ONCE:  # there may be more of these: the same changes again
+        return Portion(there, gone, _cursor(connection), 0)
+    return Portion(there, gone, found[-1]["id"], len(found))
 
 
 def subjects(connection: Connection, of: str, ids: set[int]) -> list[Subject]:
@@ -88,7 +92,9 @@ def _earlier_items(connection: Connection, ids: set[int]) -> list[Subject]:
     """What these items were before, so far as it is not among the documents."""
     was = item_versions.c
     columns = (was.id, was.item_id, was.at, was.until, was.data, items.c.source, items.c.kind, items.c.url, items.c.key)
-    chosen = select(*columns).join(items, items.c.id == was.item_id).where(_unknown("item", was))
+    chosen = (
+        select(*columns).join(items, items.c.id == was.item_id).where(_unknown("item", was)).limit(VERSIONS_AT_ONCE)
+    )
     made = []
     for row in _rows(connection, chosen, was.item_id, ids):
         named = row.source, row.kind, row.url, _item_title(row.data, row.key)
@@ -110,7 +116,9 @@ def _earlier_pages(connection: Connection, ids: set[int]) -> list[Subject]:
         pages.c.source,
         pages.c.final_url,
     )
-    chosen = select(*columns).join(pages, pages.c.id == was.page_id).where(_unknown("page", was))
+    chosen = (
+        select(*columns).join(pages, pages.c.id == was.page_id).where(_unknown("page", was)).limit(VERSIONS_AT_ONCE)
+    )
     made = []
     for row in _rows(connection, chosen, was.page_id, ids):
         named = row.source, None, row.final_url, row.title or ""

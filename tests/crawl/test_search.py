@@ -118,7 +118,11 @@ async def test_what_changes_is_found_as_it_is_now_and_what_is_gone_is_not(shop: 
 
 
 @pytest.mark.databases("sqlite", "postgresql", "pgbouncer")
-async def test_what_was_is_found_when_asked_for(shop: Crawler, site: Site) -> None:
+@pytest.mark.parametrize("at_once", [1, 100])
+async def test_what_was_is_found_when_asked_for(
+    shop: Crawler, site: Site, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(documents, "VERSIONS_AT_ONCE", at_once)
     for name in ("Green jar", "Grey jar", "Black jar"):  # of several changes at once, each is known
         site.page("/1", f"<title>T1</title><h1>{name}</h1>")
         await shop.run(source(site, item=(ItemRule(fields={"name": FieldRule(css="h1::text")}),)))

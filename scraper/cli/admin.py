@@ -14,7 +14,7 @@ import typer
 
 from scraper.cli.serve import ConfigFile, bound
 from scraper.config.load import FILE_NAME, Loaded
-from scraper.database import Db, sqlite
+from scraper.database import Db, pgvector, sqlite
 from scraper.errors import BowerbirdError, Conflict, Unusable
 from scraper.service import Service
 from scraper.startup import advice_on, crowding_of, preflight, settings_of
@@ -127,6 +127,7 @@ def _database(loaded: Loaded) -> Iterator[Check]:
             crowded = crowding_of(made, loaded) if not made.is_sqlite else None
             if crowded:
                 yield "database", crowded, None
+            yield from _vectors(made)
             if made.file is not None:
                 size = made.gauges()["wal_bytes"] / 2**20
                 yield (
@@ -136,6 +137,17 @@ def _database(loaded: Loaded) -> Iterator[Check]:
                 )
     except BowerbirdError:
         return  # said above
+
+
+def _vectors(made: Db) -> Iterator[Check]:
+    """How search by meaning finds vectors, where that is not as it always is."""
+    if (found := made.read(pgvector.version)) is None:
+        return
+    if pgvector.is_new_enough(found):
+        yield "pgvector", f"{found}; vectors are found by its index", True
+    else:
+        least = ".".join(map(str, pgvector.LEAST))
+        yield "pgvector", f"{found} is older than {least}, so every search looks at all vectors; ALTER EXTENSION vector UPDATE", None
 
 
 def _opened(loaded: Loaded) -> str:

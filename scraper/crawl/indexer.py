@@ -1,7 +1,11 @@
-"""Makes what was stored be found by its words, beside the crawl and a little after it: it follows the changes, as all do."""
+"""Makes what was stored be found, beside the crawl and a little after it.
+
+By its words: it follows the changes, as all do. By its meaning: it fills the index of vectors, where there can be one.
+"""
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -11,11 +15,12 @@ from scraper import clean
 from scraper.config.settings import Noise
 from scraper.crawl.store import Store
 from scraper.crawl.visit import is_short
-from scraper.database import Db, documents
-from scraper.errors import BowerbirdError, VisitFailed
+from scraper.database import Db, documents, pgvector
+from scraper.errors import BowerbirdError, Unusable, VisitFailed
 
 AT_ONCE = 20  # the storing of what was scraped waits for no more than these
 LOOK_EACH_S = 1.0
+LOOK_FOR_VECTORS_EACH_S = 60.0
 SHARE = 0.15  # of the time, while something is being crawled
 LONG_MOST = 128 * 1024
 
@@ -46,16 +51,29 @@ def _store(db: Db, portion: documents.Portion, made: list[tuple[documents.Subjec
 
 
 class Indexer:
-    """Keeps documents the same as pages and items; one process of all does it."""
+    """Keeps documents the same as pages and items, and an index of vectors the same as these; one process of all does it."""
 
     def __init__(self, store: Store, idle: Callable[[], bool]) -> None:
         """idle: whether nothing is being crawled."""
         self._store = store
         self._idle = idle
+        self._look_for_vectors_at = 0.0
+
+    def _portions(self) -> Iterator[int]:
+        db = self._store.db
+        yield from catch_up(db)
+        if time.monotonic() < self._look_for_vectors_at:
+            return
+        self._look_for_vectors_at = time.monotonic() + LOOK_FOR_VECTORS_EACH_S
+        try:
+            yield from pgvector.keep(db)
+        except Unusable as error:
+            log.warning("vectors are found without an index, until the next start", extra={"reason": str(error)})
+            self._look_for_vectors_at = math.inf
 
     async def run(self) -> None:
         """Follow for ever."""
-        portions = catch_up(self._store.db)
+        portions = self._portions()
         while True:
             began = time.monotonic()
             more = None
@@ -64,7 +82,7 @@ class Indexer:
             except BowerbirdError as error:  # the crawl meets the same, and says so
                 log.debug("nothing is indexed now", extra={"reason": str(error)})
             if more is None:
-                portions = catch_up(self._store.db)
+                portions = self._portions()
             rest_s = 0.0 if self._idle() else (time.monotonic() - began) / SHARE
             await asyncio.sleep(rest_s if more else max(rest_s, LOOK_EACH_S))
 

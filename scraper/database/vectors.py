@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, exists, func, insert, or_, select
 
+from scraper.database import pgvector
 from scraper.database.bulk import IN_MOST, VECTORS, in_turn, reserve
 from scraper.database.models import chunks, items, pages, vectors
 
@@ -54,6 +55,7 @@ def put(connection: Connection, model: str, passages: Passages) -> None:
             for chunk_id, vector in zip(ids, passages.vectors, strict=True)
         ]
         connection.execute(insert(vectors), rows)
+        pgvector.enter(connection, model, len(passages.vectors[0]))
 
 
 def _enter(connection: Connection, passages: Passages) -> list[int]:
@@ -102,11 +104,6 @@ def count(connection: Connection, model: str) -> int:
 def newest(connection: Connection, model: str) -> int:
     """Return the number of the last vector of a model."""
     return int(connection.scalar(select(func.max(vectors.c.id)).where(vectors.c.model == model)) or 0)
-
-
-def models(connection: Connection) -> list[str]:
-    """Return the models that have made vectors."""
-    return list(connection.scalars(select(vectors.c.model).distinct().order_by(vectors.c.model)))
 
 
 def passages(connection: Connection, ids: Sequence[int]) -> dict[int, dict[str, Any]]:

@@ -1,16 +1,17 @@
-"""Meaning to what is found: all vectors of a model in one matrix, kept in memory and brought up to date before each question.
+"""Meaning to what is found: by an index in the database where it has one, else all vectors of a model in one matrix.
 
-Exact: every vector is looked at. Vectors that are gone are known by their passages, which are not there any more.
+The matrix is kept in memory and brought up to date before each question. It is exact: every vector is looked at. Vectors
+that are gone are known by their passages, which are not there any more.
 """
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
 
-from scraper.database import Db, vectors
+from scraper.database import Db, pgvector, vectors
 from scraper.errors import BowerbirdError
 from scraper.search.query import Query
 
@@ -20,6 +21,9 @@ SPARE = 4  # so many times more candidates than are wanted: some are gone, some 
 DEAD_MOST = 0.1  # above this share of vectors that are gone, the matrix is read anew
 COUNT_EACH_S = 20.0
 FAR = 2000
+
+# How many are wanted, and among which (None: all), to the numbers of the nearest passages and their cosines.
+Nearest = Callable[[int, Sequence[int] | None], list[tuple[int, float]]]
 
 
 class NoVectors(BowerbirdError):
@@ -77,12 +81,17 @@ class Matrix:
         self._chunks[self._used : needed] = [row.chunk_id for row in found]
         self._used, self._last = needed, found[-1].id
 
+    def drop(self) -> None:
+        """Give the memory back, until the next refresh()."""
+        with self._lock:
+            self._empty()
+
     @property
     def filled(self) -> bool:
         """Whether there is any vector, as of the last refresh()."""
         return self._used > 0
 
-    def nearest(self, vector: bytes, count: int, among: Sequence[int] | None = None) -> list[tuple[int, float]]:
+    def nearest(self, count: int, among: Sequence[int] | None, *, vector: bytes) -> list[tuple[int, float]]:
         """Return the passages nearest to a vector as (number, cosine), the nearest first. Raises NoVectors for one of another length.
 
         among: the numbers of those that are meant; None: all.
@@ -131,20 +140,30 @@ def search(
 
     Raises NoVectors, Unavailable, Unusable.
     """
-    matrix.refresh(db)
-    if not matrix.filled:
-        raise NoVectors(NONE_YET)
+    nearest = _nearest(db, matrix, vector)
     named, since = _meant(query, source, kind), query.since
     wanted = SPARE * count
     while True:
-        near = matrix.nearest(vector, wanted)
+        near = nearest(wanted, None)
         found = _there(db, near, named, since)
         if len(found) >= count or len(near) < wanted:
             return found[:count]
         if wanted >= FAR * SPARE:  # what is meant is rare, and far away: that alone is looked at
             chosen = db.read(partial(vectors.chosen, named=named, since=since))
-            return _there(db, matrix.nearest(vector, wanted, chosen), named, since)[:count]
+            return _there(db, nearest(wanted, chosen), named, since)[:count]
         wanted *= SPARE
+
+
+def _nearest(db: Db, matrix: Matrix, vector: bytes) -> Nearest:
+    if db.read(partial(pgvector.covers, model=matrix.model, size=len(vector))):
+        matrix.drop()
+        return lambda count, among: db.read(
+            partial(pgvector.nearest, model=matrix.model, vector=vector, count=count, among=among)
+        )
+    matrix.refresh(db)
+    if not matrix.filled:
+        raise NoVectors(NONE_YET)
+    return partial(matrix.nearest, vector=vector)
 
 
 def _meant(query: Query, source: str | None, kind: str | None) -> dict[str, str]:

@@ -99,6 +99,11 @@ class Address:
         with connected(self.server, self.name) as connection:
             return connection.execute(query.encode()).fetchall()
 
+    def command(self, query: str) -> None:
+        """Do something to it as the one who may do everything."""
+        with connected(self.server, self.name) as connection:
+            connection.execute(query.encode())
+
 
 class Server:
     """PostgreSQL and PgBouncer, from their first start to their end."""

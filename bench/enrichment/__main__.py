@@ -8,13 +8,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from bench.enrichment import extraction, pooler, race, recall, targets, vectors
+from bench.enrichment import extraction, nearness, pooler, race, recall, targets, vectors
 from bench.enrichment.place import Place
 from bench.storage import server
 from bench.support import keep, table, with_known
 from bench.targets import judged, show
 
-PARTS = ("parallel", "kills", "vectors", "search", "recall", "extraction")
+PARTS = ("parallel", "kills", "vectors", "search", "index", "recall", "extraction")
 
 
 def arguments() -> argparse.Namespace:
@@ -41,6 +41,11 @@ def _parallel(folder: Path, share: float) -> dict[str, Any]:
         return found | {"pgbouncer": race.parallel(place, calls)}
 
 
+def _index(folder: Path, count: int) -> dict[str, Any]:
+    with nearness.postgres(folder) as url:
+        return vectors.by_index(Place(folder, url), count, 200)
+
+
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -63,6 +68,7 @@ def main() -> None:
             "kills": lambda: race.kills(_sqlite(folder, "kills"), int(10_000 * share), 3),
             "vectors": lambda: vectors.throughput(_sqlite(folder, "vectors"), int(400 * share)),
             "search": lambda: vectors.search(_sqlite(folder, "search"), int(100_000 * share), 200),
+            "index": lambda: _index(folder, int(100_000 * share)),
             "extraction": lambda: extraction.measured(int(200 * share)),
             "recall": lambda: recall.measured(_sqlite(folder, "recall"), int(120 * share), int(300 * share)),
         }

@@ -20,6 +20,8 @@ TARGETS = [
     Target("killed workers: lost, doubled, left", 0, _wrong, at_most=True),
     Target("vectors beside the bare model", 0.9, lambda r: r["vectors"]["ratio"]),
     Target("search among 100,000, p95 ms", 60, lambda r: r["search"]["p95_ms"], at_most=True),
+    Target("the same by pgvector's index", 60, lambda r: r["index"]["p95_ms"], at_most=True),
+    Target("what share of the ten nearest the index finds", 0.95, lambda r: r["index"]["recall"]),
     Target(
         "F1 of the text that is kept, less trafilatura's",
         0,

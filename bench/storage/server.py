@@ -7,6 +7,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
+
 from bench.support import free_port, until
 
 # Written out, though they are what a server has of itself: a commit is on the disk before it is told.
@@ -33,9 +35,12 @@ def as_user(command: list[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def postgres(folder: Path) -> Iterator[str]:
-    """Run a server whose data is in a folder, and stays there. Yields the address, without a database's name. Raises Missing."""
-    binaries = _binaries()
+def postgres(folder: Path, binaries: Path | None = None) -> Iterator[str]:
+    """Run a server whose data is in a folder, and stays there. Yields the address, without a database's name. Raises Missing.
+
+    binaries: where its programs are, if they are others than the system's.
+    """
+    binaries = binaries or _binaries()
     data, port = folder / "data", free_port()
     folder.mkdir(parents=True, exist_ok=True)
     if os.geteuid() == 0:
@@ -49,7 +54,7 @@ def postgres(folder: Path) -> Iterator[str]:
         command = as_user([str(binaries / "postgres"), "-D", str(data), *options])
         process = subprocess.Popen(command, cwd="/", stdout=log, stderr=log)
     try:
-        until(lambda: _answers(binaries, port), "PostgreSQL answers")
+        until(lambda: _answers(port), "PostgreSQL answers")
         yield f"postgresql+psycopg://{USER}@127.0.0.1:{port}"
     finally:
         head = (data / "postmaster.pid").read_text().split()[0]  # runuser, if any, stands before it
@@ -58,6 +63,8 @@ def postgres(folder: Path) -> Iterator[str]:
         process.wait()
 
 
-def _answers(binaries: Path, port: int) -> bool:
-    asked = [str(binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
-    return subprocess.run(asked, check=False).returncode == 0
+def _answers(port: int) -> bool:
+    with contextlib.suppress(psycopg.OperationalError):
+        psycopg.connect(f"postgresql://{USER}@127.0.0.1:{port}/{USER}", connect_timeout=2).close()
+        return True
+    return False

@@ -144,10 +144,14 @@ def _vectors(made: Db) -> Iterator[Check]:
     if (found := made.read(pgvector.version)) is None:
         return
     if pgvector.is_new_enough(found):
-        yield "pgvector", f"{found}; vectors are found by its index", True
+        yield "pgvector", f"{found}; its index finds vectors, from {pgvector.WORTH_IT:,} of a model on", True
     else:
         least = ".".join(map(str, pgvector.LEAST))
-        yield "pgvector", f"{found} is older than {least}, so every search looks at all vectors; ALTER EXTENSION vector UPDATE", None
+        yield (
+            "pgvector",
+            f"{found} is older than {least}, so every search looks at all vectors; ALTER EXTENSION vector UPDATE",
+            None,
+        )
 
 
 def _opened(loaded: Loaded) -> str:

@@ -2,7 +2,8 @@
 
 What `vectors` holds is what counts; these tables follow it. They are filled from its newest row down, and who writes a
 vector enters it in the same transaction. So one is whole as soon as nothing in `vectors` is older than the oldest in it.
-The graph is of half-precision numbers, which take half the memory; what it finds is ordered by the whole ones.
+The graph is of half-precision numbers, which take half the memory, by their distance: of vectors of length one it tells
+the same as their cosine, and rounding spoils it less. What it finds is ordered by the cosine of the whole numbers.
 """
 
 import hashlib
@@ -21,6 +22,7 @@ from scraper.errors import Unusable
 
 LEAST = (0, 8)  # the first version that goes on looking until it has found as many as are wanted
 NUMBERS_MOST = 4000  # in a vector, for the index: what a half-precision one may have
+WORTH_IT = 10_000  # vectors of a model: fewer are all looked at in a few ms, and then none is missed
 LOOKED_AT_LEAST = 40  # candidates, pgvector's own figure
 LOOKED_AT_MOST = 1000
 PORTION = 100  # vectors entered in one transaction, some 2 ms each
@@ -83,7 +85,7 @@ def covers(connection: Connection, model: str, size: int) -> bool:
     if connection.dialect.name == "sqlite" or not _is_there(connection, table := _table(model, size)):
         return False
     older = _older(table)
-    query = f"SELECT EXISTS (SELECT FROM {table}) AND NOT EXISTS (SELECT FROM vectors v WHERE {older})"  # noqa: S608
+    query = f"SELECT EXISTS (SELECT FROM {table}) AND NOT EXISTS (SELECT FROM vectors v WHERE {older})"
     return bool(connection.scalar(text(query), {"model": model, "size": size}))
 
 
@@ -101,14 +103,14 @@ def nearest(
         f" set_config('hnsw.max_scan_tuples', '{max(20_000, 2 * count)}', true)"
     )
     chosen = (
-        f"SELECT vector_id, vector FROM {table}"  # noqa: S608  a name of our own making
-        f" ORDER BY CAST(vector AS halfvec({numbers})) <#> CAST(:vector AS halfvec({numbers})) LIMIT :count"
+        f"SELECT vector_id, vector FROM {table}"
+        f" ORDER BY CAST(vector AS halfvec({numbers})) <-> CAST(:vector AS halfvec({numbers})) LIMIT :count"
         if among is None
-        else f"SELECT n.vector_id, n.vector FROM {table} n JOIN vectors v ON v.id = n.vector_id"  # noqa: S608
+        else f"SELECT n.vector_id, n.vector FROM {table} n JOIN vectors v ON v.id = n.vector_id"
         " WHERE v.model = :model AND v.chunk_id = ANY(CAST(:among AS bigint[]))"
     )
     query = (
-        f"SELECT v.chunk_id, -(c.vector <#> CAST(:vector AS vector)) AS score FROM ({chosen}) c"  # noqa: S608
+        f"SELECT v.chunk_id, -(c.vector <#> CAST(:vector AS vector)) AS score FROM ({chosen}) c"
         " JOIN vectors v ON v.id = c.vector_id ORDER BY score DESC, v.chunk_id LIMIT :count"
     )
     given = {"vector": _written(vector), "count": count, "model": model, "among": among and list(among)}
@@ -116,10 +118,14 @@ def nearest(
 
 
 def _models(connection: Connection) -> list[tuple[str, int]]:
-    """Return the models that have made vectors, with the bytes of the newest of each."""
+    """Return the models that have made so many vectors that it is worth it, with the bytes of the newest of each."""
+    nth = "SELECT FROM vectors v WHERE v.model = m.model OFFSET :others LIMIT 1"
     newest = "SELECT length(v.vector) FROM vectors v WHERE v.model = m.model ORDER BY v.id DESC LIMIT 1"
-    query = f"SELECT m.model, ({newest}) AS size FROM (SELECT DISTINCT model FROM vectors) m ORDER BY m.model"  # noqa: S608
-    return [(row.model, row.size) for row in connection.execute(text(query))]
+    query = (
+        f"SELECT m.model, ({newest}) AS size FROM (SELECT DISTINCT model FROM vectors) m"
+        f" WHERE EXISTS ({nth}) ORDER BY m.model"
+    )
+    return [(row.model, row.size) for row in connection.execute(text(query), {"others": WORTH_IT - 1})]
 
 
 def _table(model: str, size: int) -> str:
@@ -143,7 +149,7 @@ def _make(connection: Connection, model: str, size: int) -> None:
         f" vector vector({numbers}) NOT NULL)"
     )
     connection.exec_driver_sql(
-        f"CREATE INDEX {table}_hnsw ON {table} USING hnsw ((vector::halfvec({numbers})) halfvec_ip_ops)"
+        f"CREATE INDEX {table}_hnsw ON {table} USING hnsw ((vector::halfvec({numbers})) halfvec_l2_ops)"
     )
 
 
@@ -158,18 +164,18 @@ def _older(table: str) -> str:
     """What is of the model and not in its table yet."""
     return (
         "v.model = :model AND octet_length(v.vector) = :size"
-        f" AND v.id < (SELECT coalesce(min(vector_id), 9223372036854775807) FROM {table})"  # noqa: S608
+        f" AND v.id < (SELECT coalesce(min(vector_id), 9223372036854775807) FROM {table})"
     )
 
 
 def _insert(connection: Connection, table: str, model: str, size: int, which: str) -> int:
     query = (
-        "SELECT v.id, v.vector FROM vectors v WHERE v.model = :model AND octet_length(v.vector) = :size"  # noqa: S608
+        "SELECT v.id, v.vector FROM vectors v WHERE v.model = :model AND octet_length(v.vector) = :size"
         f" AND {which} FOR KEY SHARE"
     )
     found = connection.execute(text(query), {"model": model, "size": size}).all()
     if found:
-        made = text(f"INSERT INTO {table} (vector_id, vector) VALUES (:id, CAST(:vector AS vector))")  # noqa: S608
+        made = text(f"INSERT INTO {table} (vector_id, vector) VALUES (:id, CAST(:vector AS vector))")
         connection.execute(made, [{"id": row.id, "vector": _written(row.vector)} for row in found])
     return len(found)
 

@@ -641,12 +641,7 @@ documents = Table(
     Column("until", Instant),
     UniqueConstraint("subject_id", "of", "version"),
 )
-Index(
-    "documents_by_version",
-    documents.c.version,
-    sqlite_where=documents.c.version > 0,
-    postgresql_where=documents.c.version > 0,
-)
+_partial("documents_by_version", documents.c.version, where=documents.c.version > 0)
 WORDS = "documents_words"
 
 

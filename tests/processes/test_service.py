@@ -148,8 +148,9 @@ def test_the_status_does_not_wait_for_the_manager(serve: Serve, scraping: Projec
     assert service.status()["shared_state"]["restarts"] == 1
 
 
-def test_the_scraper_loads_no_web_framework() -> None:
-    code = "import scraper.worker.start, scraper.worker.main, sys; print([m for m in ('fastapi', 'uvicorn', 'httpx', 'bs4', 'pydantic', 'parsel') if m in sys.modules])"
+def test_the_scraper_loads_nothing_that_it_does_not_need() -> None:
+    lacking = ("fastapi", "uvicorn", "httpx", "bs4", "pydantic", "parsel", "sqlalchemy.dialects.postgresql")
+    code = f"import scraper.worker.start, scraper.worker.main, sys; print([m for m in {lacking} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -25,7 +25,9 @@ NUMBERS_MOST = 4000  # in a vector, for the index: what a half-precision one may
 WORTH_IT = 10_000  # vectors of a model: fewer are all looked at in a few ms, and then none is missed
 LOOKED_AT_LEAST = 40  # candidates, pgvector's own figure
 LOOKED_AT_MOST = 1000
-PORTION = 100  # vectors entered in one transaction, some 2 ms each
+PORTION = (
+    25  # vectors entered in one transaction: each takes some 4 ms among many, and the storing of what was scraped waits
+)
 FLOAT_BYTES = 4
 
 log = logging.getLogger(__name__)

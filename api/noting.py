@@ -10,10 +10,10 @@ from api.searching import Searching
 from scraper.database import Db, notes
 from scraper.enrichment.model import NoRecord
 from scraper.errors import BowerbirdError
+from scraper.steady import steadily
 
 AT_ONCE = 4
 LOOK_EACH_S = 60.0  # for what others left behind
-AWAY_S = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +25,7 @@ class Noter:
         self._db = db
         self._search = search
         self._wake = asyncio.Event()
+        self._taken_up = False
 
     async def want(self, about: str, text: str) -> None:
         """Have what a text tells be noted, by whichever service comes to it. Raises Unavailable, Unusable."""
@@ -33,26 +34,16 @@ class Noter:
 
     async def run(self) -> None:
         """Have notes made for ever."""
-        taken_up = False
-        while True:
-            pause_s = AWAY_S
-            self._wake.clear()
-            try:
-                if not taken_up:
-                    await self._in_thread(notes.take_up)
-                    taken_up = True
-                while found := await self._in_thread(notes.claim, self._db.now(), AT_ONCE):
-                    await asyncio.gather(*(self._one(wanted) for wanted in found))
-                pause_s = await self._until_next()
-            except BowerbirdError as error:
-                log.debug("no notes now", extra={"reason": str(error)})
-            except Exception:  # the top of a task that nobody waits for: it says so, and tries again
-                log.exception("notes failed")
-            try:
-                async with asyncio.timeout(pause_s):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
+        await steadily("notes", self._turn, self._wake)
+
+    async def _turn(self) -> float:
+        """Have all notes made that are wanted now. Returns for how long to rest then, in seconds."""
+        if not self._taken_up:
+            await self._in_thread(notes.take_up)
+            self._taken_up = True
+        while found := await self._in_thread(notes.claim, self._db.now(), AT_ONCE):
+            await asyncio.gather(*(self._one(wanted) for wanted in found))
+        return await self._until_next()
 
     async def _until_next(self) -> float:
         due = await asyncio.to_thread(self._db.read, notes.next_wanted)

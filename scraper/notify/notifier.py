@@ -3,17 +3,17 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from scraper.config.settings import Http, Notify
 from scraper.crawl.fetcher import Fetcher
 from scraper.database import Db, notices
-from scraper.errors import BowerbirdError
 from scraper.notify.look import look
 from scraper.notify.send import Refused, deliver
+from scraper.steady import steadily
 
 LOOK_EACH_S = 2.0
-AWAY_S = 10.0
 SENT_AT_ONCE = 8
 TIDY_EACH = 1800  # looks
 
@@ -27,30 +27,26 @@ class Notifier:
         """orders: the rules, how requests are made and the variables; None: another service does it."""
         self._db = db
         self._orders = orders
+        self._looks = 0
 
     async def run(self) -> None:
         """Look and send for ever."""
         fetcher = Fetcher()
-        turn = 0
         try:
-            while True:
-                pause_s = LOOK_EACH_S
-                try:
-                    if (orders := await asyncio.to_thread(self._orders)) is not None and orders[0]:
-                        if turn % TIDY_EACH == 0:
-                            await self._in_thread(notices.forget, [rule.name for rule in orders[0]])
-                        turn += 1
-                        more = await self._look(orders[0])
-                        pause_s = 0.0 if await self._send(fetcher, *orders) or more else LOOK_EACH_S
-                except BowerbirdError as error:
-                    log.debug("no notifications now", extra={"reason": str(error)})
-                    pause_s = AWAY_S
-                except Exception:  # the top of a task that nobody waits for: it says so, and tries again
-                    log.exception("notifications failed")
-                    pause_s = AWAY_S
-                await asyncio.sleep(pause_s)
+            await steadily("notifications", partial(self._turn, fetcher))
         finally:
             await fetcher.close()
+
+    async def _turn(self, fetcher: Fetcher) -> float:
+        """Look and send once. Returns for how long to rest then, in seconds."""
+        orders = await asyncio.to_thread(self._orders)
+        if orders is None or not orders[0]:
+            return LOOK_EACH_S
+        if self._looks % TIDY_EACH == 0:
+            await self._in_thread(notices.forget, [rule.name for rule in orders[0]])
+        self._looks += 1
+        more = await self._look(orders[0])
+        return 0.0 if await self._send(fetcher, *orders) or more else LOOK_EACH_S
 
     async def _in_thread(self, verb: Callable[..., Any], *values: Any) -> None:
         await asyncio.to_thread(self._db.write, lambda c: verb(c, self._db.now(), *values))

@@ -1,5 +1,6 @@
 """What the benchmarks share: a site on loopback, stamps, tables."""
 
+import argparse
 import contextlib
 import json
 import os
@@ -26,6 +27,13 @@ def free_port() -> int:
     with socket.socket() as end:
         end.bind(("127.0.0.1", 0))
         return int(end.getsockname()[1])
+
+
+def directory(text: str) -> Path:
+    """Return a directory that a command line names. Raises argparse.ArgumentTypeError where there is none."""
+    if not (found := Path(text)).is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is no directory; make it first")
+    return found
 
 
 def until(fact: Callable[[], Any], what: str, within_s: float = 30.0) -> Any:

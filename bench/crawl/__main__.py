@@ -13,7 +13,7 @@ from typing import Any
 from bench.crawl import again, crawlers, hosts, picture, race, scale, shares, slow, targets
 from bench.crawl.measured import Failed, compiled
 from bench.crawl.shop import Shop, build
-from bench.support import keep, with_known
+from bench.support import directory, keep, with_known
 from bench.targets import judged, show
 
 QUICK_PAGES = 500
@@ -92,7 +92,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_PAGES} pages, one round; writes nothing")
     parser.add_argument("--scale", action="store_true", help="also 200,000 pages, and a million known URLs")
-    parser.add_argument("--folder", type=Path, help="where there is room; otherwise the system's temporary one")
+    parser.add_argument("--folder", type=directory, help="where there is room; otherwise the system's temporary one")
     given = parser.parse_args()
     if unknown := set(given.only or ()) - {*PARTS, *named}:
         parser.error(f"--only knows no {', '.join(sorted(unknown))}; it knows {', '.join([*PARTS, *named])}")

@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.storage import frontier, picture, race, server, targets
 from bench.storage.places import Files, Place, Server
-from bench.support import keep, with_known
+from bench.support import directory, keep, with_known
 from bench.targets import judged, show
 
 QUICK_PAGES = 200
@@ -70,7 +70,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", type=lambda text: text.split(","), metavar="NAME,...", help=", ".join(PARTS))
     quick = f"{QUICK_PAGES} pages, {frontier.QUICK_SIZES[-1]:,} known URLs, one round; writes nothing"
     parser.add_argument("--quick", action="store_true", help=quick)
-    parser.add_argument("--folder", type=Path, help="where there is room, on a real disk; otherwise the temporary one")
+    parser.add_argument(
+        "--folder", type=directory, help="where there is room, on a real disk; otherwise the temporary one"
+    )
     given = parser.parse_args()
     if unknown := set(given.only or ()) - set(PARTS):
         parser.error(f"--only knows no {', '.join(sorted(unknown))}; it knows {', '.join(PARTS)}")

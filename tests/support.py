@@ -1,5 +1,6 @@
 """What tests share: waiting for facts, a project directory, a running service."""
 
+import json
 import os
 import socket
 import sqlite3
@@ -62,22 +63,31 @@ def fault(code: str) -> dict[str, str]:
 class Project:
     """A directory with a bowerbird.toml, and the commands in it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, prefix: Sequence[str] = ()) -> None:
+        """prefix: what each command begins with, such as where it runs."""
         self.path = path
+        self.prefix = prefix
         self.port = free_port()
         self.started: list[subprocess.Popen[bytes]] = []
 
-    def configure(self, text: str, *, http: str = "delay = 0", supervisor: str = "") -> None:
-        """Write the configuration; loopback may be asked."""
+    def configure(
+        self,
+        text: str,
+        *,
+        http: str = "delay = 0",
+        supervisor: str = "",
+        networks: Sequence[str] = ("127.0.0.0/8",),
+    ) -> None:
+        """Write the configuration; some private networks may be asked: loopback alone, if no others are named."""
         (self.path / "bowerbird.toml").write_text(
             f"[server]\nport = {self.port}\n[supervisor]\n{supervisor}\n"
-            f'[http]\nallow_networks = ["127.0.0.0/8"]\n{http}\n{text}\n'
+            f"[http]\nallow_networks = {json.dumps(list(networks))}\n{http}\n{text}\n"
         )
 
     def run(self, *args: str, timeout: float = 60, **env: str) -> "subprocess.CompletedProcess[str]":
         """Run a command to its end."""
         return subprocess.run(
-            [sys.executable, "-m", "scraper", *args],
+            [*self.prefix, sys.executable, "-m", "scraper", *args],
             cwd=self.path,
             env=os.environ | env,
             capture_output=True,
@@ -90,7 +100,7 @@ class Project:
         """Start a command in a session of its own; its output goes to out.log."""
         with (self.path / "out.log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "scraper", *args],
+                [*self.prefix, sys.executable, "-m", "scraper", *args],
                 cwd=self.path,
                 env=os.environ | env,
                 stdout=log,

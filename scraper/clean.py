@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 MAX_DEPTH = 64
+MAX_BITS = 13_000  # of a whole number: Python writes and reads no more than 4300 digits
 
 
 class TooDeep(ValueError):
@@ -11,7 +12,9 @@ class TooDeep(ValueError):
 
 
 def text(value: str) -> str:
-    """Return a text without NUL and lone surrogates, which databases and UTF-8 refuse."""
+    """Return a text without NUL and lone surrogates, which databases and UTF-8 refuse; one of BeautifulSoup's without its page."""
+    if type(value) is not str:
+        value = str.__str__(value)
     if "\x00" in value:
         value = value.replace("\x00", "")
     if not value.isascii():
@@ -19,14 +22,26 @@ def text(value: str) -> str:
     return value
 
 
+def _plain(given: float | None) -> float | None:
+    """A number as what it is and no more: not as one of NumPy's, nor as a member of an enumeration."""
+    if given is None or isinstance(given, bool):
+        return given
+    if isinstance(given, float):
+        return float(given) if math.isfinite(given) else None
+    if given.bit_length() > MAX_BITS:
+        raise ValueError("a whole number of more than 4000 digits")
+    return int(given)
+
+
 def value(given: Any, depth: int = 0) -> Any:
-    """Return a value as JSON can say it: keys are texts, what is not finite is None. Raises TooDeep, TypeError."""
+    """Return a value as JSON can say it: keys are texts, what is not finite is None, and nothing but plain values.
+
+    Raises TooDeep, ValueError.
+    """
     if isinstance(given, str):
         return text(given)
-    if isinstance(given, float):
-        return given if math.isfinite(given) else None
-    if given is None or isinstance(given, int):
-        return given
+    if given is None or isinstance(given, bool | int | float):
+        return _plain(given)
     if depth >= MAX_DEPTH:
         raise TooDeep(f"nested more than {MAX_DEPTH} levels deep")
     if isinstance(given, dict):
@@ -34,7 +49,7 @@ def value(given: Any, depth: int = 0) -> Any:
     if isinstance(given, list | tuple | set | frozenset):
         members = sorted(given, key=str) if isinstance(given, set | frozenset) else given
         return [value(member, depth + 1) for member in members]
-    if hasattr(given, "isoformat"):
+    if hasattr(type(given), "isoformat"):  # a tag of BeautifulSoup's has whatever it is asked for
         return text(str(given.isoformat()))
     if type(given).__name__ == "Decimal":
         return format(given, "f")

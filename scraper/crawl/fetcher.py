@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from scraper.crawl.carrier import Carrier
 
 MAX_REDIRECTS = 10
+REDIRECT_PAUSE_MOST_S = 60.0
 MAX_LAYERS = 2
+# What says that nothing was done to a body; the last of them are charsets that a server puts into the wrong header.
+NO_CODING = ("", "identity", "none", "binary", "utf-8", "utf8", "iso-8859-1", "windows-1252")
 REDIRECTS = {301, 302, 303, 307, 308}
 FOR_GOOD = {301, 308}
 STANDING = {
@@ -143,6 +146,8 @@ class Fetcher:
             seen.add(target)
             statuses.add(answer.status)
             request = request.after(answer.status, target)
+            if (asked_s := retry_after(answer.headers, datetime.now(UTC))) is not None:  # RFC 9110 section 10.2.3
+                await asyncio.sleep(min(asked_s, REDIRECT_PAUSE_MOST_S))
             await admit(target)
         raise VisitFailed(Failure.TOO_MANY_REDIRECTS, f"more than {MAX_REDIRECTS} redirects")
 
@@ -246,7 +251,7 @@ def decoded(body: bytes, encoding: str, limit: int) -> bytes:
 
     Raises VisitFailed: decode (unknown coding, damaged or cut data), decoded_too_large.
     """
-    layers = [name.strip().lower() for name in encoding.split(",") if name.strip().lower() not in ("", "identity")]
+    layers = [name for part in encoding.split(",") if (name := part.strip().lower()) not in NO_CODING]
     if len(layers) > MAX_LAYERS:
         raise VisitFailed(Failure.DECODE, f"{len(layers)} content encodings on top of each other")
     for name in reversed(layers):

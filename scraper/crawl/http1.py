@@ -26,6 +26,7 @@ MAX_INTERIM = 10
 CONNECT_TIMEOUT_S = 10.0
 OVERHEAD_MOST = 256 * 1024
 OVERHEAD_TIMES = 8  # chunks of one byte each have some six bytes around it
+UNREAD_S = 2.0
 BODY_UNREAD = {301, 302, 303, 307, 308}
 RATE_LEAST = 1024  # bytes in a second
 RATE_OVER_S = 10.0
@@ -57,13 +58,18 @@ class Answer:
     set_cookies: list[str] = field(default_factory=list)
 
     def take_header(self, name: bytes, value: bytes) -> None:
-        """Note a header; those of one name are joined, as RFC 9110 section 5.3 has it, cookies never."""
+        """Note a header; those of one name are joined, as RFC 9110 section 5.3 has it, cookies never.
+
+        Of several media types the last one counts (section 8.3).
+        """
         key = name.decode("latin-1").lower()
         text = value.decode("latin-1")
         if key == "set-cookie":
             self.set_cookies.append(text)
             return
-        held = self.headers.get(key)
+        if key == "content-type" and "," in text:
+            text = text.rpartition(",")[2].strip() or text
+        held = self.headers.get(key) if key != "content-type" else None
         between = "\n" if key == "x-robots-tag" else ", "  # whose names of robots hold to the end of their line
         self.headers[key] = f"{held}{between}{text}" if held is not None else text
 
@@ -90,6 +96,7 @@ class Connection(asyncio.Protocol):
         self.idle_since = 0.0
         self.answer = Answer()
         self._done: asyncio.Future[Answer] | None = None
+        self._watch: asyncio.TimerHandle | None = None
         self._in_body = self._until_close = self._complete = False
         self._header_bytes = self._header_count = self._interim = self._measured = 0
         self._asked_at = 0.0
@@ -123,7 +130,7 @@ class Connection(asyncio.Protocol):
         self.reusable = False
         if self._done is None or self._done.done():
             return
-        if self._in_body and self._until_close and exc is None:
+        if self._in_body and (self._until_close and exc is None or self.answer.status in BODY_UNREAD):
             self._done.set_result(self.answer)
         elif self._in_body:
             self._fail(Failure.INCOMPLETE_BODY, "the connection closed before the body was complete")
@@ -166,10 +173,17 @@ class Connection(asyncio.Protocol):
             raise VisitFailed(Failure.PROTOCOL, f"the transfer coding {coding[:40]!r} was not asked for")
         self._until_close = "content-length" not in headers and coding is None
         self._seen.headers(status, headers)
-        if status in BODY_UNREAD and not 0 <= _length(headers) <= OVERHEAD_MOST:
-            self.reusable = False
-            if self._done is not None and not self._done.done():
-                self._done.set_result(self.answer)
+        if status in BODY_UNREAD:
+            if 0 <= _length(headers) <= OVERHEAD_MOST:  # it is worth the connection, if it comes soon
+                self._watch_for(UNREAD_S, self._do_without_body)
+            else:
+                self._do_without_body()
+
+    def _do_without_body(self) -> None:
+        """Take the answer for whole: what a redirect says is in its header."""
+        self.reusable = False
+        if self._done is not None and not self._done.done():
+            self._done.set_result(self.answer)
 
     def on_body(self, data: bytes) -> None:
         if len(self.answer.body) + len(data) > self._max_body:
@@ -194,6 +208,7 @@ class Connection(asyncio.Protocol):
         assert self.transport is not None
         self.answer = Answer()
         self._parser = httptools.HttpResponseParser(self)
+        self._parser.set_dangerous_leniencies(lenient_spaces_after_chunk_size=True)  # RFC 9112 section 7.1.1: BWS
         self._max_body = max_body
         self._seen = seen
         self._header_bytes = self._header_count = self._interim = 0
@@ -202,7 +217,7 @@ class Connection(asyncio.Protocol):
         self._done = loop.create_future()
         self._asked_at = time.monotonic()
         self._measured = 0
-        self._watch = loop.call_later(RATE_OVER_S, self._check_rate)
+        self._watch_for(RATE_OVER_S, self._check_rate)
         try:
             self.transport.write(request)
             return await self._done
@@ -210,7 +225,8 @@ class Connection(asyncio.Protocol):
             self.close()
             raise
         finally:
-            self._watch.cancel()
+            if self._watch is not None:
+                self._watch.cancel()
             self._done = None
 
     def _check_rate(self) -> None:
@@ -220,7 +236,13 @@ class Connection(asyncio.Protocol):
         if self._in_body and came < least * RATE_OVER_S:
             self._fail(Failure.TIMEOUT, f"less than {least} bytes/s over {RATE_OVER_S:g} s")
             return
-        self._watch = asyncio.get_running_loop().call_later(RATE_OVER_S, self._check_rate)
+        self._watch_for(RATE_OVER_S, self._check_rate)
+
+    def _watch_for(self, after_s: float, then: Callable[[], None]) -> None:
+        """Have something done after a while, in place of what was to be done, unless the exchange is over by then."""
+        if self._watch is not None:
+            self._watch.cancel()
+        self._watch = asyncio.get_running_loop().call_later(after_s, then)
 
     def _fail(self, failure: Failure, message: str) -> None:
         self._end(VisitFailed(failure, message))

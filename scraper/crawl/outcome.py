@@ -7,7 +7,8 @@ from scraper.errors import Failure
 
 RETRY_BASE_S = 1.0
 RETRY_MAX_S = 300.0
-RETRY_AFTER_MAX_S = 24 * 3600.0  # more is taken for a mistake: no host means to be left alone until the year 9999
+RETRY_AFTER_MAX_S = 24 * 3600.0  # then it is asked again, whatever it said
+MISTAKEN_S = 30 * RETRY_AFTER_MAX_S  # no host means to be left alone until the year 9999
 
 
 class Cure(StrEnum):
@@ -59,6 +60,13 @@ class Verdict:
     host_pause_s: float = 0.0
 
 
+def obeyed_s(retry_after_s: float | None) -> float | None:
+    """Return for how many seconds a host that asked for so many is left alone, None for what must be a mistake."""
+    if retry_after_s is None or retry_after_s > MISTAKEN_S:
+        return None
+    return min(retry_after_s, RETRY_AFTER_MAX_S)
+
+
 def verdict(failure: Failure, attempts: int, retries: int, retry_after_s: float | None, jitter: float) -> Verdict:
     """Say what becomes of a URL that failed.
 
@@ -67,7 +75,7 @@ def verdict(failure: Failure, attempts: int, retries: int, retry_after_s: float 
     doubles with each attempt and is spread over its upper half.
     """
     cure = OUTCOMES[failure]
-    asked = retry_after_s if retry_after_s is not None and retry_after_s <= RETRY_AFTER_MAX_S else None
+    asked = obeyed_s(retry_after_s)
     backoff = min(RETRY_BASE_S * 2 ** min(attempts, 20), RETRY_MAX_S) * (0.5 + 0.5 * jitter)
     wait = max(asked or 0.0, backoff if asked is None or cure is Cure.RETRY else 0.0)
     pause = wait if cure is Cure.WAIT else asked or 0.0

@@ -8,8 +8,9 @@ from protego import Protego
 MAX_BYTES = 500 * 1024  # RFC 9309 section 2.5: at least 500 KiB must be read
 CACHE_S = 24 * 3600.0  # section 2.4
 RETRY_S = 300.0  # how soon an unreachable one is asked for again
-MAX_CRAWL_DELAY_S = 60.0
-MAX_RULES = 5000
+MAX_CRAWL_DELAY_S = 24 * 3600.0
+MAX_RULES = 50_000  # what 500 KiB can hold
+MAX_PATTERNS = 5000  # those with a star, each of which takes far longer to compare
 RULES = ("allow", "disallow", "crawl-delay", "request-rate")
 
 
@@ -47,7 +48,7 @@ class Rules:
         return parsed is None or bool(parsed.can_fetch(url, "*"))
 
     def crawl_delay(self, agent: str) -> float:
-        """Return the seconds that the site wants between two requests, at most a minute."""
+        """Return the seconds that the site wants between two requests, at most a day."""
         return 0.0 if self.unreachable else self._for(agent)[1]
 
 
@@ -60,6 +61,7 @@ def group_for(text: str, agent: str, names: tuple[str, ...] = RULES) -> list[str
     cost their product.
     """
     groups: dict[str, list[str]] = {agent.lower(): [], "*": []}
+    stars = dict.fromkeys(groups, 0)
     named: set[str] = set()
     seen: set[str] = set()
     in_rules = False
@@ -76,6 +78,11 @@ def group_for(text: str, agent: str, names: tuple[str, ...] = RULES) -> list[str
         elif name in RULES or name in names:
             in_rules = in_rules or name in RULES
             for group in named & groups.keys() if name in names else ():
+                stars[group] += "*" in value
+                if "*" in value and stars[group] > MAX_PATTERNS:
+                    if name != "disallow":
+                        continue
+                    value = value.partition("*")[0]  # denies more, never less
                 if len(groups[group]) < MAX_RULES:
                     groups[group].append(f"{name}: {value}")
     return groups[agent.lower() if agent.lower() in seen else "*"]

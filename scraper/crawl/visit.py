@@ -11,10 +11,11 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING
 
+from scraper import clean
 from scraper.config.mark import rules_of
 from scraper.config.settings import Http, Source, http_of
 from scraper.crawl.fetcher import Fetcher, Request, retry_after, user_agent
-from scraper.crawl.outcome import RETRY_AFTER_MAX_S, verdict
+from scraper.crawl.outcome import obeyed_s, verdict
 from scraper.crawl.politeness import STRIKING, Place, Politeness
 from scraper.crawl.robots import MAX_BYTES, Robots, agent_token, decoded
 from scraper.crawl.schedule import next_check
@@ -124,8 +125,8 @@ async def fetch_robots(fetcher: Fetcher, origin: str, http: Http, place: Place) 
         # RFC 9309 section 2.3.1.2: more than five redirects may count as unavailable.
         lost_way = error.failure in (Failure.TOO_MANY_REDIRECTS, Failure.BAD_REDIRECT)
         return Robots(404 if lost_way else 0, "")
-    pause = retry_after(fetched.headers, datetime.now(UTC)) if fetched.status >= 429 else None
-    if pause is not None and pause <= RETRY_AFTER_MAX_S and place.gate is not None:
+    pause = obeyed_s(retry_after(fetched.headers, datetime.now(UTC))) if fetched.status >= 429 else None
+    if pause is not None and place.gate is not None:
         place.gate.pause(pause, "its robots.txt answered with Retry-After")
     return Robots(fetched.status, decoded(fetched.body))
 
@@ -392,7 +393,7 @@ class Visitor:
             now,
             fetched,
             failure=error.failure,
-            message=error.message,
+            message=clean.text(error.message),
             retry_at=now + timedelta(seconds=found.retry_in_s) if found.retry_in_s is not None else None,
             gone=error.failure is Failure.HTTP_4XX and error.message[:3] in ("404", "410"),
         )

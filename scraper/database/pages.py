@@ -33,7 +33,7 @@ def _update(names: Sequence[str]) -> Bulk:
 
 _CREATE = Bulk(lambda _: insert(pages))
 _SEE = _update(_SEEN)  # a 304 has not all the headers
-_SEE_ANEW = _update((*_SEEN, "status", "headers"))
+_SEE_ANEW = _update((*_SEEN, "status", "headers", "content_type", "title"))
 _TOUCH = Bulk(
     lambda _: (
         update(pages)
@@ -246,6 +246,10 @@ def _seen(visit: Visit) -> dict[str, Any]:
     }
     if not fetched.not_modified:
         told |= {"status": fetched.status, "headers": _kept_headers(fetched)}
+        told |= {
+            "content_type": fetched.content_type,
+            "title": reading.title,
+        }  # another header reads the same bytes anew
     return told
 
 

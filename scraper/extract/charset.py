@@ -12,6 +12,9 @@ _XML = re.compile(rb"""<\?xml[^>]*?\sencoding\s*=\s*["']([A-Za-z0-9._:-]+)["']""
 _TAG = re.compile(rb"</?[A-Za-z][^\s/>]*")
 _META = re.compile(rb"<meta[\s/]", re.IGNORECASE)
 _KOI8_U = {0x255D: 0x045E, 0x256C: 0x040E}  # two letters of Belarusian, where Python's has lines
+_EUC_WIDE = re.compile(rb"\x8f[\xa1-\xfe][\xa1-\xfe]")  # JIS X 0212, of which there is one table
+_EUC_PAIR = re.compile(rb"[\x8e\xa1-\xfe][\x00-\xff]|[\x80-\xff]")
+_NO_LETTER, _READ_AS = b"\xff", "\uf8f3"  # what no letter is written as, and how Python reads it
 # One attribute: a name, and a value that may be quoted.
 _ATTRIBUTE = re.compile(
     rb"""[\s/]*([^\s/>=][^\s/>=]*|=[^\s/>=]*)(?:\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s>"'][^\s>]*)?))?"""
@@ -36,6 +39,10 @@ def decode(body: bytes, content_type: str) -> str:
 
 
 def _decoded(body: bytes, encoding: webencodings.Encoding) -> str:
+    if encoding.name == "euc-jp":
+        return _euc_jp(body)
+    if encoding.name in ("gbk", "gb18030"):  # the standard reads both as the newer one, with Microsoft's euro
+        return body.decode("gb18030", "euro")
     errors = "c1" if encoding.name.startswith(("windows-", "iso-8859-")) else "replace"
     text = str(encoding.codec_info.decode(body, errors)[0])
     return text.translate(_KOI8_U) if encoding.name == "koi8-u" else text
@@ -49,7 +56,38 @@ def _c1(error: UnicodeError) -> tuple[str, int]:
     return chr(byte) if 0x80 <= byte <= 0x9F else "\ufffd", error.start + 1
 
 
+def _euro(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return "\u20ac" if error.object[error.start] == 0x80 else "\ufffd", error.start + 1
+
+
 codecs.register_error("c1", _c1)
+codecs.register_error("euro", _euro)
+
+
+def _euc_jp(body: bytes) -> str:
+    """The text of EUC-JP, whose letters the standard takes from Microsoft's table (index jis0208), as those of Shift_JIS."""
+    pieces = (_EUC_PAIR.sub(_as_windows, piece) for piece in _EUC_WIDE.split(body))
+    wide = _EUC_WIDE.findall(body)
+    texts = [piece.decode("cp932", "replace").replace(_READ_AS, "\ufffd") for piece in pieces]
+    between = [found.decode("euc_jp", "replace") for found in wide]
+    return "".join(part for pair in zip(texts, [*between, ""], strict=True) for part in pair)
+
+
+def _as_windows(pair: re.Match[bytes]) -> bytes:
+    """Two bytes of EUC-JP as Shift_JIS has them (JIS X 0208 appendix 1); a half-width letter as its one byte."""
+    if len(pair[0]) == 1:
+        return _NO_LETTER
+    lead, trail = pair[0]
+    if lead == 0x8E:
+        return bytes([trail]) if 0xA1 <= trail <= 0xDF else _NO_LETTER
+    if not (0xA1 <= lead <= 0xFE and 0xA1 <= trail <= 0xFE):
+        return _NO_LETTER + (bytes([trail]) if trail < 0x80 else b"")
+    row, cell = lead - 0xA0, trail - 0xA0
+    first = (row + 1) // 2 + (0x80 if row <= 62 else 0xC0)
+    second = cell + (0x3F if cell <= 63 else 0x40) if row % 2 else cell + 0x9E
+    return bytes([first, second])
 
 
 def _clean(text: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import date, datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Self
 
 from scraper.urls import canonical
 
@@ -13,9 +13,22 @@ _NUMBER = re.compile(
     r"(?:(?<![0-9A-Za-z])[-+\u2212]\s?)?[0-9](?:[0-9.,'\u2019]|[\u00a0\u202f ](?=[0-9]{3}(?![0-9])))*(?:[eE][-+]?[0-9]{1,3}(?![0-9A-Za-z]))?"
 )
 MAX_TEXT = 1000
+DIGITS_MOST = 400
 _TRUE = {"true", "yes", "y", "1", "on"}
 _FALSE = {"false", "no", "n", "0", "off", ""}
 _DATES = ("%d %B %Y", "%d %b %Y", "%B %d, %Y", "%b %d, %Y", "%d/%m/%Y", "%Y/%m/%d", "%d.%m.%Y", "%Y%m%d")
+
+
+class Exact(float):
+    """A number of a JSON document that still knows how it was written."""
+
+    def __new__(cls, text: str) -> Self:
+        """text: as it stands in the document."""
+        made = super().__new__(cls, text)
+        made.text = text
+        return made
+
+    text: str
 
 
 def number(text: str) -> Decimal:
@@ -37,8 +50,8 @@ def number(text: str) -> Decimal:
         found = found.replace(",", "." if single else "")
     elif found.count(".") > 1:
         found = found.replace(".", "")
-    if len(found) > 400:
-        raise ValueError("more than 400 digits")
+    if len(found) > DIGITS_MOST:
+        raise ValueError(f"more than {DIGITS_MOST} digits")
     return Decimal(f"{found}e{exponent}" if exponent else found)
 
 
@@ -109,7 +122,8 @@ def convert(value: Any, wanted: str | None, base: str) -> Any:
     if isinstance(value, bool) and wanted in ("bool", "str"):
         return value if wanted == "bool" else str(value).lower()
     if isinstance(value, float) and wanted == "decimal":
-        return format(Decimal(repr(value)), "f")
+        exact = Decimal(value.text if isinstance(value, Exact) else repr(value))
+        return format(exact if abs(exact.adjusted()) <= DIGITS_MOST else Decimal(repr(float(value))), "f")
     if wanted == "int" and isinstance(value, int | float):
         return int(value)
     if wanted == "float" and isinstance(value, int | float):

@@ -19,6 +19,7 @@ from scraper.records import Item, Link
 
 Parser = Callable[[Page], Iterable[Any] | None]
 TRACEBACK_MOST = 8
+PRIORITY_MOST = 1_000_000
 BY_CLASS_LEAST = 2  # fields that ask for a class: one alone is found sooner without an index
 
 
@@ -110,7 +111,7 @@ def by_parser(page: Page, parser: Parser) -> tuple[tuple[Item, ...], list[Link]]
     try:
         for position, yielded in enumerate(parser(page) or ()):
             if isinstance(yielded, Link):
-                links.append(yielded)
+                links.append(_link(yielded))
             elif isinstance(yielded, str):
                 links.append(Link(str(yielded)))
             else:
@@ -120,6 +121,14 @@ def by_parser(page: Page, parser: Parser) -> tuple[tuple[Item, ...], list[Link]]
     except BaseException as error:  # noqa: BLE001  whatever a user's function raises is this page's failure, exit too
         raise VisitFailed(Failure.EXTRACT, _told(error)) from None
     return tuple(found), links
+
+
+def _link(yielded: Link) -> Link:
+    if not isinstance(yielded.priority, int) or abs(yielded.priority) > PRIORITY_MOST:
+        raise TypeError(
+            f"the priority of a Link is a whole number of at most {PRIORITY_MOST}, not {yielded.priority!r}"
+        )
+    return yielded
 
 
 def _told(error: BaseException) -> str:

@@ -74,6 +74,7 @@ class Linker:
             if isinstance(found, Link):
                 links[found.url] = found
                 if len(links) >= MAX_LINKS:
+                    refused[f"more than {MAX_LINKS} links on one page"] = found.url
                     break
             elif isinstance(found, str) and len(refused) < MAX_REFUSED:
                 refused.setdefault(found, canonical(reference, base) or "")

@@ -12,6 +12,7 @@ from parsel import Selector, SelectorList
 from scraper import clean
 from scraper.errors import Failure, VisitFailed
 from scraper.extract.charset import decode
+from scraper.extract.convert import Exact
 from scraper.records import Fetched
 from scraper.tags import LONG, may_be_long
 from scraper.urls import canonical
@@ -25,6 +26,10 @@ MAX_ATTRIBUTES = 2000
 _LONG_TAG = re.compile(rb"<[A-Za-z][^>]{%d,}" % LONG)
 _QUOTED = re.compile(rb"\"[^\"]*\"|'[^']*'")
 REFRESH_MOST_S = 5.0
+_scripts: Any = etree.XPath(
+    "//script[starts-with(translate(normalize-space(@type), 'ADJLNOPST', 'adjlnopst'), 'application/ld+json')]/text()",
+    smart_strings=False,
+)
 _head_title = etree.XPath("string(/html/head/title)", smart_strings=False)
 _first_title = etree.XPath("string(//title)", smart_strings=False)
 # Directives of X-Robots-Tag that carry a value of their own; any other word before a colon is the name of a robot.
@@ -101,7 +106,11 @@ class Page:
         last = parser.error_log.last_error
         if last is not None and "Excessive depth" in last.message:
             raise VisitFailed(Failure.PARSE_LIMIT, "the page is nested too deeply")
-        return root if root is not None else etree.fromstring(b"<html/>", parser=parser)
+        if root is None:
+            return etree.fromstring(b"<html/>", parser=parser)
+        if root.getnext() is not None:
+            _take_in(root)
+        return root
 
     @cached_property
     def _source(self) -> bytes:
@@ -185,7 +194,7 @@ class Page:
     @cached_property
     def _document(self) -> Any:
         try:
-            return json.loads(self.text)
+            return json.loads(self.text, parse_float=Exact)
         except (ValueError, RecursionError) as error:
             raise VisitFailed(Failure.DECODE, f"is not valid JSON: {error}") from None
 
@@ -193,16 +202,30 @@ class Page:
     def jsonld(self) -> list[Any]:
         """The JSON-LD objects of the page, graphs and lists flattened; invalid ones are left out."""
         found: list[Any] = []
-        scripts: Any = self.root.xpath("//script[@type='application/ld+json']/text()")
-        for script in scripts:
-            try:
-                document = json.loads(str(script))
+        for script in _scripts(self.root):
+            try:  # line ends within texts are no JSON, and common
+                document = json.loads(str(script), parse_float=Exact, strict=False)
             except (ValueError, RecursionError):
                 continue
             for entry in document if isinstance(document, list) else [document]:
                 graph = entry.get("@graph") if isinstance(entry, dict) else None
                 found.extend(graph if isinstance(graph, list) else [entry])
         return found
+
+
+def _take_in(root: "etree._Element") -> None:
+    """Move what stands after the end of the document into its body (HTML standard, section 13.2.6.4.20)."""
+    body = root.find("body")
+    for late in list(root.itersiblings()):
+        if not isinstance(late.tag, str):
+            continue
+        target = root if body is None else body
+        if late.tag != "html":
+            target.append(late)
+            continue
+        for part in list(late):  # another document: what its head and its body hold
+            for element in list(part) if part.tag in ("head", "body") else [part]:
+                target.append(element)
 
 
 def _header_directives(value: str, agent: str) -> list[str]:

@@ -20,6 +20,12 @@ MAX_BYTES = 50 * 2**20
 # What changed so many days ago comes before what changed earlier, and that before what does not say.
 FRESH_DAYS = ((1, 4), (7, 3), (30, 2), (365, 1))
 ENTRY_MOST = 40  # elements of one entry that are looked at
+PREAMBLE_MOST = 2048
+_START = re.compile(rb"<\?xml\b|<(?:urlset|sitemapindex|rss|feed)\b")
+# An ampersand that begins none of XML's own entities: many sites forget to write it as one. Not in CDATA, where it stands for itself.
+_AMPERSAND = re.compile(
+    rb"<!\[CDATA\[.*?(?:\]\]>|\Z)|&(?!(?:amp|lt|gt|quot|apos|#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6});)", re.DOTALL
+)
 _DATES = ("lastmod", "publication_date", "pubDate", "updated", "published", "date")
 
 
@@ -28,18 +34,16 @@ def links(page: Page, today: date) -> tuple[Link, ...]:
 
     What was modified lately has the higher priority.
     """
-    body = _unzipped(page.body)
-    if body.startswith((b"\xfe\xff", b"\xff\xfe")):
-        body = re.sub(r"^\s*<\?xml[^>]*\?>", "", decode(body, "")).encode("utf-8", "replace")
-    head = body[:2048].lstrip()
-    if not head.startswith(b"<") and not head.startswith(b"\xef\xbb\xbf<"):
-        return _of_text(decode(body, page.headers.get("content-type", "")), page.url)
+    body = _document(page)
+    if body is None:
+        return _of_text(decode(_unzipped(page.body), page.headers.get("content-type", "")), page.url)
     pages: dict[str, tuple[int, datetime | None]] = {}
     sitemaps: list[str] = []
     parser = etree.XMLPullParser(events=("end",), resolve_entities=False, no_network=True, recover=True)
+    root = None
     try:
         parser.feed(body)
-        parser.close()
+        root = parser.close()
     except etree.XMLSyntaxError as error:
         if not body:
             raise VisitFailed(Failure.DECODE, f"is no sitemap: {error}") from None
@@ -52,10 +56,30 @@ def links(page: Page, today: date) -> tuple[Link, ...]:
             pages.setdefault(url, _dated(element.getparent(), today))
         if len(pages) + len(sitemaps) >= MAX_URLS:
             break
+    if not pages and not sitemaps and _name(root).lower() == "html":
+        raise VisitFailed(Failure.DECODE, "is no sitemap: it is an HTML page")
     found = [Link(url, "sitemap") for url in _usable(sitemaps, page.url)]
     for text, (priority, modified_at) in pages.items():
         found += [Link(url, priority=priority, modified_at=modified_at) for url in _usable([text], page.url)]
     return tuple(dict.fromkeys(found))
+
+
+def _document(page: Page) -> bytes | None:
+    """The sitemap from its first tag on, fit for a parser of XML; None for one of plain text."""
+    body = _unzipped(page.body)
+    if body.startswith((b"\xfe\xff", b"\xff\xfe")):
+        body = re.sub(r"^\s*<\?xml[^>]*\?>", "", decode(body, "")).encode("utf-8", "replace")
+    body = body.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not body.startswith(b"<"):
+        start = _START.search(body[:PREAMBLE_MOST])  # what a broken site says before its sitemap
+        if start is None:
+            return None
+        body = body[start.start() :]
+    return _AMPERSAND.sub(_escaped, body) if b"&" in body else body
+
+
+def _escaped(found: re.Match[bytes]) -> bytes:
+    return found[0] if found[0].startswith(b"<") else b"&amp;"
 
 
 def _of_text(text: str, base: str) -> tuple[Link, ...]:

@@ -34,7 +34,18 @@ def run(end: socket.socket, stacks: "Connection", parent: int, memory: int, time
         faulthandler.dump_traceback_later(timeout_s * LATE_SHARE, file=stacks.fileno())
         answer = _answer(task, readers)
         faulthandler.cancel_dump_traceback_later()
-        end.sendall(frames.packed((answer, kernel.own_memory())))
+        end.sendall(_packed(answer))
+
+
+def _packed(answer: Any) -> bytes:
+    """The answer for our parent; a failure in its place if it cannot be handed over."""
+    from scraper.errors import Failure  # noqa: PLC0415  as in _answer()
+
+    try:
+        return frames.packed((answer, kernel.own_memory()))
+    except Exception as error:  # noqa: BLE001  whatever a user's values raise when they are packed
+        told = f"what was read cannot be handed over: {type(error).__name__}: {error}"
+        return frames.packed((("failed", (Failure.EXTRACT, told)), kernel.own_memory()))
 
 
 def _answer(task: Any, readers: "dict[str, Reader]") -> Any:

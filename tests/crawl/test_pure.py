@@ -89,6 +89,8 @@ def test_retry_after_is_obeyed() -> None:
     assert verdict(Failure.RATE_LIMITED, 1, 3, 120.0, 0.0).host_pause_s == 120.0
     assert verdict(Failure.HTTP_5XX, 1, 3, 60.0, 0.0).host_pause_s == 60.0
     assert verdict(Failure.HTTP_5XX, 1, 3, None, 1.0).retry_in_s == 2.0
+    assert verdict(Failure.RATE_LIMITED, 1, 3, 100_000.0, 0.0).host_pause_s == 86400.0  # a day, and no sooner
+    assert verdict(Failure.RATE_LIMITED, 1, 3, 1e9, 1.0).host_pause_s < 60.0  # a mistake
 
 
 @pytest.mark.parametrize(
@@ -105,8 +107,19 @@ def test_robots_rules() -> None:
     assert rules.allows("http://x.org/a/b", "bowerbird")
     assert not rules.allows("http://x.org/a/c", "bowerbird")
     assert not rules.allows("http://x.org/z", "other")
-    assert rules.crawl_delay("bowerbird") == 60.0
+    assert rules.crawl_delay("bowerbird") == 500.0
     assert agent_token("bowerbird/1.0 (+http://x)") == "bowerbird"
+
+
+def test_no_rule_of_a_long_robots_is_lost() -> None:
+    many = "".join(f"Disallow: /private/{n}\n" for n in range(20_000))
+    rules = Rules(Robots(200, f"User-agent: *\n{many}Disallow: /admin\n"))
+    assert not rules.allows("http://x.org/admin", "bowerbird")
+    assert rules.allows("http://x.org/other", "bowerbird")
+    many = "".join(f"Disallow: /p{n}/*.html$\n" for n in range(6000))
+    rules = Rules(Robots(200, f"User-agent: *\n{many}"))
+    assert rules.allows("http://x.org/p1/x", "bowerbird")
+    assert not rules.allows("http://x.org/p5999/x.html", "bowerbird")
 
 
 @given(st.binary(max_size=500))

@@ -1,6 +1,8 @@
 """Selectors give what Scrapy's give; values are converted; hostile pages are met."""
 
+import enum
 import json
+import pickle
 from datetime import date
 from typing import Any
 
@@ -9,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from parsel import Selector
 
+from scraper import clean
 from scraper.config.settings import ItemRule, Source
 from scraper.config.shape import build
 from scraper.errors import VisitFailed
@@ -231,3 +234,93 @@ def test_sitemap_entities_are_not_expanded() -> None:
     )
     found = sitemaps.links(page(f"{bomb}]><urlset><url><loc>http://a.org/&i;</loc></url></urlset>", "text/xml"), TODAY)
     assert sum(len(link.url) for link in found) < 1000
+
+
+def test_what_stands_after_the_end_of_the_document_is_of_it() -> None:
+    """HTML standard, section 13.2.6.4.20: read as if it stood in the body."""
+    whole = (
+        "<html><head><title>a</title></head><body><h1>a</h1></body></html><!-- c --><div><a href=/1>x</a></div>text"
+        "<html><head><title>b</title></head><body><p><a href=/2>y</a></p></body></html><a href=/3>z</a>"
+    )
+    made = page(whole)
+    assert made.css("a::attr(href)").getall() == made.xpath("//a/@href").getall() == ["/1", "/2", "/3"]
+    assert made.title == "a"
+    found = read(page(whole), Source(name="s", start=(URL,), follow=True))
+    assert [link.url for link in found.links] == [f"http://a.org/{n}" for n in (1, 2, 3)]
+
+
+def test_json_numbers_keep_their_digits() -> None:
+    text = '{"a": 12345678901234567890.05, "b": 0.12345678901234567890123, "c": 1.50, "d": 1e-999999, "e": 2.5}'
+    fields = {n: {"json": n, "type": "decimal"} for n in "abcd"} | {"e": {"json": "e"}}
+    (found,) = items(text, "application/json", fields=fields)
+    assert found == {
+        "a": "12345678901234567890.05",
+        "b": "0.12345678901234567890123",
+        "c": "1.50",
+        "d": "0.0",
+        "e": 2.5,
+    }
+    assert type(found["e"]) is float
+
+
+def test_jsonld_with_line_ends_in_its_texts_is_read() -> None:
+    text = '<script type="Application/LD+JSON; charset=utf-8">{"@type": "A", "text": "one\ntwo"}</script>'
+    assert page(text).jsonld == [{"@type": "A", "text": "one\ntwo"}]
+
+
+def test_values_are_plain() -> None:
+    """What a user's parser yields must not bring its page, nor a library of the user's, into another process."""
+
+    class Size(enum.IntEnum):
+        BIG = 3
+
+    soup = page("<title>T</title>" + "<li><a href=/p>p</a></li>" * 500).soup
+    assert soup.title is not None
+    given = {"title": soup.title.string, soup.title.string: 1, "tag": soup.title, "size": Size.BIG, "yes": True}
+    made = clean.value(given)
+    assert made == {"title": "T", "T": 1, "tag": "<title>T</title>", "size": 3, "yes": True}
+    assert {type(v) for v in made.values()} == {str, int, bool}
+    assert len(pickle.dumps(made)) < 200
+    with pytest.raises(ValueError, match="4000 digits"):
+        clean.value(10**5000)
+
+
+def test_links_that_are_left_out_are_told() -> None:
+    many = "".join(f"<a href=/{n}>x</a>" for n in range(10_005))
+    found = read(page(many), Source(name="s", start=(URL,), follow=True))
+    assert len(found.links) == 10_000
+    assert [reason for _, reason in found.refused] == ["more than 10000 links on one page"]
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "expected"),
+    [
+        (b"\xad\xa1\xb0\xa1", "euc-jp", "\u2460\u4e9c"),
+        (b"\xa1\xc1\x8e\xb1\x8f\xb0\xa1", "euc-jp", "\uff5e\uff71\u4e02"),
+        (b"a\xa4<b>\x8e", "euc-jp", "a\ufffd<b>\ufffd"),
+        (b"\xa2\xe3\x80\x81\x30\x89\x38", "gbk", "\u20ac\u20ac\u00df"),
+        (b"\xa2\xe3", "gb2312", "\u20ac"),
+    ],
+)
+def test_charsets_of_the_far_east(body: bytes, kind: str, expected: str) -> None:
+    """Encoding standard: index jis0208, and one decoder for GBK and gb18030."""
+    assert decode(body, f"text/html; charset={kind}") == expected
+
+
+def sitemap_of(body: bytes) -> list[str]:
+    found = sitemaps.links(Page("http://a.org/s.xml", 200, {"content-type": "text/xml"}, body), TODAY)
+    return [link.url for link in found]
+
+
+def test_sitemaps_as_they_are_found() -> None:
+    locs = (
+        b"<urlset><url><loc>http://a.org/shop?cat=1&page=2&copy=3&amp;z=1</loc></url>"
+        b"<url><loc><![CDATA[http://a.org/x?a=1&b=2]]></loc></url></urlset>"
+    )
+    expected = ["http://a.org/shop?cat=1&page=2&copy=3&z=1", "http://a.org/x?a=1&b=2"]
+    for before in (b"", b"\xef\xbb\xbf\n", b"\n", b"Warning: foo() in bar.php on line 3\n", b"<?xml version='1.0'?>"):
+        assert sitemap_of(before + locs) == expected
+    with pytest.raises(VisitFailed, match="an HTML page"):
+        sitemap_of(b"<!DOCTYPE html><html><body>Not here</body></html>")
+    assert sitemap_of(b"<urlset></urlset>") == []
+    assert sitemap_of(b"<urlset>" + b"<![CDATA[" * 100_000 + b"&" * 100_000) == []

@@ -304,6 +304,7 @@ CHUNKS = [
     Case("chunk longer than its size", chunks(b"3\r\nhello\r\n" + END), LENGTH),
     Case("chunk without its line end", chunks(b"5\r\nhello" + END), LENGTH),
     Case("chunks with bare LF", chunks(b"5\nhello\n0\n\n"), (*LENGTH, STORED)),
+    Case("chunks with an extension after a space", chunks(b"5 ;q\r\nhello\r\n" + END), (STORED,)),
     Case("chunks with an extension", chunks(b'5;a="b;c"\r\nhello\r\n' + END), (STORED,)),
     Case("chunk extension of 100 KB", chunks(b"5;" + b"x" * 100_000 + b"\r\nhello\r\n" + END), (*LENGTH, *LARGE, STORED)),
     Case(
@@ -607,6 +608,7 @@ REDIRECTS = [
     Case("a redirect with a gzip lie", moves(b"/fine", more=b"Content-Encoding: gzip\r\n"), (STORED,)),
     Case("a redirect with a bomb", makes(b"HTTP/1.1 302 F\r\nLocation: /fine\r\nContent-Encoding: gzip\r\n", bomb), (STORED,)),
     Case("a redirect that drips", drips(b"HTTP/1.1 302 F\r\nLocation: /fine\r\n\r\n", b"x"), (STORED, "timeout"), 0.4),
+    Case("a redirect whose body is cut", sends(b"HTTP/1.1 302 Found\r\nLocation: /fine\r\nContent-Length: 50\r\n\r\nx"), (STORED,)),
     Case("a redirect that keeps the method", moves(b"/fine", b"308 Permanent"), (STORED,)),
     Case("a meta refresh to a private address", sends(whole(b'<meta http-equiv=refresh content="0;url=http://10.0.0.1/">x')), (STORED,)),
     Case("a refresh header", sends(whole(PAGE, OK + b"Refresh: 0; url=http://10.0.0.1/\r\n")), (STORED,)),
@@ -638,6 +640,8 @@ TYPES = [
     Case("type of 50 KB", typed(b"text/html; x=" + b"y" * 50_000), (STORED,)),
     Case("type with 5,000 charsets", typed(b"text/html" + b"; charset=x" * 5000), (STORED,)),
     Case("type with spaces after charset", typed(b"text/html; charset" + b" " * 50_000 + b"x"), (STORED,)),
+    Case("the same type twice", typed(b"text/html\r\nContent-Type: text/html; charset=utf-8"), (STORED,)),
+    Case("two types in one header", typed(b"image/png, text/html"), (STORED,)),
     Case("two types", typed(b"text/html\r\nContent-Type: image/png"), (STORED, *OTHER)),
     Case("a download", sends(whole(PAGE, OK + b'Content-Disposition: attachment; filename="../../etc/passwd"\r\n')), (STORED,)),
 ]  # fmt: skip

@@ -148,8 +148,19 @@ class Engine:
         self._wake = asyncio.Event()
         self._recorder = Recorder(store, self._works, self._times, self._give_out, self._has_new)
         self._lanes = Lanes(
-            http, self._works, self._politeness, self._visitor, self._recorder, pace, mark, self._ended, self._give_back
+            http,
+            self._works,
+            self._politeness,
+            self._visitor,
+            self._recorder,
+            pace,
+            mark,
+            self._ended,
+            self._give_back,
+            self._unclaim,
+            self._may_still,
         )
+        self._open_runs: frozenset[int] = frozenset()
         self._stopping = False
         self._broken: BaseException | None = None
         self._open: tuple[str, ...] = ()
@@ -369,6 +380,7 @@ class Engine:
         began = time.monotonic()
         seen = await self._store.write(partial(self._advance, may_start=self._lanes.going))
         least_s = max(TICK_LEAST_S, 2 * (time.monotonic() - began))  # a look that takes long is not had all the time
+        self._open_runs = frozenset(seen.runs)
         self._forget(seen.runs)
         if seen.sources is not None:
             self._prepare(seen.sources)
@@ -510,6 +522,15 @@ class Engine:
         for name in leaving:  # first, as in _keep_house()
             self._politeness.drop(name)
         await self._store.write(lambda c: self._take_back(c, states, ids, leaving))
+
+    async def _unclaim(self, claims: list[Claim]) -> None:
+        """Have claimed URLs queued again."""
+        ids = [claim.url_id for claim in claims]
+        await self._store.write(lambda c: frontier.unclaim(c, self._store.owner, ids))
+
+    def _may_still(self, claim: Claim) -> bool:
+        """Whether a URL that was claimed a while ago may be visited: its run is not over, its source neither paused nor gone."""
+        return claim.run_id in self._open_runs and self._may_visit(claim.source)
 
     def _take_back(self, connection: Connection, states: list[HostTimes], ids: list[int], leaving: list[str]) -> None:
         hosts.record(connection, self._store.owner, states)

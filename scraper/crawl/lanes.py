@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection, KeysView, Mapping
 from functools import partial
 
@@ -23,7 +24,8 @@ class Lanes:
     """All hosts that this worker asks at the moment.
 
     pace: awaited before each visit. mark: told which URL is visited last. ended: called with the task of each lane that ended.
-    give_back: has URLs that were claimed and not visited queued again.
+    give_back: has URLs that were claimed and not visited queued again, when the lane of a host ends; unclaim: while it goes on.
+    may: whether a URL may still be visited: its run may be over by now, or its source paused.
     """
 
     def __init__(
@@ -37,6 +39,8 @@ class Lanes:
         mark: Callable[[int, str], None],
         ended: Callable[["asyncio.Task[None]"], None],
         give_back: Callable[[str, list[Claim]], Awaitable[None]],
+        unclaim: Callable[[list[Claim]], Awaitable[None]],
+        may: Callable[[Claim], bool],
     ) -> None:
         self._http = http
         self._works = works
@@ -47,6 +51,8 @@ class Lanes:
         self._mark = mark
         self._ended = ended
         self._give_back = give_back
+        self._unclaim = unclaim
+        self._may = may
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._visiting: dict[int, str] = {}
         self._go = asyncio.Event()
@@ -133,7 +139,20 @@ class Lanes:
                 lane.busy -= 1
                 lane.queue.appendleft(claim)
                 return
-            await self._visit(lane, claim)
+            if self._may(claim):
+                await self._visit(lane, claim)
+            else:
+                await self._put_back(lane, claim)
+
+    async def _put_back(self, lane: Lane, claim: Claim) -> None:
+        """Have what may be visited no more queued again, all of it at once."""
+        refused = [claim, *(other for other in lane.queue if not self._may(other))]
+        lane.queue = deque(other for other in lane.queue if self._may(other))
+        try:
+            await self._unclaim(refused)
+        finally:
+            lane.busy -= 1
+            self._recorder.pulse()
 
     async def _visit(self, lane: Lane, claim: Claim) -> None:
         self._visiting[claim.url_id] = claim.url

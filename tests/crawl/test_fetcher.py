@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import socket
 import threading
 import zlib
 from dataclasses import replace
@@ -17,7 +18,7 @@ from scraper.crawl.fetcher import Request as Asked
 from scraper.errors import VisitFailed
 from scraper.records import Fetched
 from scraper.urls import canonical
-from tests.site import Site, html
+from tests.site import Request, Site, html
 
 HTTP = Http(allow_networks=("127.0.0.0/8",), timeout=2.0, max_body=100_000)
 
@@ -209,3 +210,31 @@ def test_decoding_gives_back_what_was_encoded(body: bytes) -> None:
 def test_retry_after(value: str, seconds: float | None) -> None:
     now = datetime(2026, 10, 21, 7, 28, tzinfo=UTC)
     assert retry_after({"retry-after": value}, now) == seconds
+
+
+async def test_a_redirect_whose_body_does_not_come_is_followed(site: Site) -> None:
+    site.page("/there", "there")
+    head = f"HTTP/1.1 302 Found\r\nLocation: {site.url}/there\r\nContent-Length: 50\r\n\r\n".encode()
+    closed = threading.Event()
+
+    def stalls(end: socket.socket, request: Request) -> bool:
+        end.sendall(head)
+        end.recv(1)
+        closed.set()
+        return False
+
+    site.routes["/"] = stalls
+    found = await fetch(site.url + "/", replace(HTTP, timeout=20.0))
+    assert found.body == b"there"
+    assert await asyncio.to_thread(closed.wait, 10)
+
+
+async def test_a_redirect_that_asks_to_wait_is_followed_later(site: Site) -> None:
+    """RFC 9110 section 10.2.3."""
+    site.page("/there", "there")
+    site.raw(
+        "/", f"HTTP/1.1 302 F\r\nLocation: {site.url}/there\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n".encode()
+    )
+    assert (await fetch(site.url + "/")).body == b"there"
+    first, second = site.log
+    assert second.at - first.at >= 0.9

@@ -500,3 +500,13 @@ def test_a_page_without_a_body_tag_is_read_all_the_same() -> None:
         "Marble",
         "3 in stock",
     ]
+
+
+async def test_the_same_bytes_under_another_charset_are_read_anew(crawler: Crawler, site: Site) -> None:
+    body = "<title>Stra\u00dfe</title>"
+    for kind in ("text/html; charset=windows-1252", "text/html; charset=utf-8", "application/xhtml+xml; charset=utf-8"):
+        site.raw("/", html(body, kind=kind), close=False)
+        await crawler.run(source(site))
+        [page] = crawler.rows("pages")
+        assert page["content_type"] == kind.partition(";")[0]
+    assert page["title"] == "Stra\u00dfe"

@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from tests.site import Site
-from tests.support import Project, Running, until
+import pytest
+
+from tests.site import Request, Site, html
+from tests.support import Project, Running, rows, until
 
 
 def test_the_scraper_follows_what_is_said_of_sources_while_it_runs(
@@ -56,3 +58,39 @@ def test_the_scraper_follows_what_is_said_of_sources_while_it_runs(
     assert http.get("/api/pages", params={"source": "added"}).json()["items"]
     status = service.status()
     assert (status["pid"], status["restarts"]) == (pid, 0)
+
+
+@pytest.mark.parametrize("end", ["delete", "pause", "stop"])
+def test_a_site_is_asked_no_more_when_its_source_goes(
+    end: str, project: Project, serve: Callable[..., Running], site: Site
+) -> None:
+    """What was claimed in advance is not visited any more, and is nobody's afterwards."""
+    links = "".join(f'<a href="/{number}">x</a>' for number in range(1, 300))
+
+    def page(request: Request) -> bytes:
+        return html(f"<title>{request.path}</title>{links if request.path == '/0' else ''}")
+
+    site.raw("*", page, close=False)
+    site.raw("/robots.txt", html("", status="404 Not Found"), close=False)
+    project.configure("", http="delay = 0.05\nper_host = 1")
+    http = serve().http
+    source = {"name": "wide", "start": [f"{site.url}/0"], "follow": True}
+    assert http.post("/api/sources", json=source).status_code == 201
+    run = http.post("/api/sources/wide/run").json()["run"]
+    until(lambda: len(site.paths()) > 30, "it is under way")
+    if end == "delete":
+        assert http.delete("/api/sources/wide").status_code == 204
+    else:
+        assert http.post("/api/sources/wide/pause" if end == "pause" else f"/api/runs/{run}/stop").is_success
+    until(
+        lambda: rows(project, "SELECT count(*) FROM urls WHERE claimed_by IS NOT NULL") == [(0,)], "all is given back"
+    )
+    asked = len(site.paths())
+    assert asked < 120
+    [(state, pages)] = rows(project, f"SELECT state, pages FROM runs WHERE id = {run}")
+    assert state == ("running" if end == "pause" else "stopped")
+    assert pages <= asked
+    if end == "pause":
+        assert http.post("/api/sources/wide/resume").is_success
+        until(lambda: rows(project, f"SELECT state, pages FROM runs WHERE id = {run}") == [("done", 300)], "it goes on")
+        assert len(site.paths()) == len(set(site.paths())) == 300

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 import secrets
+import shutil
 import socket
 import tempfile
 import time
@@ -32,6 +33,7 @@ from scraper.supervisor.policy import Rules
 from scraper.worker.start import ENRICHER, run
 
 TICK_S = 0.1
+FOLDER_PREFIX = "bowerbird-crew-"
 OVER = (State.STOPPED, State.FAILED)
 
 
@@ -47,7 +49,8 @@ def work(loaded: Loaded, task: str, only: Only, workers: int, tell: Callable[[],
     kernel.mark_family(family)
     journal = Journal(loaded.settings.database)
     journal.start()
-    with tempfile.TemporaryDirectory(prefix="bowerbird-crew-") as folder:
+    _sweep()
+    with tempfile.TemporaryDirectory(prefix=f"{FOLDER_PREFIX}{os.getpid()}-") as folder:
         once = {"task": task, "source": only.source, "kind": only.kind}
         supervisor = Supervisor(
             run,
@@ -65,6 +68,14 @@ def work(loaded: Loaded, task: str, only: Only, workers: int, tell: Callable[[],
             _end(supervisor, loaded.settings.supervisor.stop_timeout)
             supervisor.close()
             journal.stop()
+
+
+def _sweep() -> None:
+    """Remove what crews left that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"):
+        pid = folder.name.removeprefix(FOLDER_PREFIX).partition("-")[0]
+        if pid.isdigit() and kernel.birth(int(pid)) is None:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _rules(loaded: Loaded) -> Rules:

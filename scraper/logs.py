@@ -2,14 +2,17 @@
 
 import json
 import logging
+import os
+import select
 import sys
 import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
 BLOCK = "stacks"  # a fact that people read line by line
 SELDOM_S = 10.0
 SELDOM_KEPT = 50
+STALLED_MS = 1000
 _PLAIN = set(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "color_message"}
 
 
@@ -72,9 +75,51 @@ class Seldom(logging.Filter):
         return True
 
 
+class Patient(logging.StreamHandler[TextIO]):
+    """Writes to a stream whose reader may have stopped to read: it waits a moment for it, once, and then for nobody.
+
+    Without that a supervisor would stand still because somebody holds its log in a pager. What is lost is counted.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._lost = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record, if there is room for it."""
+        try:
+            end = self.stream.fileno()
+        except (OSError, ValueError, AttributeError):  # no file of the system's, such as a test's
+            super().emit(record)
+            return
+        try:
+            self._write(end, f"{self.format(record)}\n")
+        except OSError:
+            self.handleError(record)
+
+    def _write(self, end: int, text: str) -> None:
+        wait_ms = 0 if self._lost else STALLED_MS
+        if self._lost and self._has_room(end, 0):
+            lost, self._lost = self._lost, 0
+            text = f"({lost} lines of the log are lost: nobody read them)\n{text}"
+        data = text.encode("utf-8", "backslashreplace")
+        for start in range(0, len(data), select.PIPE_BUF):
+            if not self._has_room(end, wait_ms):
+                self._lost += 1
+                return
+            os.write(end, data[start : start + select.PIPE_BUF])
+
+    @staticmethod
+    def _has_room(end: int, wait_ms: int) -> bool:
+        """Whether so many bytes can be written at once (POSIX: a pipe that is ready takes PIPE_BUF bytes)."""
+        room = select.poll()
+        room.register(end, select.POLLOUT)
+        return bool(room.poll(wait_ms))
+
+
 def set_up(*, production: bool, level: int = logging.INFO) -> None:
     """Send all records to standard error; JSON in production, text otherwise."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = Patient(sys.stderr)
     handler.setFormatter(JsonLines() if production else TextLines())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.getLogger("httpx").setLevel(logging.WARNING)

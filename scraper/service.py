@@ -43,6 +43,7 @@ from scraper.worker.start import ENRICHER, run
 TICK_S = 0.2
 PUBLISH_EACH_S = 1.0
 STALE_S = 5.0
+STUCK_S = 10.0  # a supervisor that has not come round for so long stands still
 SEEN_S = 0.5
 LAST_TRIES = 20
 
@@ -111,8 +112,11 @@ class Service:
         self._thread.start()
 
     def status(self) -> ScraperStatus:
-        """Return the last picture; never waits."""
-        return self._status
+        """Return the last picture, and never wait; where nobody draws new ones, with what can be seen from here."""
+        stuck_s = self.lag_s()
+        if stuck_s < STUCK_S:
+            return self._status
+        return replace(verified(self._status), message=f"the supervisor has not moved for {stuck_s:.0f} s")
 
     def await_picture(self) -> None:
         """Wait until there is a picture of the processes, ours or the owner's; at most five seconds."""

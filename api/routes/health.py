@@ -8,9 +8,10 @@ from fastapi import APIRouter, Response
 from api.deps import TheDb, TheService
 from scraper.database import Db
 from scraper.errors import BowerbirdError
+from scraper.service import STUCK_S
 from scraper.states import State
+from scraper.worker.start import ENRICHER
 
-STUCK_S = 10.0
 PATIENCE_S = 3.0
 
 router = APIRouter(tags=["health"])
@@ -29,7 +30,8 @@ async def readyz(db: TheDb, service: TheService, response: Response) -> dict[str
     with move_on_after(PATIENCE_S):
         checks["database"] = await to_thread.run_sync(_database, db, abandon_on_cancel=True)
     status = service.status()
-    troubles = [p.trouble for p in status.processes if p.trouble]
+    # Of the scrapers alone: what keeps a task from its language model keeps nobody from scraping.
+    troubles = [p.trouble for p in status.processes if p.trouble and not p.name.startswith(ENRICHER)]
     if troubles:
         checks["database"] = troubles[0]
     bad = {State.FAILED: "has failed", State.HUNG: "is hung"}

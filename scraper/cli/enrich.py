@@ -1,5 +1,6 @@
 """enrich: a task, now, in processes of its own or in this one."""
 
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -67,6 +68,7 @@ def enrich(
     config: ConfigFile = None,
 ) -> None:
     """Make what a task makes of what was stored; what exists is skipped. Ends when all is done; may be stopped and goes on where it was."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that all is cleared away
     loaded = settings_of(config)
     logs.set_up(production=loaded.settings.production, level=30)
     with preflight(loaded) as db:

@@ -29,7 +29,7 @@ CURES: dict[Trouble, Cure] = {
     Trouble.PROMPT: Cure(),
     Trouble.TIMEOUT: Cure(again=True),
     Trouble.FUNCTION: Cure(again=True),
-    Trouble.UNREADABLE: Cure(),
+    Trouble.UNREADABLE: Cure(again=True),  # who read it may have been killed from outside
     Trouble.SIGNAL: Cure(),
     Trouble.LACKING: Cure(again=True, free=True, away=True),
     Trouble.POISON: Cure(),

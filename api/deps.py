@@ -103,7 +103,7 @@ class Listing:
 
     def picked(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return of a row what was asked for, all of it if nothing was."""
-        if self.fields is None:
+        if not self.fields:
             return row
         made: dict[str, Any] = {}
         for name in (name.strip() for name in self.fields.split(",")):
@@ -121,6 +121,10 @@ class Listing:
         rows = db.read(lambda c: listing.rows(c, name, filters, before, self.limit + 1))
         more = len(rows) > self.limit
         rows = rows[: self.limit]
+        if self.fields and rows:
+            named = {name.strip().partition(".")[0] for name in self.fields.split(",")} - {""}
+            if unknown := sorted(named - rows[0].keys()):
+                raise HTTPException(422, f"fields: there is no {unknown[0]!r}; there are: {', '.join(rows[0])}")
         last = pointer(rows[-1]["id"]) if more else None
         return {"items": [self.picked(row) for row in rows], "next": last}
 

@@ -1,5 +1,6 @@
 """How the dashboard shows things: the templates, their filters, and each page as HTML or as JSON."""
 
+import importlib.util
 import inspect
 import time
 from collections.abc import Callable, Mapping
@@ -77,7 +78,11 @@ templates.filters.update(
     span=words.span,
 )
 templates.tests["web"] = _is_web
-templates.globals.update(pieces=_pieces, when=words.when, badge=words.badge, outcome_bars=charts.outcomes)
+# What this installation can write: a link to what it cannot would lead to an error.
+_FORMS = ("jsonl", "csv", *(("parquet",) if importlib.util.find_spec("pyarrow") else ()))
+templates.globals.update(
+    export_forms=_FORMS, pieces=_pieces, when=words.when, badge=words.badge, outcome_bars=charts.outcomes
+)
 
 
 def page(router: APIRouter, path: str, template: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -14,7 +14,7 @@ import typer
 
 from scraper import export as exports
 from scraper.cli.bar import Bar
-from scraper.cli.serve import ConfigFile
+from scraper.cli.serve import ConfigFile, listed_by_default
 from scraper.cli.target import Target, moment
 from scraper.config.load import Loaded
 from scraper.config.secrets import environment
@@ -100,9 +100,15 @@ def _line(row: dict[str, Any]) -> str:
 
 
 @failures.callback(invoke_without_command=True)
-def _list_by_default(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        list_failures()
+def _list_by_default(
+    context: typer.Context,
+    source: Annotated[str | None, typer.Option(help="Of which source.")] = None,
+    task: Annotated[str | None, typer.Option(help="What this enrichment task failed to make, instead of URLs.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    config: ConfigFile = None,
+) -> None:
+    if listed_by_default(context):
+        list_failures(source, task, as_json, config)
 
 
 @failures.command("list")
@@ -123,6 +129,8 @@ def list_failures(
         for row in rows:
             none = False
             print(json.dumps(row, default=exports.text) if as_json else _line(row))
+        if none and source is not None:
+            db.read(lambda c: sources.definition(c, source))  # what is misspelt has no failures either
     if none:
         print("No failures.", file=sys.stderr)
 
@@ -130,7 +138,8 @@ def list_failures(
 @failures.command("retry")
 def retry_failures(
     ids: Annotated[
-        list[int] | None, typer.Argument(metavar="[ID ...]", help="Which; their numbers are in the list.")
+        list[int] | None,
+        typer.Argument(metavar="[ID ...]", min=1, max=2**63 - 1, help="Which; their numbers are in the list."),
     ] = None,
     source: Annotated[str | None, typer.Option(help="All of this source.")] = None,
     reason: Annotated[str | None, typer.Option(help="All with this reason, for example poison.")] = None,

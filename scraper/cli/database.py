@@ -79,9 +79,9 @@ def copy(
 ) -> None:
     """Copy everything into another database, of either kind, and compare the two. Stop the service first."""
     loaded = settings_of(config)
-    target = replace(loaded.settings.database, url=resolved_url(url, Path.cwd()))
-    for _, why in target.check():
+    for _, why in replace(loaded.settings.database, url=url).check():
         raise Unusable(why)
+    target = replace(loaded.settings.database, url=resolved_url(url, Path.cwd()))
     if target.url == loaded.settings.database.url:
         raise Unusable(f"{url}: is the very database that is to be copied")
     with Db(loaded.settings.database) as here, Db(target) as there, Bar("rows") as bar:

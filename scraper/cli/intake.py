@@ -172,12 +172,12 @@ def _items(db: Db, read: Iterator[Read], source: str, *, dry_run: bool) -> int:
         raise Conflict(f"the source {source!r} has no address")
     under = None if dry_run else db.write(lambda c: imports.begin(c, source, now()))
     bad = count = 0
-    for batch, faults in _batches(read, home):
+    for batch, faults in _batches(read):
         for fault in faults:
             print(fault, file=sys.stderr)
         bad, count = bad + len(faults), count + len(batch)
         if under is not None and batch:
-            db.write(partial(imports.put, under=under, entries=batch, at=now()))
+            db.write(partial(imports.put, under=under, entries=batch, home=home, at=now()))
     done = db.write(lambda c: imports.end(c, under, now())) if under is not None else {}
     same = count - sum(done.values()) if under is not None else 0
     changed = ", ".join(f"{number} {change}" for change, number in done.items())
@@ -217,15 +217,15 @@ def _of_chroma(folder: Path) -> Iterator[Read]:
             yield f"{collection} {record['id']}: {error}"
 
 
-def _batches(read: Iterator[Read], home: str) -> Iterator[tuple[list[tuple[str, Item]], list[str]]]:
-    """Some items at a time, each with the URL of its page, and what is wrong with the records among them."""
-    batch: list[tuple[str, Item]] = []
+def _batches(read: Iterator[Read]) -> Iterator[tuple[list[tuple[str | None, Item]], list[str]]]:
+    """Some items at a time, each with the URL of its page if it says one, and what is wrong with the records among them."""
+    batch: list[tuple[str | None, Item]] = []
     faults: list[str] = []
     for one in read:
         if isinstance(one, str):
             faults.append(one)
         else:
-            batch.append((one.url or home, one.item))
+            batch.append((one.url, one.item))
         if len(batch) + len(faults) >= BATCH:
             yield batch, faults
             batch, faults = [], []

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from scraper import export
-from scraper.cli.serve import ConfigFile
+from scraper.cli.serve import ConfigFile, listed_by_default
 from scraper.config.load import Loaded
 from scraper.config.secrets import environment
 from scraper.config.settings import Source
@@ -50,9 +51,11 @@ def named(db: Db, names: list[str]) -> list[Source]:
 
 
 @sources.callback(invoke_without_command=True)
-def _list_by_default(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        list_sources()
+def _list_by_default(
+    context: typer.Context, config: ConfigFile = None, as_json: Annotated[bool, typer.Option("--json")] = False
+) -> None:
+    if listed_by_default(context):
+        list_sources(config, as_json)
 
 
 @sources.command("list")
@@ -89,7 +92,7 @@ def add_source(
     ] = None,
     config: ConfigFile = None,
 ) -> None:
-    """Add a source that lives in the database. A running service visits it at once."""
+    """Add a source that lives in the database. A running service visits it at once, if it says how often."""
     if bool(urls) == (file is not None):
         raise typer.BadParameter("name either addresses to start from, or a file of sources with --from")
     given: list[dict[str, Any]] = _read(file) if file is not None else []
@@ -107,7 +110,8 @@ def add_source(
     with preflight(loaded) as db:
         enter(db, loaded, given)
     for definition in given:
-        print(f"Added {definition['name']}. Next: bowerbird sources check {definition['name']}")
+        when = "" if definition.get("every") or definition.get("cron") else " It runs only when asked: --every 1h."
+        print(f"Added {definition['name']}.{when} Next: bowerbird sources check {definition['name']}")
 
 
 def enter(db: Db, loaded: Loaded, given: list[dict[str, Any]]) -> None:
@@ -137,17 +141,16 @@ def _field(text: str) -> tuple[str, str]:
     return name.strip(), css.strip()
 
 
+_JSON = re.compile(r"\s*(?:\{|\[\s*(?:\{|\]))")  # not [http], as TOML begins
+
+
 def _read(file: Path) -> list[dict[str, Any]]:
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise BowerbirdError(f"{file}: cannot be read: {error}") from None
     try:
-        found: Any = (
-            json.loads(text)
-            if text.lstrip()[:1] in "[{" and not text.lstrip().startswith("[[")
-            else tomllib.loads(text)
-        )
+        found: Any = json.loads(text) if _JSON.match(text) else tomllib.loads(text)
     except ValueError as error:
         raise BowerbirdError(f"{file}: is neither TOML nor JSON: {error}") from None
     if isinstance(found, dict):

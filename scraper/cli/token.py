@@ -16,6 +16,9 @@ from scraper.startup import preflight, settings_of
 token = typer.Typer(help="Tokens for the API: made, listed, revoked.", rich_markup_mode=None, no_args_is_help=True)
 
 
+DAYS_MOST = 36_500
+
+
 class Scope(StrEnum):
     """What the holder may do."""
 
@@ -28,7 +31,9 @@ class Scope(StrEnum):
 def create(
     name: Annotated[str, typer.Argument(help="What it is for.")],
     scope: Annotated[Scope, typer.Option(help="What its holder may do.")] = Scope.READ,
-    days: Annotated[float | None, typer.Option(min=0.001, help="For how long; otherwise until it is revoked.")] = None,
+    days: Annotated[
+        float | None, typer.Option(min=0.001, max=DAYS_MOST, help="For how long; otherwise until it is revoked.")
+    ] = None,
     config: ConfigFile = None,
 ) -> None:
     """Make a token and print it, once: only a digest of it is kept."""

@@ -80,17 +80,22 @@ def _unset(source: Source, env: Mapping[str, str]) -> Iterator[tuple[tuple[str, 
 
 
 def server_of(path: Path | None = None) -> Server:
-    """Return where a running service listens, whatever else is wrong with the configuration by now."""
+    """Return where a running service listens, whatever else is wrong with the configuration by now.
+
+    Raises BadConfig where that itself cannot be told: another service would be asked.
+    """
     env = dict(os.environ)
-    file = path or Path(env.get("BOWERBIRD_CONFIG") or FILE_NAME)
-    try:
-        document = _read(file)[0] if path or file.exists() else {}
-        merged, _ = _overlay(document, {**_dotenv(file.resolve().parent / ".env"), **env}, [])
-    except BadConfig:
-        if env.get("BOWERBIRD_URL"):
-            return Server()
-        raise
-    return shape.build(Server, merged.get("server", {}), (), []) or Server()
+    if env.get("BOWERBIRD_URL"):
+        return Server()
+    asked = path or (Path(env["BOWERBIRD_CONFIG"]) if env.get("BOWERBIRD_CONFIG") else None)
+    file = asked or Path(FILE_NAME)
+    document, lines = _read(file) if asked or file.exists() else ({}, {})
+    merged, from_env = _overlay(document, {**_dotenv(file.resolve().parent / ".env"), **env}, [])
+    faults: list[shape.Fault] = []
+    server = shape.build(Server, merged.get("server", {}), ("server",), faults)
+    if server is None or faults:
+        raise BadConfig([_problem(fault, file, lines, from_env) for fault in faults])
+    return server
 
 
 def _read(file: Path) -> tuple[dict[str, Any], dict[shape.Path, int]]:

@@ -44,7 +44,7 @@ from scraper.database.models import pages as pages_of
 from scraper.database.sources import definition as of_name
 from scraper.database.sources import tag
 from scraper.errors import BadConfig, NotFound, Problem
-from scraper.states import RunState
+from scraper.states import RunKind, RunState
 from scraper.urls import canonical, host_of
 
 PENALTY_TOLD_S = 0.1
@@ -78,8 +78,10 @@ class Summary(NamedTuple):
 
 
 def _last_run(column: Any) -> Any:
-    """A column of the last run of a source that ended, by a leap over an index that has the state too."""
-    ended = select(column).where(runs.c.source == sources.c.name, runs.c.finished_at.is_not(None))
+    """A column of the last run of a source that ended, by a leap over an index; what was tried again says nothing of the source."""
+    ended = select(column).where(
+        runs.c.source == sources.c.name, runs.c.finished_at.is_not(None), runs.c.kind != RunKind.RETRY
+    )
     return ended.order_by(runs.c.id.desc()).limit(1).correlate(sources).scalar_subquery()
 
 

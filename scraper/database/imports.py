@@ -32,14 +32,20 @@ def begin(connection: Connection, source: str, at: datetime) -> Import:
     return Import(run_id, source, at, changes.newest(connection))
 
 
-def put(connection: Connection, under: Import, entries: Sequence[tuple[str, Item]], at: datetime) -> None:
+def put(
+    connection: Connection, under: Import, entries: Sequence[tuple[str | None, Item]], home: str, at: datetime
+) -> None:
     """Store items, each with the URL of its page: new, changed, back, or as they were.
 
-    A page that nobody has read yet is entered without content.
+    Where an entry says none, an item that is there stays where it is, and a new one is of the page home. A page that nobody
+    has read yet is entered without content.
     """
+    named = [(under.source, item.kind, item.key) for url, item in entries if url is None]
+    there = items.urls_of(connection, named)
     by_url: dict[str, list[Item]] = {}
     for url, item in entries:
-        by_url.setdefault(url, []).append(item)
+        place = url or there.get((under.source, item.kind, item.key), home)
+        by_url.setdefault(place, []).append(item)
     places = pages.placed(connection, under.source, list(by_url), under.run_id, under.at)
     told = items.put(
         connection, [(_visit(under, url, found), places[url]) for url, found in by_url.items()], pages.gone_among

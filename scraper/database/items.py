@@ -99,6 +99,12 @@ def put(connection: Connection, visits: Sequence[tuple[Visit, int]], gone_among:
     return batch.told
 
 
+def urls_of(connection: Connection, names: Sequence[Name]) -> dict[Name, str]:
+    """Return the URL of each of these items that is there: by its source, its kind and its key."""
+    found = _known(connection, names)
+    return {name: str(stored.row.url) for name, stored in found.items() if stored.row is not None}
+
+
 def _known(connection: Connection, names: Sequence[Name]) -> dict[Name, _Stored]:
     """What is stored under names: of a source, its kind and its key."""
     rows = connection.execute(_stored_as(connection.dialect.name), {"rows": json.dumps(names)}) if names else ()

@@ -287,7 +287,10 @@ def _about(text: str) -> int:
 def gone(base_url: str, failed: VisitFailed) -> NoRecord:
     """Return what it means that an endpoint could not be asked."""
     trouble = Trouble.AWAY if failed.failure in NOBODY_THERE else Trouble.TRANSPORT
-    return NoRecord(trouble, f"{base_url}: {failed.failure}: {failed.message}")
+    said = f"{base_url}: {failed.failure}: {failed.message}"
+    if trouble is Trouble.AWAY:
+        said += "; start the model's server, or correct base_url"
+    return NoRecord(trouble, said)
 
 
 def refusal(fetched: Fetched) -> NoRecord:

@@ -16,6 +16,9 @@ RECORD_MOST = 16 * 2**20
 PIECE = 2**16
 
 
+_OURS = {"source", "kind", "key", "url", "data", "first_seen"}
+
+
 class Unfit(ValueError):
     """A record is no item; the text says why."""
 
@@ -98,11 +101,13 @@ class Entries:
 
     def entry(self, record: dict[str, Any]) -> Entry:
         """Return what is to be stored of a record. Raises Unfit."""
-        told = record.get("url")
+        told, kind, key = record.get("url"), self._kind, None
+        if record.keys() >= _OURS and isinstance(record["data"], dict):  # a row of our own exports
+            kind, key, record = str(record["kind"]), str(record["key"]), record["data"]
         url = canonical(told) if isinstance(told, str) else None
         url = url if url is not None and is_web(url) else None
         try:
-            return Entry(url, made(self._kind, self._named(record, url), record))
+            return Entry(url, made(kind, self._named(record, url) if key is None else key, record))
         except VisitFailed as error:
             raise Unfit(error.message) from None
 

@@ -25,10 +25,10 @@ from tests.support import Project, rows
 BOTH = pytest.mark.databases("sqlite", "postgresql")
 
 
-def brought(db: Db, *entries: tuple[str, dict[str, Any]]) -> dict[str, int]:
+def brought(db: Db, *entries: tuple[str | None, dict[str, Any]]) -> dict[str, int]:
     under = db.write(lambda c: imports.begin(c, "shop", now()))
     told = [(url, Item("item", data["id"], data)) for url, data in entries]
-    db.write(lambda c: imports.put(c, under, told, now()))
+    db.write(lambda c: imports.put(c, under, told, "http://h/", now()))
     return db.write(lambda c: imports.end(c, under, now()))
 
 
@@ -206,3 +206,11 @@ def test_what_goes_wrong_is_one_line(shop: Project, args: list[str], text: str |
     assert done.returncode == code
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert words in done.stderr
+
+
+@BOTH
+def test_an_item_that_says_no_url_stays_where_it_is(db: Db) -> None:
+    brought(db, ("http://x.test/a", {"id": "1"}))
+    assert brought(db, (None, {"id": "1", "new": True}), (None, {"id": "2"})) == {"changed": 1, "created": 1}
+    found = db.read(lambda c: listing.rows(c, "items", {}, None, 10))
+    assert {row["key"]: row["url"] for row in found} == {"1": "http://x.test/a", "2": "http://h/"}

@@ -254,9 +254,12 @@ async def test_only_the_fields_that_are_asked_for_are_told(http: httpx.AsyncClie
     row = {"at": now(), "kind": "process", "name": "scraper-0", "event": "moved", "level": "info", "facts": facts}
     kept.write(lambda c: c.execute(insert(events).values(**row)))
     kept.write(lambda c: c.execute(insert(runs).values(source="books", state="queued", kind="crawl", queued_at=now())))
-    assert (await http.get("/api/runs?fields=source, state,nothing,id.x")).json()["items"] == [
+    assert (await http.get("/api/runs?fields=source, state,id.x")).json()["items"] == [
         {"source": "books", "state": "queued"}
     ]
+    refused = await http.get("/api/runs?fields=source,stat")
+    assert refused.status_code == 422
+    assert "there is no 'stat'" in refused.text
     answer = await http.get("/api/events?fields=facts.pid", headers={"Accept": "application/json"})
     assert answer.json()["items"] == [{"facts": {"pid": 7}}]
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scraper.config import units
-from scraper.config.load import line_numbers, load
+from scraper.config.load import line_numbers, load, server_of
 from scraper.config.settings import Settings, http_of, plain
 from scraper.config.shape import Fault, build
 from scraper.errors import BadConfig
@@ -220,6 +220,26 @@ def test_the_environment(here: Path) -> None:
     assert (settings.production, settings.max_workers) == (True, 2)
     assert "did you mean BOWERBIRD_HTTP__DELAY?" in problems(here, "", BOWERBIRD_HTTP__DELY="1")[0]
     assert problems(here, "", POOL_SIZE="many") == ["POOL_SIZE: wants a whole number, not 'many'"]
+
+
+def test_where_a_service_listens_is_known_or_an_error(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a command would stop the service of somebody else."""
+    assert server_of().port == 5000
+    (here / "bowerbird.toml").write_text("[server]\nport = 5077\n[http]\ndelay = 'x'\n")
+    assert server_of().port == 5077  # other faults are not its affair
+    (here / "bowerbird.toml").write_text("[server]\nprot = 5077\n")
+    with pytest.raises(BadConfig, match=r'bowerbird.toml:2: server.prot there is no "prot"'):
+        server_of()
+    (here / "bowerbird.toml").unlink()
+    monkeypatch.setenv("BOWERBIRD_SERVER__PORT", "abc")
+    with pytest.raises(BadConfig, match="BOWERBIRD_SERVER__PORT: wants a whole number"):
+        server_of()
+    monkeypatch.delenv("BOWERBIRD_SERVER__PORT")
+    monkeypatch.setenv("BOWERBIRD_CONFIG", "zz.toml")
+    with pytest.raises(BadConfig, match=r"zz.toml: there is no such file"):
+        server_of()
+    monkeypatch.setenv("BOWERBIRD_URL", "http://127.0.0.1:9/")
+    assert server_of().port == 5000  # nobody looks there
 
 
 def test_files_that_cannot_be_read(here: Path) -> None:

@@ -631,3 +631,22 @@ async def test_what_was_set_aside_is_tried_again_when_asked_and_nothing_else_wit
     assert crawler.rows("failures", unresolved=True) == []
     assert [i["removed_at"] for i in crawler.rows("items")] == [None]
     assert crawler.db.read(lambda c: runs.one(c, asked["s"], now()))["state"] == "done"
+
+
+async def test_a_parser_may_give_what_beautifulsoup_gives(
+    crawler: Crawler, site: Site, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """A string of BeautifulSoup's holds its whole page, which must not come with it."""
+    (tmp_path / "soup_parser.py").write_text(
+        "def parse(page):\n    yield {'title': page.soup.title.string, 'tag': page.soup.title}\n    yield '/bad'\n"
+        "    if page.url.endswith('/bad'):\n        raise ValueError('odd ' + chr(0xd83d) + chr(0))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    many = "<li><a href=/p>p</a></li>" * 500
+    site.page("/", f"<title>T</title>{many}")
+    site.page("/bad", "<title>T</title>")
+    await crawler.run(source(site, parser="soup_parser:parse", follow=False))
+    assert [item["data"] for item in crawler.rows("items")] == [{"title": "T", "tag": "<title>T</title>"}]
+    [failure] = crawler.rows("failures")
+    assert failure["reason"] == "extract"
+    assert "ValueError: odd" in failure["message"]

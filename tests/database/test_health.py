@@ -13,7 +13,7 @@ from scraper.database.connection import now
 from scraper.database.models import alarms, failures, runs
 from scraper.database.models import sources as source_table
 from scraper.errors import Failure
-from scraper.states import RunState
+from scraper.states import RunKind, RunState
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
@@ -143,3 +143,13 @@ def test_they_are_chosen_by_what_is_asked_for(filled: Db) -> None:
     assert chosen(origin="file") == []
     assert chosen(state="degraded", sort="health") == ["alarmed", "parsed"]
     assert chosen(sort="health")[:3] == ["broken", "alarmed", "parsed"]
+
+
+def test_what_is_tried_again_says_nothing_of_its_source(filled: Db) -> None:
+    """One dead link that is retried makes no source that is well a failing one."""
+    before = filled.read(lambda c: health.one(c, "running"))
+    at = now()
+    row = {"source": "running", "kind": RunKind.RETRY, "state": RunState.FAILED, "queued_at": at, "started_at": at}
+    filled.write(lambda c: c.execute(insert(runs).values(**row, finished_at=at, message="404")))
+    after = filled.read(lambda c: health.one(c, "running"))
+    assert (after["health"], after["message"]) == (before["health"], before["message"])

@@ -175,5 +175,6 @@ def test_an_endpoint_that_is_away_is_told_and_waited_for(factory: Factory, serve
     service = serve()
     until(lambda: any("404" in str(one["trouble"]) for one in enrichers(service)), "it says so", 60)
     assert service.status()["state"] != "failed"
+    assert service.http.get("/readyz").status_code == 200  # it keeps nobody from scraping
     endpoint.site.routes["/v1/chat/completions"] = reply
     done(factory, "sum", 2)

@@ -56,6 +56,12 @@ def test_a_file_is_known_by_how_it_begins(data: bytes, form: Form) -> None:
     assert file.tell() == 0
 
 
+@pytest.mark.parametrize("data", [b"PAR1\x15\x04\x15", b"\x1f\x8b\x08\x00\x00", b"id,name\n1,two\n", b"hello\nworld\n"])
+def test_what_is_nothing_of_all_that_is_told_once(data: bytes) -> None:
+    with pytest.raises(Unreadable, match="neither a list of URLs"):
+        guess(io.BytesIO(data))
+
+
 def test_a_list_of_urls() -> None:
     found = read(
         Form.URLS,
@@ -287,6 +293,25 @@ def test_how_items_are_known() -> None:
     with pytest.raises(Unfit, match="has no id"):
         Entries("book", ["id"]).entry({"id": ""})
     assert Entries("book", ()).entry({"url": "javascript:x"}).url is None
+
+
+def test_our_own_exports_are_known() -> None:
+    row = {
+        "id": 3,
+        "source": "s",
+        "kind": "book",
+        "key": "a897",
+        "url": "http://a.test/b",
+        "page_id": 1,
+        "data": {"n": 1},
+    }
+    entry = Entries("item", ()).entry(row | {"first_seen": "2026-01-01T00:00:00Z"})
+    assert (entry.url, entry.item.kind, entry.item.key, entry.item.data) == (
+        "http://a.test/b",
+        "book",
+        "a897",
+        {"n": 1},
+    )
 
 
 # As ChromaDB 1.5 makes them; what is not read is left out.

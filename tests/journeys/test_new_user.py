@@ -1,6 +1,7 @@
 """What a newcomer does, and what a newcomer does wrong: one clear line each."""
 
 import contextlib
+import json
 import os
 import random
 import re
@@ -367,3 +368,30 @@ def test_with_the_service_running_scrape_leaves_the_work_to_it(serve: Serve, pro
     assert done.returncode == 0, done.stderr
     assert service.http.get("/api/runs/1").json()["state"] == "done"
     assert isinstance(service.http, httpx.Client)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["token", "create", "me", "--days", "99999999999"], "36500"),
+        (["failures", "retry", "99999999999999999999"], "9223372036854775807"),
+        (["db", "copy", "foo"], "'foo' is no database"),
+        (["db", "copy", ""], "is no database"),
+        (["failures", "list", "--source", "nope"], "'nope'"),
+        (["sources", "--json", "check", "one"], "--json comes after check"),
+        (["status", "--config", "zz.toml"], "zz.toml: there is no such file"),
+    ],
+)
+def test_what_cannot_be_is_one_clear_error(command: list[str], words: str, project: Project, site: Site) -> None:
+    plain(project, site)
+    done = project.run(*command)
+    assert done.returncode in (1, 2)
+    assert words in " ".join(done.stderr.replace("\u2502", " ").split())
+    assert "Traceback" not in done.stderr
+
+
+def test_lists_by_default_take_the_options_of_their_command(project: Project, site: Site) -> None:
+    plain(project, site)
+    config = ["--config", str(project.path / "bowerbird.toml")]
+    assert json.loads(project.run("sources", *config, "--json").stdout)[0]["name"] == "one"
+    assert project.run("failures", "--source", "one", "--json", *config).returncode == 0

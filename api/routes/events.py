@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
 from contextlib import ExitStack, aclosing
+from datetime import datetime
 from functools import partial
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from api.deps import Paging, TheDb, TheStreams, Word, keys_of
 from api.stream import RESYNC, Place, Said, place_of
+from scraper import export
 
 router = APIRouter(prefix="/api", tags=["events"])
 
@@ -40,7 +42,7 @@ async def stream_events(
     accept = request.headers.get("accept", "")
     if "application/json" in accept and "text/event-stream" not in accept:
         listed = await to_thread.run_sync(lambda: page.answer(db, "events", kind=kind, level=level))
-        return JSONResponse(jsonable_encoder(listed))
+        return JSONResponse(jsonable_encoder(listed, custom_encoder={datetime: export.text}))
     place = place_of(last_event_id) or place_of(since)
     kinds = frozenset(word.strip() for word in kind.split(",")) if kind else None
     with ExitStack() as stack:

@@ -17,12 +17,14 @@ PATIENCE_S = 3.0
 router = APIRouter(tags=["health"])
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz")
 async def healthz() -> dict[str, str]:
     """This process answers; nothing else is looked at."""
     return {"status": "ok"}
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses={503: {"description": "the checks that fail, and why"}})
 async def readyz(db: TheDb, service: TheService, response: Response) -> dict[str, Any]:
     """Whether database and scraper can do their work."""

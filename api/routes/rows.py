@@ -122,7 +122,7 @@ def list_changes(
 
 
 class Read(Given):
-    """Which changes a person has seen: these, or all up to one."""
+    """Which changes a person has seen: these, and all up to one."""
 
     ids: list[int] = Field(default=[], max_length=500)
     up_to: int | None = Field(default=None, ge=0, lt=2**63)

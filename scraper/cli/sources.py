@@ -12,6 +12,7 @@ import typer
 
 from scraper import export
 from scraper.cli.serve import ConfigFile, listed_by_default
+from scraper.cli.target import shown
 from scraper.config.load import Loaded
 from scraper.config.secrets import environment
 from scraper.config.settings import Source
@@ -67,8 +68,7 @@ def list_sources(config: ConfigFile = None, as_json: Annotated[bool, typer.Optio
         print(json.dumps(known, default=export.text))
         return
     for row in known:
-        last = row["last_run"].isoformat(timespec="seconds") if row["last_run"] else "never"
-        due_at = row["next_at"].isoformat(timespec="seconds") if row["next_at"] else "when asked"
+        last, due_at = shown(row["last_run"], "never"), shown(row["next_at"], "when asked")
         print(f"{row['name']:<24} {row['health']:<9} {row['origin']:<9} last {last:<26} next {due_at}")
     if not known:
         print("No sources yet; add a [[source]] to bowerbird.toml, or `bowerbird sources add URL`.", file=sys.stderr)

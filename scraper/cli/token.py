@@ -9,6 +9,7 @@ import typer
 
 from scraper import export
 from scraper.cli.serve import ConfigFile
+from scraper.cli.target import shown
 from scraper.database import tokens
 from scraper.database.connection import now
 from scraper.startup import preflight, settings_of
@@ -51,8 +52,7 @@ def list_tokens(config: ConfigFile = None, as_json: Annotated[bool, typer.Option
         print(json.dumps(found, default=export.text))
         return
     for row in found:
-        used = row["used_at"].isoformat(timespec="seconds") if row["used_at"] else "never"
-        until = row["expires_at"].isoformat(timespec="seconds") if row["expires_at"] else "revoked"
+        used, until = shown(row["used_at"], "never"), shown(row["expires_at"], "revoked")
         print(f"{row['name']:<24} {row['scope']:<6} used {used:<26} good until {until}")
 
 

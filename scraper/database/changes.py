@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, func, insert, or_, select, update
 
 from scraper.database.bulk import CHANGES, IN_MOST, Bulk, in_turn
 from scraper.database.models import changes, is_news, is_unread, items, pages
@@ -101,10 +101,15 @@ def neighbours(connection: Connection, change_id: int, source: str | None) -> tu
 
 
 def mark_read(connection: Connection, at: datetime, ids: Sequence[int] = (), up_to: int | None = None) -> int:
-    """Note that a person saw changes: these, or all up to an id. Returns how many were new to him."""
-    # All up to an id: what was created is never shown as new, and there may be millions of it.
-    wanted = changes.c.id.in_(list(ids)[:IN_MOST]) if up_to is None else (changes.c.id <= up_to) & is_news
-    return connection.execute(update(changes).where(wanted, changes.c.read_at.is_(None)).values(read_at=at)).rowcount
+    """Note that a person saw changes: these, and all up to an id. Returns how many were new to him."""
+    wanted: list[ColumnElement[bool]] = [changes.c.id.in_(list(ids)[:IN_MOST])] if ids else []
+    if up_to is not None:  # what was created is never shown as new, and there may be millions of it
+        wanted.append((changes.c.id <= up_to) & is_news)
+    if not wanted:
+        return 0
+    return connection.execute(
+        update(changes).where(or_(*wanted), changes.c.read_at.is_(None)).values(read_at=at)
+    ).rowcount
 
 
 def unread(connection: Connection) -> int:

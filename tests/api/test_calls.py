@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Insert, insert, select
 from scraper.database import Db, answers, sources
 from scraper.database.connection import made_id, now
 from scraper.database.models import alarms, events, runs
+from scraper.database.models import changes as change_rows
 from scraper.errors import Unavailable
 from tests.api.conftest import SOURCE, TOKEN, Make, client
 from tests.api.test_security import token_of
@@ -296,3 +297,18 @@ async def test_a_page_as_json_holds_instants_and_numbers_of_any_size(http: httpx
         assert (first["facts"], first["at"]) == ({"n": number}, at.isoformat())
     happened = (await http.get("/overview.json")).json()["happened"]
     assert [event["facts"]["n"] for event in happened] == [2**70, 7]
+
+
+async def test_changes_are_read_by_number_and_up_to_one(http: httpx.AsyncClient, kept: Db) -> None:
+    row = {"at": now(), "source": "books", "of": "item", "change": "changed", "fields": {}}
+    kept.write(lambda c: c.execute(insert(change_rows), [row] * 6))
+    numbers = sorted(row["id"] for row in (await http.get("/api/changes")).json()["items"])
+    both = await http.post("/api/changes/read", json={"ids": [numbers[5]], "up_to": numbers[2]})
+    assert both.json() == {"marked": 4}
+    assert (await http.post("/api/changes/read", json={})).json() == {"marked": 0}
+    assert (await http.post("/api/changes/read", json={"ids": numbers})).json() == {"marked": 2}
+
+
+async def test_monitors_may_ask_for_the_head_alone(http: httpx.AsyncClient) -> None:
+    answer = await http.head("/healthz")
+    assert (answer.status_code, answer.content) == (200, b"")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from scraper.crawl.carrier import Carrier
 
 MAX_REDIRECTS = 10
-REDIRECT_PAUSE_MOST_S = 60.0
+REDIRECT_PAUSE_MOST_S = 60.0  # of all redirects together
 MAX_LAYERS = 2
 # What says that nothing was done to a body; the last of them are charsets that a server puts into the wrong header.
 NO_CODING = ("", "identity", "none", "binary", "utf-8", "utf8", "iso-8859-1", "windows-1252")
@@ -122,6 +122,7 @@ class Fetcher:
         first = request.url
         left_s = http.timeout
         elapsed_s, wire_bytes, seen = 0.0, 0, {first}
+        pause_left_s = REDIRECT_PAUSE_MOST_S
         statuses: set[int] = set()
         for _ in range(MAX_REDIRECTS + 1):
             began = time.monotonic()
@@ -147,7 +148,9 @@ class Fetcher:
             statuses.add(answer.status)
             request = request.after(answer.status, target)
             if (asked_s := retry_after(answer.headers, datetime.now(UTC))) is not None:  # RFC 9110 section 10.2.3
-                await asyncio.sleep(min(asked_s, REDIRECT_PAUSE_MOST_S))
+                pause_s = min(asked_s, pause_left_s)
+                pause_left_s -= pause_s
+                await asyncio.sleep(pause_s)
             await admit(target)
         raise VisitFailed(Failure.TOO_MANY_REDIRECTS, f"more than {MAX_REDIRECTS} redirects")
 

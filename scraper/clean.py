@@ -29,7 +29,7 @@ def _plain(given: float | None) -> float | None:
     if isinstance(given, float):
         return float(given) if math.isfinite(given) else None
     if given.bit_length() > MAX_BITS:
-        raise ValueError("a whole number of more than 4000 digits")
+        raise ValueError("too long: a whole number of more than 4000 digits")
     return int(given)
 
 

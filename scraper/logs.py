@@ -84,6 +84,7 @@ class Patient(logging.StreamHandler[TextIO]):
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
         self._lost = 0
+        self._cut = ""  # what ends a line that was cut off
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record, if there is room for it."""
@@ -100,12 +101,14 @@ class Patient(logging.StreamHandler[TextIO]):
     def _write(self, end: int, text: str) -> None:
         wait_ms = 0 if self._lost else STALLED_MS
         if self._lost and self._has_room(end, 0):
-            lost, self._lost = self._lost, 0
-            text = f"({lost} lines of the log are lost: nobody read them)\n{text}"
+            told = {"msg": "lines of the log are lost: nobody read them", "levelname": "WARNING", "lost": self._lost}
+            text = f"{self._cut}{self.format(logging.makeLogRecord(told))}\n{text}"
+            self._lost, self._cut = 0, ""
         data = text.encode("utf-8", "backslashreplace")
         for start in range(0, len(data), select.PIPE_BUF):
             if not self._has_room(end, wait_ms):
                 self._lost += 1
+                self._cut = "\n" if start else self._cut
                 return
             os.write(end, data[start : start + select.PIPE_BUF])
 

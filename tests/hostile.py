@@ -641,6 +641,7 @@ TYPES = [
     Case("type with 5,000 charsets", typed(b"text/html" + b"; charset=x" * 5000), (STORED,)),
     Case("type with spaces after charset", typed(b"text/html; charset" + b" " * 50_000 + b"x"), (STORED,)),
     Case("the same type twice", typed(b"text/html\r\nContent-Type: text/html; charset=utf-8"), (STORED,)),
+    Case("a type with commas in quotes", typed(b'application/ld+json; profile="http://a,http://b"'), (STORED,)),
     Case("two types in one header", typed(b"image/png, text/html"), (STORED,)),
     Case("two types", typed(b"text/html\r\nContent-Type: image/png"), (STORED, *OTHER)),
     Case("a download", sends(whole(PAGE, OK + b'Content-Disposition: attachment; filename="../../etc/passwd"\r\n')), (STORED,)),

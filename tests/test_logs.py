@@ -41,7 +41,7 @@ def test_what_nobody_reads_is_lost_and_counted(ends: tuple[int, int]) -> None:
         for words in ("here again", "and on", "\u00e4" * 5000):
             handler.emit(logging.makeLogRecord({"msg": words}))
     told = os.read(out, 2**20).decode()
-    assert told.startswith("(50 lines of the log are lost: nobody read them)\nhere again\nand on\n\u00e4")
+    assert told.startswith("lines of the log are lost: nobody read them\nhere again\nand on\n\u00e4")
     assert told.endswith("\u00e4\n")
 
 

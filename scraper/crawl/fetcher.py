@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from scraper.crawl.carrier import Carrier
 
 MAX_REDIRECTS = 10
-REDIRECT_PAUSE_MOST_S = 60.0  # of all redirects together
 MAX_LAYERS = 2
 # What says that nothing was done to a body; the last of them are charsets that a server puts into the wrong header.
 NO_CODING = ("", "identity", "none", "binary", "utf-8", "utf8", "iso-8859-1", "windows-1252")
@@ -110,19 +109,20 @@ class Fetcher:
         visitor: Visitor = NOBODY,
         may_take: HeadersSeen = take_all,
         piece_seen: PieceSeen | None = None,
+        redirected: Callable[[Mapping[str, str]], None] = lambda headers: None,
     ) -> Fetched:
         """Return what a URL answers in the end, redirects followed, within one deadline for all of it.
 
         admit: called with the target of each redirect; waits for its turn, which does not count, or raises VisitFailed.
         may_take: called with the status and the headers; raises VisitFailed to refuse the body unread.
         piece_seen: given each piece of the body as it comes, as it is on the wire; a carried request has none.
+        redirected: called with the headers of each redirect before it is followed; raises VisitFailed to follow it no further.
         Raises VisitFailed.
         """
         transaction.forbid(f"{request.url} was asked for")
         first = request.url
         left_s = http.timeout
         elapsed_s, wire_bytes, seen = 0.0, 0, {first}
-        pause_left_s = REDIRECT_PAUSE_MOST_S
         statuses: set[int] = set()
         for _ in range(MAX_REDIRECTS + 1):
             began = time.monotonic()
@@ -147,10 +147,7 @@ class Fetcher:
             seen.add(target)
             statuses.add(answer.status)
             request = request.after(answer.status, target)
-            if (asked_s := retry_after(answer.headers, datetime.now(UTC))) is not None:  # RFC 9110 section 10.2.3
-                pause_s = min(asked_s, pause_left_s)
-                pause_left_s -= pause_s
-                await asyncio.sleep(pause_s)
+            redirected(answer.headers)
             await admit(target)
         raise VisitFailed(Failure.TOO_MANY_REDIRECTS, f"more than {MAX_REDIRECTS} redirects")
 

@@ -5,6 +5,7 @@ moment; so pages go through here, and through httpx where a proxy is asked for.
 """
 
 import asyncio
+import re
 import ssl
 import time
 from collections import defaultdict
@@ -27,6 +28,9 @@ CONNECT_TIMEOUT_S = 10.0
 OVERHEAD_MOST = 256 * 1024
 OVERHEAD_TIMES = 8  # chunks of one byte each have some six bytes around it
 UNREAD_S = 2.0
+_MEMBER = re.compile(r'(?:[^,"]|"(?:[^"\\\\]|\\\\.)*"?)+')  # between commas that are in no quotes
+_TYPE = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+/[!#$%&'*+.^_`|~0-9a-z-]+")
+_CHARSET = re.compile(r";\s*charset\s*=[^;]+", re.IGNORECASE)
 BODY_UNREAD = {301, 302, 303, 307, 308}
 RATE_LEAST = 1024  # bytes in a second
 RATE_OVER_S = 10.0
@@ -67,11 +71,27 @@ class Answer:
         if key == "set-cookie":
             self.set_cookies.append(text)
             return
-        if key == "content-type" and "," in text:
-            text = text.rpartition(",")[2].strip() or text
-        held = self.headers.get(key) if key != "content-type" else None
+        held = self.headers.get(key)
+        if key == "content-type" and (held is not None or "," in text):
+            self.headers[key] = _last_type(text if held is None else f"{held},{text}")
+            return
         between = "\n" if key == "x-robots-tag" else ", "  # whose names of robots hold to the end of their line
         self.headers[key] = f"{held}{between}{text}" if held is not None else text
+
+
+def _last_type(said: str) -> str:
+    """Of several media types the last that is one; with the charset of one before it of the same kind (Fetch standard)."""
+    chosen = essence = charset = ""
+    for one in _MEMBER.findall(said):
+        kind = one.partition(";")[0].strip().lower()
+        if not _TYPE.fullmatch(kind) or kind == "*/*":
+            continue
+        own = _CHARSET.search(one)
+        charset = own[0].strip() if own else charset if kind == essence else ""
+        chosen, essence = one.strip(), kind
+        if charset and not own:
+            chosen += charset
+    return chosen or said.strip()
 
 
 @cache

@@ -82,7 +82,7 @@ def group_for(text: str, agent: str, names: tuple[str, ...] = RULES) -> list[str
                 if "*" in value and stars[group] > MAX_PATTERNS:
                     if name != "disallow":
                         continue
-                    value = value.partition("*")[0]  # denies more, never less
+                    value = value.partition("*")[0] or "/"  # denies more, never less
                 if len(groups[group]) < MAX_RULES:
                     groups[group].append(f"{name}: {value}")
     return groups[agent.lower() if agent.lower() in seen else "*"]

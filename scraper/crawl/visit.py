@@ -42,6 +42,7 @@ INLINE_VALUES = 10_000
 TAG_LEAST, VALUE_LEAST = 3, 3  # bytes that each takes: "<a>", "a=b"
 _LONG_TAG = re.compile(rb"<[^>]{%d}" % LONG)
 INLINE_S = 1.0
+REDIRECT_WAIT_S = 10.0  # what is to be followed later than that is asked for again
 SLOW_S = 0.1
 SLOW_PAGES = 200  # of a source are read elsewhere after one that was slow
 
@@ -284,6 +285,14 @@ class Visitor:
                 raise VisitFailed(Failure.BAD_REDIRECT, f"redirects to {target}, which the source does not include")
             await place.admit(target, work.http)
 
+        def redirected(headers: Mapping[str, str]) -> None:
+            asked_s = obeyed_s(retry_after(headers, self._now()))  # RFC 9110 section 10.2.3
+            if asked_s is not None and asked_s > REDIRECT_WAIT_S:
+                said = f"a redirect that is to be followed in {asked_s:.0f} s"
+                raise VisitFailed(Failure.RATE_LIMITED, said, retry_after_s=asked_s)
+            if asked_s and place.gate is not None:
+                place.gate.pause(asked_s, "its redirect came with Retry-After")
+
         conditional = _conditional(claim, work.rules) if claim.kind == "page" and not work.source.render else {}
         fetched = await self._fetcher.fetch(
             Request(claim.url, headers=conditional),
@@ -291,6 +300,7 @@ class Visitor:
             admit=admit,
             visitor=work.session,
             may_take=lambda status, headers: self._screen(claim, status, headers, asked=bool(conditional) and first),
+            redirected=redirected,
         )
         if not fetched.body and not fetched.not_modified:
             raise VisitFailed(Failure.NO_CONTENT, "the body is empty")

@@ -300,9 +300,11 @@ def release(connection: Connection, owner: str) -> None:
 
 
 def unclaim(connection: Connection, owner: str, ids: Sequence[int]) -> None:
-    """Give back these URLs of an owner, which were not visited."""
+    """Give back these URLs of an owner, which were not visited; those of a run that is over will not be."""
+    over = exists().where(runs.c.id == urls.c.run_id, runs.c.state.not_in([RunState.QUEUED, RunState.RUNNING]))
     for start in range(0, len(ids), IN_MOST):
         mine = urls.c.id.in_(ids[start : start + IN_MOST]) & (urls.c.claimed_by == owner)
+        connection.execute(update(urls).where(mine, over).values(state=UrlState.DONE, claimed_by=None))
         connection.execute(update(urls).where(mine).values(state=UrlState.QUEUED, claimed_by=None))
 
 

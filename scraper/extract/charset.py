@@ -87,7 +87,8 @@ def _as_windows(pair: re.Match[bytes]) -> bytes:
     row, cell = lead - 0xA0, trail - 0xA0
     first = (row + 1) // 2 + (0x80 if row <= 62 else 0xC0)
     second = cell + (0x3F if cell <= 63 else 0x40) if row % 2 else cell + 0x9E
-    return bytes([first, second])
+    found = bytes([first, second])
+    return _NO_LETTER if "\ufffd" in found.decode("cp932", "replace") else found
 
 
 def _clean(text: str) -> str:

@@ -31,6 +31,9 @@ class Exact(float):
     text: str
 
 
+Exact.__name__ = "float"  # JMESPath knows what may be done with a value by the name of its type
+
+
 def number(text: str) -> Decimal:
     """Return the first number in a text, whatever currency, thousands mark or decimal mark it carries.
 
@@ -122,7 +125,8 @@ def convert(value: Any, wanted: str | None, base: str) -> Any:
     if isinstance(value, bool) and wanted in ("bool", "str"):
         return value if wanted == "bool" else str(value).lower()
     if isinstance(value, float) and wanted == "decimal":
-        exact = Decimal(value.text if isinstance(value, Exact) else repr(value))
+        said = value.text if isinstance(value, Exact) and len(value.text) <= DIGITS_MOST else repr(float(value))
+        exact = Decimal(said)
         return format(exact if abs(exact.adjusted()) <= DIGITS_MOST else Decimal(repr(float(value))), "f")
     if wanted == "int" and isinstance(value, int | float):
         return int(value)

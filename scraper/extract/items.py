@@ -158,5 +158,5 @@ def made(kind: str, key: str, data: dict[str, Any], quiet: tuple[str, ...] = ())
     """Return an item fit for JSON and any database. Raises VisitFailed: parse_limit."""
     try:
         return Item(clean.text(kind)[:100], clean.text(key)[:2000], clean.value(data), quiet)
-    except clean.TooDeep as error:
+    except ValueError as error:
         raise VisitFailed(Failure.PARSE_LIMIT, f"the data of an item is {error}") from None

@@ -72,10 +72,10 @@ class Linker:
                 found = table[reference] = self._judge(reference.partition("#")[0], base)
                 self._count += 1
             if isinstance(found, Link):
-                links[found.url] = found
-                if len(links) >= MAX_LINKS:
+                if len(links) >= MAX_LINKS and found.url not in links:
                     refused[f"more than {MAX_LINKS} links on one page"] = found.url
                     break
+                links[found.url] = found
             elif isinstance(found, str) and len(refused) < MAX_REFUSED:
                 refused.setdefault(found, canonical(reference, base) or "")
         return tuple(links.values()), tuple((url, reason) for reason, url in refused.items())

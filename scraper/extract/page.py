@@ -27,7 +27,7 @@ _LONG_TAG = re.compile(rb"<[A-Za-z][^>]{%d,}" % LONG)
 _QUOTED = re.compile(rb"\"[^\"]*\"|'[^']*'")
 REFRESH_MOST_S = 5.0
 _scripts: Any = etree.XPath(
-    "//script[starts-with(translate(normalize-space(@type), 'ADJLNOPST', 'adjlnopst'), 'application/ld+json')]/text()",
+    "//script[starts-with(translate(normalize-space(@type), 'ABCDEFGHIJKLMNOPQRSTUVWXYZ', 'abcdefghijklmnopqrstuvwxyz'), 'application/ld+json')]/text()",
     smart_strings=False,
 )
 _head_title = etree.XPath("string(/html/head/title)", smart_strings=False)
@@ -193,18 +193,34 @@ class Page:
 
     @cached_property
     def _document(self) -> Any:
+        return self._parsed(float)
+
+    @cached_property
+    def exact(self) -> Any:
+        """The parsed document, whose numbers still know how they were written. Raises VisitFailed: decode."""
+        return self._parsed(Exact)
+
+    def _parsed(self, number: type[float]) -> Any:
         try:
-            return json.loads(self.text, parse_float=Exact)
+            return json.loads(self.text, parse_float=number)
         except (ValueError, RecursionError) as error:
             raise VisitFailed(Failure.DECODE, f"is not valid JSON: {error}") from None
 
     @cached_property
     def jsonld(self) -> list[Any]:
         """The JSON-LD objects of the page, graphs and lists flattened; invalid ones are left out."""
+        return self._jsonld(float)
+
+    @cached_property
+    def exact_jsonld(self) -> list[Any]:
+        """The same, whose numbers still know how they were written."""
+        return self._jsonld(Exact)
+
+    def _jsonld(self, number: type[float]) -> list[Any]:
         found: list[Any] = []
         for script in _scripts(self.root):
             try:  # line ends within texts are no JSON, and common
-                document = json.loads(str(script), parse_float=Exact, strict=False)
+                document = json.loads(str(script), parse_float=number, strict=False)
             except (ValueError, RecursionError):
                 continue
             for entry in document if isinstance(document, list) else [document]:
@@ -216,16 +232,34 @@ class Page:
 def _take_in(root: "etree._Element") -> None:
     """Move what stands after the end of the document into its body (HTML standard, section 13.2.6.4.20)."""
     body = root.find("body")
+    target = root if body is None else body
     for late in list(root.itersiblings()):
         if not isinstance(late.tag, str):
             continue
-        target = root if body is None else body
         if late.tag != "html":
             target.append(late)
             continue
+        _say(target, late.text)
         for part in list(late):  # another document: what its head and its body hold
-            for element in list(part) if part.tag in ("head", "body") else [part]:
+            if part.tag not in ("head", "body"):
+                target.append(part)
+                continue
+            _say(target, part.text)
+            for element in list(part):
                 target.append(element)
+            _say(target, part.tail)
+        target.append(late)  # beside the root it cannot be removed
+        target.remove(late)
+
+
+def _say(place: "etree._Element", text: str | None) -> None:
+    """Put a text at the end of an element."""
+    if not text:
+        return
+    if len(place):
+        place[-1].tail = (place[-1].tail or "") + text
+    else:
+        place.text = (place.text or "") + text
 
 
 def _header_directives(value: str, agent: str) -> list[str]:

@@ -107,10 +107,10 @@ def _matches(expression: Expression, page: Page, scope: Any) -> list[Any]:
     if expression.json is not None:
         if scope is None and not page.is_json and not page.text.lstrip().startswith(("{", "[")):
             return []
-        return _listed(compiled_json(expression.json)(page.json() if scope is None else scope))
+        return _listed(compiled_json(expression.json)(page.exact if scope is None else scope))
     if expression.jsonld is not None:
         search = compiled_json(expression.jsonld)
-        return [value for entry in page.jsonld for value in _listed(search(entry))]
+        return [value for entry in page.exact_jsonld for value in _listed(search(entry))]
     compiled = compiled_css(expression.css) if expression.css is not None else compiled_xpath(expression.xpath or "")
     root = page.root if scope is None else scope
     if not etree.iselement(root):

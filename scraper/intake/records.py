@@ -103,7 +103,11 @@ class Entries:
         """Return what is to be stored of a record. Raises Unfit."""
         told, kind, key = record.get("url"), self._kind, None
         if record.keys() >= _OURS and isinstance(record["data"], dict):  # a row of our own exports
-            kind, key, record = str(record["kind"]), str(record["key"]), record["data"]
+            if record.get("removed_at"):
+                raise Unfit("was gone from its site when it was exported")
+            if not self._key:
+                kind, key = str(record["kind"]), str(record["key"])
+            record = record["data"]
         url = canonical(told) if isinstance(told, str) else None
         url = url if url is not None and is_web(url) else None
         try:

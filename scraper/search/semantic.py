@@ -140,30 +140,31 @@ def search(
 
     Raises NoVectors, Unavailable, Unusable.
     """
-    nearest = _nearest(db, matrix, vector)
+    nearest, by_index = _nearest(db, matrix, vector)
     named, since = _meant(query, source, kind), query.since
     wanted = SPARE * count
     while True:
         near = nearest(wanted, None)
         found = _there(db, near, named, since)
-        if len(found) >= count or len(near) < wanted:
+        short = len(near) < wanted  # the matrix has no more; an index may have, and has looked far enough
+        if len(found) >= count or (short and not by_index):
             return found[:count]
-        if wanted >= FAR * SPARE:  # what is meant is rare, and far away: that alone is looked at
+        if short or wanted >= FAR * SPARE:  # what is meant is rare, and far away: that alone is looked at
             chosen = db.read(partial(vectors.chosen, named=named, since=since))
             return _there(db, nearest(wanted, chosen), named, since)[:count]
         wanted *= SPARE
 
 
-def _nearest(db: Db, matrix: Matrix, vector: bytes) -> Nearest:
+def _nearest(db: Db, matrix: Matrix, vector: bytes) -> tuple[Nearest, bool]:
+    """What finds the nearest, and whether that is an index. Raises NoVectors, Unavailable, Unusable."""
     if db.read(partial(pgvector.covers, model=matrix.model, size=len(vector))):
         matrix.drop()
-        return lambda count, among: db.read(
-            partial(pgvector.nearest, model=matrix.model, vector=vector, count=count, among=among)
-        )
+        asked = partial(pgvector.nearest, model=matrix.model, vector=vector)
+        return lambda count, among: db.read(partial(asked, count=count, among=among)), True
     matrix.refresh(db)
     if not matrix.filled:
         raise NoVectors(NONE_YET)
-    return partial(matrix.nearest, vector=vector)
+    return partial(matrix.nearest, vector=vector), False
 
 
 def _meant(query: Query, source: str | None, kind: str | None) -> dict[str, str]:

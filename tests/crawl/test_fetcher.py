@@ -227,14 +227,3 @@ async def test_a_redirect_whose_body_does_not_come_is_followed(site: Site) -> No
     found = await fetch(site.url + "/", replace(HTTP, timeout=20.0))
     assert found.body == b"there"
     assert await asyncio.to_thread(closed.wait, 10)
-
-
-async def test_a_redirect_that_asks_to_wait_is_followed_later(site: Site) -> None:
-    """RFC 9110 section 10.2.3."""
-    site.page("/there", "there")
-    site.raw(
-        "/", f"HTTP/1.1 302 F\r\nLocation: {site.url}/there\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n".encode()
-    )
-    assert (await fetch(site.url + "/")).body == b"there"
-    first, second = site.log
-    assert second.at - first.at >= 0.9

@@ -599,3 +599,22 @@ async def test_two_workers_split_the_hosts_and_never_ask_one_at_the_same_time(cr
         agents = {request.headers["user-agent"] for one in sites for request in one.log}
         assert agents == {"w0/1", "w1/1"}
         assert sum(engine.progress().pages for engine in engines) == 40
+
+
+@pytest.mark.parametrize(("asked", "stored"), [(1, True), (3600, False)])
+async def test_a_redirect_that_asks_to_wait_is_followed_later(
+    asked: int, stored: bool, crawler: Crawler, site: Site
+) -> None:
+    """RFC 9110 section 10.2.3; and what takes long is asked for again then."""
+    site.page("/there", "there")
+    head = f"HTTP/1.1 302 F\r\nLocation: {site.url}/there\r\nRetry-After: {asked}\r\nContent-Length: 0\r\n\r\n"
+    site.raw("/", head.encode(), close=False)
+    await crawler.run(source(site), ONE_BY_ONE)
+    if stored:
+        first, second = (next(one.at for one in site.log if one.path == path) for path in ("/", "/there"))
+        assert second - first >= 0.9
+    else:
+        assert site.paths() == ["/"]
+        [failure] = crawler.rows("failures")
+        assert failure["reason"] == "rate_limited"
+        assert "in 3600 s" in failure["message"]

@@ -306,6 +306,11 @@ def test_our_own_exports_are_known() -> None:
         "data": {"n": 1},
     }
     entry = Entries("item", ()).entry(row | {"first_seen": "2026-01-01T00:00:00Z"})
+    assert Entries("item", ["n"]).entry(row | {"first_seen": ""}).item.key == "1"
+    with pytest.raises(Unfit, match="gone from its site"):
+        Entries("item", ()).entry(row | {"first_seen": "", "removed_at": "2026-02-01T00:00:00Z"})
+    with pytest.raises(Unfit, match="4000 digits"):
+        Entries("item", ()).entry({"n": 10**4100})
     assert (entry.url, entry.item.kind, entry.item.key, entry.item.data) == (
         "http://a.test/b",
         "book",

@@ -90,6 +90,8 @@ def test_a_site_is_asked_no_more_when_its_source_goes(
     [(state, pages)] = rows(project, f"SELECT state, pages FROM runs WHERE id = {run}")
     assert state == ("running" if end == "pause" else "stopped")
     assert pages <= asked
+    if end == "stop":
+        assert rows(project, f"SELECT DISTINCT state FROM urls WHERE run_id = {run}") == [("done",)]
     if end == "pause":
         assert http.post("/api/sources/wide/resume").is_success
         until(lambda: rows(project, f"SELECT state, pages FROM runs WHERE id = {run}") == [("done", 300)], "it goes on")

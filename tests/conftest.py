@@ -21,6 +21,10 @@ from tests.postgres import Address, Server
 from tests.site import Site, running
 from tests.support import Project, Running, until
 
+# A shell that starts the tests in the background has them, and whatever they start, ignore what Ctrl-C sends.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # How long an example takes is the machine's affair.
 settings.register_profile("bowerbird", deadline=None)
 settings.load_profile("bowerbird")

@@ -99,13 +99,15 @@ class Wire:
     def offer(self, port: int) -> None:
         """Have a loopback port of the tests' own network be the same port of the switch."""
         listener = self.inside(lambda: socket.create_server((HUB, port)))
-        forwarding = threading.Thread(target=_forward, args=(listener, port), daemon=True)
+        taken: list[tuple[socket.socket, threading.Thread]] = []
+        forwarding = threading.Thread(target=_forward, args=(listener, port, taken), daemon=True)
         forwarding.start()
+        self.leaving.callback(_hang_up, taken)
         self.leaving.callback(forwarding.join)
         self.leaving.callback(listener.shutdown, socket.SHUT_RDWR)
 
 
-def _forward(listener: socket.socket, port: int) -> None:
+def _forward(listener: socket.socket, port: int, taken: list[tuple[socket.socket, threading.Thread]]) -> None:
     with listener:
         while True:
             try:
@@ -113,7 +115,17 @@ def _forward(listener: socket.socket, port: int) -> None:
                 far = socket.create_connection(("127.0.0.1", port))
             except OSError:
                 return
-            threading.Thread(target=_join, args=(near, far), daemon=True).start()
+            joined = threading.Thread(target=_join, args=(near, far), daemon=True)
+            joined.start()
+            taken.append((far, joined))
+
+
+def _hang_up(taken: list[tuple[socket.socket, threading.Thread]]) -> None:
+    """End what is connected still: the other end may have been cut off."""
+    for far, joined in taken:
+        with contextlib.suppress(OSError):
+            far.shutdown(socket.SHUT_RDWR)
+        joined.join()
 
 
 def _join(near: socket.socket, far: socket.socket) -> None:

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 MAX_DEPTH = 64
-MAX_BITS = 13_000  # of a whole number: Python writes and reads no more than 4300 digits
+MAX_BITS = 13_288  # of a whole number, 4000 digits: Python writes and reads no more than 4300
 
 
 class TooDeep(ValueError):

@@ -28,7 +28,7 @@ CONNECT_TIMEOUT_S = 10.0
 OVERHEAD_MOST = 256 * 1024
 OVERHEAD_TIMES = 8  # chunks of one byte each have some six bytes around it
 UNREAD_S = 2.0
-_MEMBER = re.compile(r'(?:[^,"]|"(?:[^"\\\\]|\\\\.)*"?)+')  # between commas that are in no quotes
+_MEMBER = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')  # between commas that are in no quotes
 _TYPE = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+/[!#$%&'*+.^_`|~0-9a-z-]+")
 _CHARSET = re.compile(r";\s*charset\s*=[^;]+", re.IGNORECASE)
 BODY_UNREAD = {301, 302, 303, 307, 308}

@@ -79,13 +79,18 @@ def group_for(text: str, agent: str, names: tuple[str, ...] = RULES) -> list[str
             in_rules = in_rules or name in RULES
             for group in named & groups.keys() if name in names else ():
                 stars[group] += "*" in value
-                if "*" in value and stars[group] > MAX_PATTERNS:
-                    if name != "disallow":
-                        continue
-                    value = value.partition("*")[0] or "/"  # denies more, never less
-                if len(groups[group]) < MAX_RULES:
-                    groups[group].append(f"{name}: {value}")
+                meant = value if stars[group] <= MAX_PATTERNS else _without_star(name, value)
+                if meant is not None and len(groups[group]) < MAX_RULES:
+                    groups[group].append(f"{name}: {meant}")
     return groups[agent.lower() if agent.lower() in seen else "*"]
+
+
+def _without_star(name: str, value: str) -> str | None:
+    """A rule with no star: it denies more than it says, never less. None: one that allows is left out."""
+    start, star, _ = value.partition("*")
+    if not star:
+        return value
+    return start or "/" if name == "disallow" else None
 
 
 def signals(text: str, agent: str) -> dict[str, bool]:

@@ -246,10 +246,8 @@ def _seen(visit: Visit) -> dict[str, Any]:
     }
     if not fetched.not_modified:
         told |= {"status": fetched.status, "headers": _kept_headers(fetched)}
-        told |= {
-            "content_type": fetched.content_type,
-            "title": reading.title,
-        }  # another header reads the same bytes anew
+        # Under another header the same bytes may be another kind of page, with another title.
+        told |= {"content_type": fetched.content_type, "title": reading.title}
     return told
 
 

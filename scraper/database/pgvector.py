@@ -25,9 +25,7 @@ NUMBERS_MOST = 4000  # in a vector, for the index: what a half-precision one may
 WORTH_IT = 50_000  # vectors of a model: fewer are all looked at as soon, in some 75 MB of memory, and none is missed
 LOOKED_AT_LEAST = 100  # candidates: of the ten nearest next to none is missed
 LOOKED_AT_MOST = 1000
-PORTION = (
-    25  # vectors entered in one transaction: each takes some 4 ms among many, and the storing of what was scraped waits
-)
+PORTION = 25  # vectors entered in one transaction, some 4 ms each: the storing of what was scraped waits
 FLOAT_BYTES = 4
 
 log = logging.getLogger(__name__)

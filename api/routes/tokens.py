@@ -19,7 +19,7 @@ class NewToken(Given):
 
     name: str = Field(pattern=f"^{tokens.NAME}$", examples=["grafana"])
     scope: Scope = "read"
-    days: Annotated[float, Field(gt=0, le=36500)] | None = None
+    days: Annotated[float, Field(gt=0, le=tokens.DAYS_MOST)] | None = None
 
 
 @router.get("")

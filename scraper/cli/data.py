@@ -14,7 +14,8 @@ import typer
 
 from scraper import export as exports
 from scraper.cli.bar import Bar
-from scraper.cli.serve import ConfigFile, listed_by_default
+from scraper.cli.lists import AsJson, OfSource, OfTask, listed_by_default
+from scraper.cli.serve import ConfigFile
 from scraper.cli.target import Target, moment
 from scraper.config.load import Loaded
 from scraper.config.secrets import environment
@@ -102,9 +103,9 @@ def _line(row: dict[str, Any]) -> str:
 @failures.callback(invoke_without_command=True)
 def _list_by_default(
     context: typer.Context,
-    source: Annotated[str | None, typer.Option(help="Of which source.")] = None,
-    task: Annotated[str | None, typer.Option(help="What this enrichment task failed to make, instead of URLs.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    source: OfSource = None,
+    task: OfTask = None,
+    as_json: AsJson = False,
     config: ConfigFile = None,
 ) -> None:
     if listed_by_default(context):
@@ -113,9 +114,9 @@ def _list_by_default(
 
 @failures.command("list")
 def list_failures(
-    source: Annotated[str | None, typer.Option(help="Of which source.")] = None,
-    task: Annotated[str | None, typer.Option(help="What this enrichment task failed to make, instead of URLs.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    source: OfSource = None,
+    task: OfTask = None,
+    as_json: AsJson = False,
     config: ConfigFile = None,
 ) -> None:
     """List the URLs that fail, with the reason."""
@@ -144,7 +145,7 @@ def retry_failures(
     source: Annotated[str | None, typer.Option(help="All of this source.")] = None,
     reason: Annotated[str | None, typer.Option(help="All with this reason, for example poison.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All that fail.")] = False,
-    task: Annotated[str | None, typer.Option(help="What this enrichment task failed to make, instead of URLs.")] = None,
+    task: OfTask = None,
     config: ConfigFile = None,
 ) -> None:
     """Visit URLs that failed again, those that were set aside too. A running service begins at once."""

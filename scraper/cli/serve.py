@@ -53,18 +53,6 @@ price = {{ css = "p.price::text", type = "decimal" }}
 stock = {{ css = "p.stock::text", type = "int", default = 0 }}
 """
 
-
-def listed_by_default(context: typer.Context) -> bool:
-    """Whether a group of commands was named alone, so that it lists. Raises BadParameter for options before a command of it."""
-    if context.invoked_subcommand is None:
-        return True
-    for name in context.params:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            raise typer.BadParameter(f"--{name.removeprefix('as_')} comes after {context.invoked_subcommand}")
-    return False
-
-
 ENRICH = """
 [llm]
 base_url = "{url}"

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from scraper import export
-from scraper.cli.serve import ConfigFile, listed_by_default
-from scraper.cli.target import shown
+from scraper.cli.lists import AsJson, listed_by_default, shown
+from scraper.cli.serve import ConfigFile
 from scraper.config.load import Loaded
 from scraper.config.secrets import environment
 from scraper.config.settings import Source
@@ -52,15 +52,13 @@ def named(db: Db, names: list[str]) -> list[Source]:
 
 
 @sources.callback(invoke_without_command=True)
-def _list_by_default(
-    context: typer.Context, config: ConfigFile = None, as_json: Annotated[bool, typer.Option("--json")] = False
-) -> None:
+def _list_by_default(context: typer.Context, config: ConfigFile = None, as_json: AsJson = False) -> None:
     if listed_by_default(context):
         list_sources(config, as_json)
 
 
 @sources.command("list")
-def list_sources(config: ConfigFile = None, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
+def list_sources(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """List the sources, when they ran last and when they are due."""
     with preflight(settings_of(config)) as db:
         known = db.read(health.listed)[0]

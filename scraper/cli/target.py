@@ -37,11 +37,6 @@ def moment(said: str) -> datetime:
         ) from None
 
 
-def shown(at: datetime | None, otherwise: str) -> str:
-    """Return a time as people read it, to the second; otherwise: what to say where there is none."""
-    return at.isoformat(timespec="seconds").replace("+00:00", "Z") if at is not None else otherwise
-
-
 @dataclass(frozen=True, slots=True)
 class Target:
     """A place for an export, and the format that it is to have there. path: None for standard output."""

@@ -8,16 +8,13 @@ from typing import Annotated
 import typer
 
 from scraper import export
+from scraper.cli.lists import AsJson, shown
 from scraper.cli.serve import ConfigFile
-from scraper.cli.target import shown
 from scraper.database import tokens
 from scraper.database.connection import now
 from scraper.startup import preflight, settings_of
 
 token = typer.Typer(help="Tokens for the API: made, listed, revoked.", rich_markup_mode=None, no_args_is_help=True)
-
-
-DAYS_MOST = 36_500
 
 
 class Scope(StrEnum):
@@ -33,7 +30,7 @@ def create(
     name: Annotated[str, typer.Argument(help="What it is for.")],
     scope: Annotated[Scope, typer.Option(help="What its holder may do.")] = Scope.READ,
     days: Annotated[
-        float | None, typer.Option(min=0.001, max=DAYS_MOST, help="For how long; otherwise until it is revoked.")
+        float | None, typer.Option(min=0.001, max=tokens.DAYS_MOST, help="For how long; otherwise until it is revoked.")
     ] = None,
     config: ConfigFile = None,
 ) -> None:
@@ -44,7 +41,7 @@ def create(
 
 
 @token.command("list")
-def list_tokens(config: ConfigFile = None, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
+def list_tokens(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """List the tokens, and when they were used last."""
     with preflight(settings_of(config)) as db:
         found = db.read(tokens.listed)

@@ -16,6 +16,7 @@ SCOPES: tuple[Scope, ...] = ("read", "write", "admin")  # each may what the one 
 PREFIX = "bb_"
 NAME = r"[A-Za-z0-9_][A-Za-z0-9_ .@-]{0,99}"  # it stands in an address, whole
 RANDOM_BYTES = 32
+DAYS_MOST = 36_500
 
 
 def digest_of(token: str) -> str:

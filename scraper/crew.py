@@ -7,12 +7,9 @@ import asyncio
 import logging
 import os
 import secrets
-import shutil
 import socket
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from scraper import kernel
@@ -49,16 +46,15 @@ def work(loaded: Loaded, task: str, only: Only, workers: int, tell: Callable[[],
     kernel.mark_family(family)
     journal = Journal(loaded.settings.database)
     journal.start()
-    _sweep()
-    with tempfile.TemporaryDirectory(prefix=f"{FOLDER_PREFIX}{os.getpid()}-") as folder:
+    with kernel.temporary(FOLDER_PREFIX) as folder:
         once = {"task": task, "source": only.source, "kind": only.kind}
         supervisor = Supervisor(
             run,
             [f"{ENRICHER}-{number}" for number in range(workers)],
             _rules(loaded),
-            lambda name: _boot(loaded, folder, once),
+            lambda name: _boot(loaded, str(folder), once),
             memory=loaded.settings.limits.memory,
-            folder=Path(folder),
+            folder=folder,
             family=family,
             record=journal.add,
         )
@@ -68,14 +64,6 @@ def work(loaded: Loaded, task: str, only: Only, workers: int, tell: Callable[[],
             _end(supervisor, loaded.settings.supervisor.stop_timeout)
             supervisor.close()
             journal.stop()
-
-
-def _sweep() -> None:
-    """Remove what crews left that were killed."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"):
-        pid = folder.name.removeprefix(FOLDER_PREFIX).partition("-")[0]
-        if pid.isdigit() and kernel.birth(int(pid)) is None:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _rules(loaded: Loaded) -> Rules:

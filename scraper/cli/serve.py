@@ -2,11 +2,9 @@
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import sys
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +15,6 @@ from scraper.cli.model import LanguageModel
 from scraper.cli.shop import Shop
 from scraper.config.settings import Server
 from scraper.errors import Conflict
-from scraper.kernel import FileLock
 from scraper.service import Service
 from scraper.startup import preflight, settings_of
 
@@ -135,16 +132,6 @@ def bound(server: Server) -> socket.socket:
     return end
 
 
-def _sweep() -> None:
-    """Remove what demos left that were killed: their folders' locks are free."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{DEMO_PREFIX}*"):
-        lock = FileLock(folder / ".bowerbird" / "owner.lock")
-        with contextlib.suppress(OSError):
-            if lock.path.exists() and lock.acquire(""):
-                lock.release()
-                shutil.rmtree(folder, ignore_errors=True)
-
-
 def demo(
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="The port of the dashboard.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="API processes.")] = 1,
@@ -156,17 +143,18 @@ def demo(
     ] = False,
 ) -> None:
     """Serve with a small shop of its own, which changes its prices every few seconds. Leaves nothing behind."""
-    for number in (signal.SIGTERM, signal.SIGINT):  # so that finally is reached
+    for number in (signal.SIGTERM, signal.SIGINT):  # so that all is cleared away
         signal.signal(number, lambda number, frame: sys.exit(128 + number))
-    _sweep()
-    model = LanguageModel() if enrich else None
-    folder = Path(tempfile.mkdtemp(prefix=DEMO_PREFIX))
-    shop = Shop()
-    try:
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(kernel.temporary(DEMO_PREFIX))
+        shop = Shop()
+        stack.callback(shop.stop)
         config = folder / "bowerbird.toml"
         config.write_text(DEMO.format(shop=shop.start()))
-        if model is not None:
+        if enrich:
             print("Starting a small language model ...", file=sys.stderr)
+            model = LanguageModel()
+            stack.callback(model.stop)
             model.start()
             with config.open("a") as file:
                 file.write(ENRICH.format(url=model.url, name=model.name))
@@ -175,8 +163,3 @@ def demo(
         for name in ("DATABASE_URL", "BOWERBIRD_DATABASE__URL", "BOWERBIRD_SERVICE__STATE_DIR", "STATE_DIRECTORY"):
             os.environ.pop(name, None)
         serve(config=config, host=None, port=port, workers=workers)
-    finally:
-        shop.stop()
-        if model is not None:
-            model.stop()
-        shutil.rmtree(folder, ignore_errors=True)

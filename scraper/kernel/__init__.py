@@ -16,7 +16,7 @@ from scraper.kernel.ending import (
     show_stacks,
 )
 from scraper.kernel.files import Lock, filesystem, locks_on
-from scraper.kernel.lock import FileLock, alone_with
+from scraper.kernel.lock import FileLock, alone_with, temporary
 from scraper.kernel.process import (
     LINUX,
     POSIX,
@@ -80,6 +80,7 @@ __all__ = [
     "session",
     "show_stacks",
     "step_back",
+    "temporary",
     "thread_at_work",
     "use_all_files",
     "wake_when_orphaned",

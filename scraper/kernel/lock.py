@@ -2,10 +2,14 @@
 
 import contextlib
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
+
+HELD = "held.lock"
 
 
 class FileLock:
@@ -114,3 +118,22 @@ def _lock(file: FileIO) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+@contextlib.contextmanager
+def temporary(prefix: str) -> Iterator[Path]:
+    """Make a temporary directory that goes when we do; what earlier owners left that were killed goes first. prefix: of its name."""
+    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        lock = FileLock(left / HELD)
+        with contextlib.suppress(OSError):
+            if lock.path.exists() and lock.acquire(""):
+                lock.release()
+                shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    lock = FileLock(folder / HELD)
+    try:
+        lock.acquire(str(os.getpid()))
+        yield folder
+    finally:
+        lock.release()
+        shutil.rmtree(folder, ignore_errors=True)

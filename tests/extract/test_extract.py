@@ -174,6 +174,12 @@ def test_dates_and_words() -> None:
         (b"a\xe4", "text/html", "a\u00e4"),
         (b"\xc3\xa4", "text/html; charset=nonsense", "\u00e4"),
         (b"a\x00b", "text/html", "ab"),
+        # Encoding standard: index jis0208, and one decoder for GBK and gb18030.
+        (b"\xad\xa1\xb0\xa1", "text/html; charset=euc-jp", "\u2460\u4e9c"),
+        (b"\xa1\xc1\x8e\xb1\x8f\xb0\xa1", "text/html; charset=euc-jp", "\uff5e\uff71\u4e02"),
+        (b"a\xa4<b>\xa9\xa1", "text/html; charset=euc-jp", "a\ufffd<b>\ufffd"),
+        (b"\xa2\xe3\x80\x81\x30\x89\x38", "text/html; charset=gbk", "\u20ac\u20ac\u00df"),
+        (b"\xa2\xe3", "text/html; charset=gb2312", "\u20ac"),
     ],
 )
 def test_charsets(body: bytes, kind: str, expected: str | None) -> None:
@@ -298,21 +304,6 @@ def test_links_that_are_left_out_are_told() -> None:
         found = read(page(many), Source(name="s", start=(URL,), follow=True))
         assert len(found.links) == 10_000
         assert list(found.refused) == refused
-
-
-@pytest.mark.parametrize(
-    ("body", "kind", "expected"),
-    [
-        (b"\xad\xa1\xb0\xa1", "euc-jp", "\u2460\u4e9c"),
-        (b"\xa1\xc1\x8e\xb1\x8f\xb0\xa1", "euc-jp", "\uff5e\uff71\u4e02"),
-        (b"a\xa4<b>\xa9\xa1", "euc-jp", "a\ufffd<b>\ufffd"),
-        (b"\xa2\xe3\x80\x81\x30\x89\x38", "gbk", "\u20ac\u20ac\u00df"),
-        (b"\xa2\xe3", "gb2312", "\u20ac"),
-    ],
-)
-def test_charsets_of_the_far_east(body: bytes, kind: str, expected: str) -> None:
-    """Encoding standard: index jis0208, and one decoder for GBK and gb18030."""
-    assert decode(body, f"text/html; charset={kind}") == expected
 
 
 def sitemap_of(body: bytes) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from scraper.kernel import temporary
 from tests.processes.test_postgres import PAGES, ended, tree, watched
 from tests.site import Site
 from tests.support import Project, Running, until
@@ -183,3 +184,19 @@ def test_a_disk_that_may_only_be_read_is_waited_for(disk: tuple[Running, Disk]) 
     assert ended(service)["state"] == "done"
     judge(small.file, pid=small.pid)
     assert service.status()["restarts"] == 1
+
+
+def test_a_temporary_directory_goes_with_its_owner_or_when_the_next_one_comes() -> None:
+    prefix = f"bowerbird-test-{os.getpid()}-"
+    code = f"import time\nfrom scraper.kernel import temporary\nwith temporary({prefix!r}) as place:\n    print(place, flush=True)\n    time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        left = Path(owner.stdout.readline().strip())
+        with temporary(prefix) as mine:
+            assert left.is_dir()  # somebody has it
+            assert mine.is_dir()
+        assert not mine.exists()
+        owner.kill()
+        owner.wait()
+        with temporary(prefix):
+            assert not left.exists()

@@ -22,6 +22,7 @@ from scraper.enrichment.pace import Turn
 from scraper.enrichment.subject import READER, Subject, of_item, of_page
 from scraper.errors import BadConfig, VisitFailed
 from scraper.offload.callers import Callers, Died, Late, Raised
+from scraper.template import BadTemplate
 from scraper.urls import parts
 
 READ_S = 20.0
@@ -104,7 +105,7 @@ class Work:
             asked = Asked(
                 prompt.filled(task.prompt, subject.values), prompt.filled(task.system, subject.values), made, calls
             )
-        except prompt.BadPrompt as error:
+        except BadTemplate as error:
             raise NoRecord(Trouble.PROMPT, str(error)) from None
         except BadConfig as error:
             raise NoRecord(Trouble.LACKING, str(error)) from None

@@ -7,14 +7,12 @@ from functools import lru_cache
 from typing import Any
 
 import jmespath
-from jinja2 import StrictUndefined, TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from scraper.template import BadTemplate, filled
 
 CHANGES_MOST = 100  # of one message
 VALUE_MOST = 300
 TEXT_MOST = 20_000
-
-_environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
 
 
 def of_changes(rule: str, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -86,15 +84,6 @@ def condition_fault(where: str) -> str | None:
     return None
 
 
-def template_fault(template: str) -> str | None:
-    """Say what is wrong with a template, or None."""
-    try:
-        _environment.from_string(template)
-    except TemplateError as error:
-        return f"is no Jinja template: {error}"
-    return None
-
-
 def subject(payload: Mapping[str, Any]) -> str:
     """Return what a message is about, in one line."""
     if payload["type"] != "changes":
@@ -108,12 +97,12 @@ def subject(payload: Mapping[str, Any]) -> str:
 
 def text(payload: Mapping[str, Any], template: str) -> str:
     """Return the text of a message; a template that fails does not keep it back."""
-    if template:
-        try:
-            return _environment.from_string(template).render(**payload, subject=subject(payload))[:TEXT_MOST]
-        except Exception as error:  # noqa: BLE001  a template may raise whatever its values make it raise
-            return f"{_usual(payload)}\n\n(the template of this rule failed: {error})"[:TEXT_MOST]
-    return _usual(payload)[:TEXT_MOST]
+    if not template:
+        return _usual(payload)[:TEXT_MOST]
+    try:
+        return filled(template, {**payload, "subject": subject(payload)}, TEXT_MOST)[:TEXT_MOST]
+    except BadTemplate as error:
+        return f"{_usual(payload)}\n\n({error})"[:TEXT_MOST]
 
 
 def _usual(payload: Mapping[str, Any]) -> str:

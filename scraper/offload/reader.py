@@ -2,6 +2,7 @@
 
 import faulthandler
 import os
+import pickle
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,7 @@ def _packed(answer: Any) -> bytes:
 
     try:
         return frames.packed((answer, kernel.own_memory()))
-    except Exception as error:  # noqa: BLE001  whatever a user's values raise when they are packed
+    except (pickle.PickleError, TypeError, AttributeError, ValueError, RecursionError) as error:
         told = f"what was read cannot be handed over: {type(error).__name__}: {error}"
         return frames.packed((("failed", (Failure.EXTRACT, told)), kernel.own_memory()))
 

@@ -21,6 +21,8 @@ from scraper.enrichment.layout import Options, condition_fault, due, mark
 from scraper.enrichment.model import Trouble, bare
 from scraper.errors import BadConfig
 from scraper.search.ranks import by_subject, folded, fused
+from scraper.template import BadTemplate
+from scraper.template import fault as template_fault
 from tests.enrichment.endpoint import event, stream
 
 # -- passages
@@ -302,21 +304,21 @@ def test_a_prompt_is_filled_in() -> None:
 )
 def test_no_prompt_leaves_its_sandbox(template: str) -> None:
     item = {"title": "A"}
-    with pytest.raises(prompt.BadPrompt):
+    with pytest.raises(BadTemplate):
         prompt.filled(template + "{{ ''.__class__.x }}", {"item": item})
     assert item == {"title": "A"}
 
 
 @pytest.mark.parametrize("name", ["nothing", "item.nothing", "item['nothing']", "item.a.b"])
 def test_what_is_not_there_is_named(name: str) -> None:
-    with pytest.raises(prompt.BadPrompt, match="nothing|'b'"):
+    with pytest.raises(BadTemplate, match="nothing|'b'"):
         prompt.filled(f"{{{{ {name} }}}}", {"item": {"a": {}}})
 
 
 @pytest.mark.parametrize("template", ["{{ a", "{% for %}", "{{ a|nofilter }}", "{% endif %}"])
 def test_what_is_no_template_is_said(template: str) -> None:
-    assert "no Jinja template" in str(prompt.fault(template))
-    assert prompt.fault("{{ a }}") is None
+    assert "no Jinja template" in str(template_fault(template))
+    assert template_fault("{{ a }}") is None
 
 
 @pytest.mark.parametrize(
@@ -328,7 +330,7 @@ def test_what_is_no_template_is_said(template: str) -> None:
 )
 def test_a_huge_prompt_is_refused_before_it_is_whole(template: str) -> None:
     began = time.process_time()
-    with pytest.raises(prompt.BadPrompt, match="characters"):
+    with pytest.raises(BadTemplate, match="characters"):
         prompt.filled(template, {"text": "x" * 500_000})
     assert time.process_time() - began < 20
 

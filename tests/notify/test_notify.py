@@ -486,7 +486,7 @@ def test_a_template_reaches_nothing_else_and_keeps_no_message_back(db: Db, recei
     made.send()
     text = receiver.bodies()[0]["text"]
     assert "Emma" in text
-    assert "the template of this rule failed" in text
+    assert "the template cannot be filled in" in text
     for word in ("subclasses", "uid=", "<module", "root:"):
         assert word not in text.partition("(the template")[0]
 

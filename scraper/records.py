@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, Literal
 
+from scraper.compression import deflate
 from scraper.errors import Failure
 
 Kind = Literal["page", "sitemap"]
@@ -92,7 +93,7 @@ class Item:
 
 def packed(links: Sequence[Link]) -> bytes:
     """Return links as they are stored with their page."""
-    return zlib.compress("\n".join([link.url for link in links]).encode(), 1) if links else b""
+    return deflate("\n".join([link.url for link in links]).encode()) if links else b""
 
 
 def unpacked(stored: bytes) -> tuple[Link, ...]:

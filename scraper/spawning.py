@@ -29,6 +29,7 @@ class Spawned(SpawnProcess):
     def start(self) -> None:
         """Start it. Raises OSError."""
         with _spawning:
+            kernel.keep_freed_blocks()
             main = sys.modules["__main__"]
             sys.modules["__main__"] = types.ModuleType("__main__")
             try:

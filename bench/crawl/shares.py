@@ -20,7 +20,7 @@ WHERE = {
     "scraper/crawl/fetcher": "fetch",
     "scraper/crawl/http1": "fetch",
     "scraper/crawl/addresses": "fetch",
-    "scraper/inflate": "fetch",
+    "scraper/compression": "fetch",
     "scraper/extract/": "parse",
     "scraper/urls": "parse",
     "scraper/clean": "parse",

@@ -134,24 +134,13 @@ class Expression:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FieldRule:
+class FieldRule(Expression):
     """How one field of an item is read."""
 
-    css: str | None = None
-    xpath: str | None = None
-    jsonld: str | None = None
-    json: str | None = None
     type: Literal["str", "int", "float", "decimal", "bool", "date", "url"] | None = None
     re: Regex | None = None
     many: bool = False
     default: Annotated[object, rules.simple] = None
-
-    @property
-    def expression(self) -> Expression:
-        return Expression(css=self.css, xpath=self.xpath, jsonld=self.jsonld, json=self.json)
-
-    def check(self) -> Check:
-        yield from self.expression.check()
 
 
 def _short(cls: type[Any]) -> Any:

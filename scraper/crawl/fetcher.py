@@ -11,11 +11,11 @@ from importlib.metadata import metadata, version
 from typing import TYPE_CHECKING, Any, Protocol
 
 from scraper import transaction
+from scraper.compression import Damaged, TooLarge, inflate
 from scraper.config.settings import Http
 from scraper.crawl.addresses import checked_parts, networks
 from scraper.crawl.http1 import RATE_LEAST, Answer, HeadersSeen, PieceSeen, Pool, Stale
 from scraper.errors import Failure, VisitFailed
-from scraper.inflate import Damaged, TooLarge, inflate
 from scraper.records import Fetched
 from scraper.urls import canonical
 

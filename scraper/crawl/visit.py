@@ -28,6 +28,7 @@ from scraper.traps import Watch
 from scraper.urls import Scope
 
 if TYPE_CHECKING:
+    from scraper.extract.guard import Guard
     from scraper.extract.reading import Reader
 
 NOT_THERE = (Failure.DNS, Failure.CONNECT, Failure.TLS, Failure.BLOCKED_ADDRESS, Failure.INVALID_URL)
@@ -164,6 +165,7 @@ class Visitor:
         self._browsers = browsers
         self._mark = mark
         self._watches: dict[int, Watch] = {}
+        self._guard: Guard | None = None
 
     def forget(self, open_runs: Collection[int]) -> None:
         """Drop what was watched of runs that are over."""
@@ -349,13 +351,15 @@ class Visitor:
             work.elsewhere = max(0, work.elsewhere - 1)
             return await self._readers.read(work.source, work.manners(), fetched, claim.kind, before)
         load_parsers()
-        from scraper.extract.guard import TookTooLong, within  # noqa: PLC0415  as in load_parsers()
+        from scraper.extract.guard import Guard, TookTooLong  # noqa: PLC0415  as in load_parsers()
 
+        if self._guard is None:
+            self._guard = Guard(INLINE_S)
         reader = work.reader()
         self._mark(claim.url_id, claim.url)
         began = time.thread_time()  # not what others made us wait
         try:
-            with within(INLINE_S):
+            with self._guard:
                 return reader.read(fetched, claim.kind, before)
         except TookTooLong:
             return await self._readers.read(work.source, work.manners(), fetched, claim.kind, before)

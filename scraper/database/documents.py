@@ -7,10 +7,10 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, exists, func, select, text, update
 
+from scraper.compression import stored
 from scraper.database import changes
 from scraper.database.bulk import IN_MOST, Bulk, upsert
 from scraper.database.models import documents, item_versions, items, meta, page_versions, pages
-from scraper.inflate import stored
 
 CURSOR = "documents_change_id"
 TITLE_MOST, TEXT_MOST = 500, 200_000

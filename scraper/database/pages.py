@@ -1,7 +1,6 @@
 """pages: what was stored of each URL, once."""
 
 import hashlib
-import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,11 +8,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select, update
 
+from scraper.compression import deflate, stored
 from scraper.database import changes
 from scraper.database.bulk import IN_MOST, Bulk, reserve, upsert
 from scraper.database.models import UNREAD, page_versions, pages
 from scraper.errors import NotFound
-from scraper.inflate import stored
 from scraper.records import Fetched, Visit, packed
 from scraper.urls import fingerprint
 
@@ -253,7 +252,7 @@ def _seen(visit: Visit) -> dict[str, Any]:
 
 def _content(visit: Visit, digest: str) -> dict[str, Any]:
     fetched, reading = _fetched(visit), visit.reading
-    stored = fetched.packed or zlib.compress(fetched.body, 1)
+    stored = fetched.packed or deflate(fetched.body)
     return {
         "content_type": fetched.content_type,
         "title": reading.title,

@@ -2,8 +2,6 @@
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType
 
 AGAIN_S = 0.05
@@ -17,19 +15,26 @@ def _ring(number: int, frame: FrameType | None) -> None:
     raise TookTooLong
 
 
-@contextmanager
-def within(seconds: float) -> Iterator[None]:
-    """Raise TookTooLong in the block when the time is up; in the main thread of a POSIX process, elsewhere never."""
-    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    if signal.getsignal(signal.SIGALRM) is not _ring:  # it stays: without a timer it is never called
-        signal.signal(signal.SIGALRM, _ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_S)  # where it rings may be a place that swallows it
-    try:
-        yield
-    finally:
-        while True:
+class Guard:
+    """Raises TookTooLong in a with block when its time is up; in the main thread of a POSIX process, elsewhere never.
+
+    It is for one block after the other. The alarm is this process's only one: who makes a guard has SIGALRM from then on.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._works = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
+        if self._works:
+            signal.signal(signal.SIGALRM, _ring)
+
+    def __enter__(self) -> None:
+        if self._works:
+            signal.setitimer(
+                signal.ITIMER_REAL, self._seconds, AGAIN_S
+            )  # where it rings may be a place that swallows it
+
+    def __exit__(self, *_: object) -> None:
+        while self._works:
             try:
                 signal.setitimer(signal.ITIMER_REAL, 0)
                 break

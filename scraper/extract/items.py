@@ -38,7 +38,7 @@ def faults(source: Source) -> Iterator[tuple[tuple[str | int, ...], str]]:
             yield ("noise", "select", index), str(error)
     for index, rule in enumerate(source.item):
         named = [(("select",), rule.select)] if rule.select else []
-        paths = [*named, *((("fields", name), field.expression) for name, field in rule.fields.items())]
+        paths = [*named, *((("fields", name), field) for name, field in rule.fields.items())]
         for path, expression in paths:
             try:
                 compile_expression(expression)
@@ -64,9 +64,9 @@ def by_rules(page: Page, rules: tuple[ItemRule, ...]) -> tuple[Item, ...]:
 
 def _by_rule(page: Page, rule: ItemRule) -> Iterator[Item]:
     scopes = [None] if rule.select is None else matches(rule.select, page, None)
-    by_class = sum(asks_by_class(field.css) for field in rule.fields.values())
+    by_class = tuple([css for field in rule.fields.values() if (css := field.css) is not None and asks_by_class(css)])
     for position, scope in enumerate(scopes):
-        classes = classes_of(page, scope) if by_class >= BY_CLASS_LEAST else None
+        classes = classes_of(page, scope, by_class) if len(by_class) >= BY_CLASS_LEAST else None
         data = {name: _field(page, field, scope, classes) for name, field in rule.fields.items()}
         found = [data[name] for name, field in rule.fields.items() if data[name] not in (None, [], field.default)]
         if not found:
@@ -88,7 +88,7 @@ def _place(page: Page, position: int) -> str:
 
 def _field(page: Page, rule: FieldRule, scope: Any, classes: Classes | None) -> Any:
     done: list[Any] = []
-    for match in matches(rule.expression, page, scope, classes):
+    for match in matches(rule, page, scope, classes):
         value = text_of(match)
         if rule.re is not None and value is not None:
             part = re.search(rule.re, str(value))

@@ -58,12 +58,12 @@ class Page:
     def __repr__(self) -> str:
         return f"<Page {self.status} {self.url}>"
 
-    @property
+    @cached_property
     def content_type(self) -> str:
         """The media type, without parameters."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
-    @property
+    @cached_property
     def is_json(self) -> bool:
         """Whether the page says that it is JSON."""
         return self.content_type.endswith(("/json", "+json"))

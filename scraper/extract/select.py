@@ -10,7 +10,7 @@ from lxml import etree
 from parsel.csstranslator import HTMLTranslator
 
 from scraper.config.settings import Expression
-from scraper.extract.classes import Classes, asks_by_class
+from scraper.extract.classes import Classes, asks_by_class, walker
 from scraper.extract.page import Page
 
 
@@ -119,10 +119,10 @@ def _matches(expression: Expression, page: Page, scope: Any) -> list[Any]:
     return found if isinstance(found, list) else [found]
 
 
-def classes_of(page: Page, scope: Any) -> Classes | None:
-    """Return the elements of a scope by their classes, None where there are no elements. Worth it for two questions or more."""
+def classes_of(page: Page, scope: Any, asked: tuple[str, ...]) -> Classes | None:
+    """Return what selectors that ask by class find in a scope, None where there are no elements. Worth it for two or more."""
     place = page.root if scope is None else scope
-    return Classes(place) if etree.iselement(place) else None
+    return walker(asked).walk(place) if etree.iselement(place) else None
 
 
 def _listed(value: Any) -> list[Any]:

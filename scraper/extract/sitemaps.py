@@ -7,11 +7,11 @@ from typing import Any
 
 from lxml import etree
 
+from scraper.compression import Damaged, TooLarge, inflate
 from scraper.errors import Failure, VisitFailed
 from scraper.extract.charset import decode
 from scraper.extract.convert import convert
 from scraper.extract.page import Page
-from scraper.inflate import Damaged, TooLarge, inflate
 from scraper.records import Kind, Link
 from scraper.urls import canonical, is_web
 

@@ -37,6 +37,7 @@ from scraper.kernel.process import (
     watch_death,
 )
 from scraper.kernel.resources import (
+    keep_freed_blocks,
     limit_memory,
     oom_kills,
     own_memory,
@@ -67,6 +68,7 @@ __all__ = [
     "end_tree",
     "family",
     "filesystem",
+    "keep_freed_blocks",
     "lead_group",
     "limit_memory",
     "locks_on",

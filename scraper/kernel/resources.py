@@ -9,6 +9,7 @@ from scraper.kernel.process import LINUX, POSIX
 
 NICENESS = 5
 FILES_MOST = 65536
+BLOCKS_KEPT = 2000
 
 
 def raise_open_files(limit: int) -> None:
@@ -39,6 +40,15 @@ def limit_memory(most: int) -> None:
 
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_DATA, (most, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+
+
+def keep_freed_blocks() -> None:
+    """Have the processes that are started from now on keep more freed blocks of each size at hand, unless that is said already.
+
+    The tree of a page is some thousand small blocks, made and freed for every page; glibc keeps seven of a size by itself
+    (its manual, "Memory Allocation Tunables"). Other C libraries do not look at this.
+    """
+    os.environ.setdefault("GLIBC_TUNABLES", f"glibc.malloc.tcache_count={BLOCKS_KEPT}")
 
 
 def own_memory() -> int:

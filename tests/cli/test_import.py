@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from scraper.cli.intake import enter
+from scraper.compression import stored
 from scraper.config.load import Loaded
 from scraper.config.settings import Settings
 from scraper.database import Db, health, imports, items, listing, pages
@@ -18,7 +19,6 @@ from scraper.database.connection import now
 from scraper.database.models import changes, runs
 from scraper.database.models import items as item_table
 from scraper.database.models import pages as page_table
-from scraper.inflate import stored
 from scraper.records import Claim, Fetched, Item, Visit
 from tests.support import Project, rows
 

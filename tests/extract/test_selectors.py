@@ -16,7 +16,7 @@ from parsel import Selector
 from scraper.config.settings import Expression, FieldRule, ItemRule, Limits, Source
 from scraper.errors import VisitFailed
 from scraper.extract import Page
-from scraper.extract.classes import Classes, asks_by_class
+from scraper.extract.classes import asks_by_class, walker
 from scraper.extract.select import compiled_css, matches
 from scraper.offload import Readers
 from scraper.records import Fetched, Manners
@@ -116,7 +116,7 @@ def test_what_asks_by_class_is_found_by_one_walk_as_it_is_by_xpath(text: str) ->
     root = page(text).root
     places: Any = [root, *root.iter("div", "p")]
     for place in places:
-        classes = Classes(place)
+        classes = walker(tuple(BY_CLASS)).walk(place)
         for query in BY_CLASS:
             found = classes.find(query)
             if found is None:

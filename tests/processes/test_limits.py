@@ -89,6 +89,16 @@ def test_out_of_memory_is_told_from_a_kill_and_halves_the_concurrency(
     service.process.wait(15)
 
 
+@pytest.mark.parametrize("said", ["", "glibc.malloc.arena_max=2"])
+def test_freed_blocks_are_kept_unless_the_user_has_his_own_way(
+    serve: Serve, project: Project, site: Site, said: str
+) -> None:
+    two_pages(project, site)
+    service = serve(**({"GLIBC_TUNABLES": said} if said else {}))
+    pid = service.until_state("idle")["pid"]
+    assert psutil.Process(pid).environ()["GLIBC_TUNABLES"] == (said or "glibc.malloc.tcache_count=2000")
+
+
 def test_above_its_limit_it_finishes_what_is_in_flight_and_makes_way(
     serve: Serve, project: Project, site: Site
 ) -> None:

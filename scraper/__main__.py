@@ -24,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
+    words = list(sys.argv[1:] if argv is None else argv)
     # Loading takes a moment, in which Ctrl-C must count too: Python may lose a KeyboardInterrupt in its import machinery.
     hears = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if hears:
@@ -34,12 +35,13 @@ def _run(argv: Sequence[str] | None) -> int:
 
     from scraper.cli.table import app  # noqa: PLC0415
 
+    commands = app(words[0] if words else "")
     gc.freeze()
     gc.enable()
     if hears:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        return int(app(list(argv) if argv is not None else None, standalone_mode=False) or 0)
+        return int(commands(words, standalone_mode=False) or 0)
     except TyperException as error:
         said = error.format_message()
         print(said if said.startswith("Usage:") else f"bowerbird: {said}", file=sys.stderr)

@@ -41,7 +41,7 @@ def test_every_setting_is_documented_and_no_other() -> None:
 
 def test_every_command_is_documented() -> None:
     guide = text("docs/commands.md")
-    group = typer.main.get_command(app)
+    group = typer.main.get_command(app())
     for name, command in group.commands.items():  # type: ignore[attr-defined]
         assert re.search(rf"`(bowerbird )?{name}\b", guide), name
         for inner in getattr(command, "commands", {}):

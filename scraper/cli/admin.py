@@ -12,7 +12,8 @@ from typing import Annotated
 
 import typer
 
-from scraper.cli.serve import ConfigFile, bound
+from scraper.cli.options import ConfigFile
+from scraper.cli.serve import bound
 from scraper.config.load import FILE_NAME, Loaded
 from scraper.database import Db, pgvector, sqlite
 from scraper.errors import BowerbirdError, Conflict, Unusable

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from scraper.cli.serve import ConfigFile
+from scraper.cli.options import ConfigFile
 from scraper.config.load import server_of
 from scraper.errors import BowerbirdError, Exit
 from scraper.statedir import Verb

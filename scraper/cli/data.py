@@ -14,8 +14,8 @@ import typer
 
 from scraper import export as exports
 from scraper.cli.bar import Bar
-from scraper.cli.lists import AsJson, OfSource, OfTask, listed_by_default
-from scraper.cli.serve import ConfigFile
+from scraper.cli.lists import listed_by_default
+from scraper.cli.options import AsJson, ConfigFile, OfSource, OfTask
 from scraper.cli.target import Target, moment
 from scraper.config.load import Loaded
 from scraper.config.secrets import environment

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from scraper.cli.bar import Bar
-from scraper.cli.serve import ConfigFile
+from scraper.cli.options import ConfigFile
 from scraper.database import Db, maintenance, schema, transfer
 from scraper.database.connection import resolved_url
 from scraper.errors import Unusable

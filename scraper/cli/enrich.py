@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from scraper import logs
-from scraper.cli.serve import ConfigFile
+from scraper.cli.options import ConfigFile
 from scraper.config.load import Loaded
 from scraper.config.settings import Enrich
 from scraper.config.shape import build

@@ -14,7 +14,7 @@ import typer
 
 from scraper import intake
 from scraper.cli.bar import Bar
-from scraper.cli.serve import ConfigFile
+from scraper.cli.options import ConfigFile
 from scraper.config.load import Loaded
 from scraper.config.secrets import environment
 from scraper.config.settings import Source

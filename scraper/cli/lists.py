@@ -1,15 +1,8 @@
 """What commands that list have in common."""
 
 from datetime import datetime
-from typing import Annotated
 
 import typer
-
-AsJson = Annotated[bool, typer.Option("--json", help="JSON, for programs.")]
-OfSource = Annotated[str | None, typer.Option("--source", help="Of which source.")]
-OfTask = Annotated[
-    str | None, typer.Option("--task", help="What this enrichment task failed to make, instead of URLs.")
-]
 
 
 def listed_by_default(context: typer.Context) -> bool:

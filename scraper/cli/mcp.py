@@ -7,7 +7,7 @@ from functools import wraps
 from typing import Any
 
 from scraper import logs
-from scraper.cli.serve import ConfigFile
+from scraper.cli.options import ConfigFile
 from scraper.config.load import Loaded
 from scraper.config.secrets import environment
 from scraper.crawl.indexer import catch_up

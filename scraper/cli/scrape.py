@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from scraper import logs
-from scraper.cli.serve import ConfigFile
-from scraper.cli.sources import Unknown, named
+from scraper.cli.named import Unknown, named
+from scraper.cli.options import ConfigFile
 from scraper.database import Db, listing, runs
 from scraper.database.connection import now
 from scraper.errors import BowerbirdError, Unavailable

@@ -12,6 +12,7 @@ import typer
 
 from scraper import kernel, logs
 from scraper.cli.model import LanguageModel
+from scraper.cli.options import ConfigFile
 from scraper.cli.shop import Shop
 from scraper.config.settings import Server
 from scraper.errors import Conflict
@@ -21,8 +22,6 @@ from scraper.startup import preflight, settings_of
 DEMO_PREFIX = "bowerbird-demo-"
 GRACE_S = 8
 HEALTHCHECK_S = 30
-
-ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="The configuration file.")]
 
 DEMO = """\
 # A small shop that changes its prices and its stock, and a source that watches it.

@@ -11,12 +11,12 @@ from typing import Annotated, Any
 import typer
 
 from scraper import export
-from scraper.cli.lists import AsJson, listed_by_default, shown
-from scraper.cli.serve import ConfigFile
+from scraper.cli.lists import listed_by_default, shown
+from scraper.cli.named import named
+from scraper.cli.options import AsJson, ConfigFile
 from scraper.config.load import Loaded
 from scraper.config.secrets import environment
 from scraper.config.settings import Source
-from scraper.config.shape import build
 from scraper.crawl.check import check
 from scraper.database import Db, health
 from scraper.database import sources as rows
@@ -26,29 +26,6 @@ from scraper.startup import checked_source, due, preflight, settings_of
 from scraper.urls import source_name
 
 sources = typer.Typer(help="What is watched.", rich_markup_mode=None)
-
-
-class Unknown(BowerbirdError):
-    """A source that was named is not there."""
-
-    exit_code = 2
-
-
-def named(db: Db, names: list[str]) -> list[Source]:
-    """Return the sources of these names, of the file or of the database; all that are enabled, if none is named.
-
-    Raises Unknown.
-    """
-    made = db.read(rows.definitions)
-    paused = db.read(rows.paused)
-    known = {name: source for name, given in made.items() if (source := build(Source, given, (), [])) is not None}
-    for name in names:
-        if name not in known:
-            there = ", ".join(known) or "none; add a [[source]] to bowerbird.toml, or `bowerbird sources add URL`"
-            raise Unknown(f"there is no source {name!r}; there are: {there}")
-    return (
-        [known[name] for name in names] if names else [s for s in known.values() if s.enabled and s.name not in paused]
-    )
 
 
 @sources.callback(invoke_without_command=True)

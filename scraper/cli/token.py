@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from scraper import export
-from scraper.cli.lists import AsJson, shown
-from scraper.cli.serve import ConfigFile
+from scraper.cli.lists import shown
+from scraper.cli.options import AsJson, ConfigFile
 from scraper.database import tokens
 from scraper.database.connection import now
 from scraper.startup import preflight, settings_of

@@ -4,6 +4,7 @@ import json
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from functools import cache
 from http import HTTPStatus
 from typing import Any
 
@@ -11,8 +12,10 @@ from anyio import to_thread
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import compile_path
 
 from scraper.enrichment.question import NoVector
 from scraper.errors import BadConfig, BowerbirdError, Conflict, NotFound, Outdated, Unavailable, Unusable
@@ -103,7 +106,21 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     detail = error.detail if error.detail != HTTPStatus(error.status_code).phrase else _hint(request, error.status_code)
     answer = problem(error.status_code, str(detail))
     answer.headers.update(error.headers or {})
+    if error.status_code == 405 and (methods := _methods(request)):
+        answer.headers["allow"] = ", ".join(sorted(methods))
     return answer
+
+
+def _methods(request: Request) -> set[str]:
+    """What may be asked of a path, by all its routes (RFC 9110 section 15.5.6); Starlette names those of the first alone."""
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    routes = [route for route in iter_route_contexts(request.app.routes) if _pattern(route.path or "").match(path)]
+    return {method for route in routes for method in route.methods or ()}
+
+
+@cache
+def _pattern(path: str) -> re.Pattern[str]:
+    return compile_path(path)[0]
 
 
 def _hint(request: Request, status: int) -> str:

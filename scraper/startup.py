@@ -16,8 +16,8 @@ from scraper.config.settings import Enrich, Settings, Source, secrets_of
 from scraper.config.shape import Fault, build
 from scraper.crawl.schedule import cron_fault, next_due
 from scraper.database import Db, postgres, schema, sources, sqlite, tasks
-from scraper.database.connection import now, resolved_url
-from scraper.errors import BadConfig, Problem, Unavailable
+from scraper.database.connection import now, resolved_url, sqlite_file
+from scraper.errors import BadConfig, Problem, Unavailable, Unusable
 from scraper.extract.items import faults
 
 NEEDS_SOCKS = 'a SOCKS proxy needs the extra: pip install "bowerbird[socks]"'
@@ -206,6 +206,16 @@ def preflight(loaded: Loaded) -> Db:
             raise
         log.warning("the database is away, waiting for it", extra={"reason": str(error)})
     return db
+
+
+def existing(loaded: Loaded) -> Db:
+    """Open the database as preflight() does: for who only asks what was stored, and is to make no database. Raises Unusable too if there is none."""
+    file = sqlite_file(loaded.settings.database.url)
+    if file is not None and not file.exists():
+        raise Unusable(
+            f"{file}: there is no such database, so nothing was stored; `bowerbird serve` or `bowerbird scrape` makes it"
+        )
+    return preflight(loaded)
 
 
 def advice_on(db: Db) -> Iterator[str]:

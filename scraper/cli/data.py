@@ -27,7 +27,7 @@ from scraper.enrichment.embedder import name_of
 from scraper.search.find import Mode, Question, find, words
 from scraper.search.query import BadQuery
 from scraper.search.semantic import Matrix
-from scraper.startup import preflight, settings_of
+from scraper.startup import existing, settings_of
 
 TOLD_EACH = 10_000
 
@@ -67,7 +67,7 @@ def export(
     filters = {"source": source, "kind": kind, "since": since, "present": True if name == "items" else None}
     wanted = exports.Wanted(what=name, filters=filters, fields=_listed(fields))
     style = target.style(guard=not raw, bom=bom)
-    with preflight(settings_of(config)) as db:
+    with existing(settings_of(config)) as db:
         if source is not None:
             db.read(lambda c: sources.definition(c, source))
         with _progress(db, wanted) as told:
@@ -121,7 +121,7 @@ def list_failures(
 ) -> None:
     """List the URLs that fail, with the reason."""
     none = True
-    with preflight(settings_of(config)) as db:
+    with existing(settings_of(config)) as db:
         if task is not None:
             db.read(lambda c: tasks.one(c, task))
             rows = listing.stream(db, "jobs", {"task": task, "state": "failed", "source": source})
@@ -155,7 +155,7 @@ def retry_failures(
     if not ids and source is None and reason is None and not everything:
         raise typer.BadParameter("name failures by number, --source, --reason, or --all of them")
     filters = {"source": source, "reason": reason, "unresolved": True}
-    with preflight(settings_of(config)) as db:
+    with existing(settings_of(config)) as db:
         wanted = list(ids or ())
         if source is not None or reason is not None or everything:
             wanted += [row["id"] for row in listing.stream(db, "failures", filters)]
@@ -167,7 +167,7 @@ def retry_failures(
 
 
 def _retry_task(task: str, only: Only, reason: str | None, config: Path | None) -> None:
-    with preflight(settings_of(config)) as db:
+    with existing(settings_of(config)) as db:
         db.read(lambda c: tasks.one(c, task))
         count = db.write(lambda c: jobs.retry(c, task, db.now(), only, reason))
     print(f"{task}: {count} to be tried again" if count else "No failures.", file=sys.stdout if count else sys.stderr)
@@ -190,7 +190,7 @@ def search(
     """Search the text of all pages and items as they are now; with versions:all, by their words, also as they were."""
     text = " ".join(f'"{word}"' if " " in word and ":" not in word else word for word in query)
     loaded = settings_of(config)
-    with preflight(loaded) as db:
+    with existing(loaded) as db:
         done = 0
         for count in catch_up(db):
             done += count

@@ -261,6 +261,21 @@ async def test_a_number_of_nothing_is_a_problem(http: httpx.AsyncClient) -> None
         is_problem(await http.request(method, path, headers=form), 404, 405, 422)
 
 
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/api/sources", {"GET", "POST"}),
+        ("/api/sources/books", {"GET", "PUT", "DELETE"}),
+        ("/api/scraper-status", {"GET"}),
+        ("/api/runs/1/stop", {"POST"}),
+    ],
+)
+async def test_what_is_not_for_a_path_is_told_what_is(http: httpx.AsyncClient, path: str, allowed: set[str]) -> None:
+    answer = await http.patch(path)
+    is_problem(answer, 405)
+    assert set(answer.headers["allow"].split(", ")) - {"HEAD"} == allowed
+
+
 NAMES = [
     "x",
     "%00",

@@ -384,14 +384,22 @@ def test_with_the_service_running_scrape_leaves_the_work_to_it(serve: Serve, pro
 )
 def test_what_cannot_be_is_one_clear_error(command: list[str], words: str, project: Project, site: Site) -> None:
     plain(project, site)
+    assert project.run("db", "upgrade").returncode == 0
     done = project.run(*command)
     assert done.returncode in (1, 2)
     assert words in " ".join(done.stderr.replace("\u2502", " ").split())
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("command", ["export", "failures", "search owls", "failures retry --all"])
+def test_who_asks_what_was_stored_makes_no_database(command: str, project: Project) -> None:
+    one_line(project.run(*command.split()), "bowerbird.db: there is no such database", "`bowerbird serve`")
+    assert not list(project.path.glob("*.db*"))
+
+
 def test_lists_by_default_take_the_options_of_their_command(project: Project, site: Site) -> None:
     plain(project, site)
+    assert project.run("db", "upgrade").returncode == 0
     config = ["--config", str(project.path / "bowerbird.toml")]
     assert json.loads(project.run("sources", *config, "--json").stdout)[0]["name"] == "one"
     assert project.run("failures", "--source", "one", "--json", *config).returncode == 0

@@ -75,6 +75,7 @@ def run(place: Path, pages: int) -> dict[str, Any]:
         "lost": wanted - kept,
         "refetched": len(seen) - len({(host, page) for host, page, *_ in seen}),
         **rates(seen, pages),
+        "core_pages_per_s": round(wanted / cost.cpu_s, 1),
         "cpu_s_per_1000": round(cost.cpu_s * 1000 / wanted, 3),
         "pss_mib": round(cost.pss_mib, 1),
     }
@@ -86,6 +87,7 @@ def show(found: dict[str, Any]) -> None:
         "pages_per_s",
         "all_at_work_pages_per_s",
         "limit_pages_per_s",
+        "core_pages_per_s",
         "cpu_s_per_1000",
         "pss_mib",
         "lost",
@@ -93,6 +95,16 @@ def show(found: dict[str, Any]) -> None:
     ]
     table(
         f"{found['hosts']} hosts that take {AFTER_S} s for a page, {found['stalling']} of them for ever",
-        ["", "pages/s", "with all at work", "the limit", "CPU s/1,000", "peak MiB", "lost", "fetched twice"],
+        [
+            "",
+            "pages/s",
+            "with all at work",
+            "the limit",
+            "a core allows",
+            "CPU s/1,000",
+            "peak MiB",
+            "lost",
+            "fetched twice",
+        ],
         [["bowerbird", *(found[name] for name in names)]],
     )

@@ -8,10 +8,10 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from bench.storage.site import Sites, number_of, place_of
+from scraper.compression import inflate
 from scraper.config.settings import Database
 from scraper.database import Db
 from scraper.database.models import changes, failures, item_versions, items, pages, runs, urls
-from scraper.compression import inflate
 from scraper.urls import host_of
 
 SAMPLE = 50  # one body in so many is read

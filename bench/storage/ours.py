@@ -118,10 +118,8 @@ class _Writer:
         counts = [replace(run, max_pages=self.job.upto) for run in runs.counts(connection)]
         known = {name: work.source for name, work in self.works.items()}
         budgets = allowance.budgets(counts, known, frontier.claimed(connection), usage.of(connection, at), at)
-        found = {}
-        for host, most in wanted:
-            there = {self.runs[self.job.sites.source(place_of(host))]}
-            found[host] = frontier.claim(connection, host, self.owner, most, at, there, budgets)
+        runs_at = {host: {self.runs[self.job.sites.source(place_of(host))]} for host, _ in wanted}
+        found = frontier.claim(connection, wanted, self.owner, at, runs_at, budgets)
         self.claim_s += time.perf_counter() - began
         return found
 

@@ -21,6 +21,7 @@ from scraper.startup import preflight, settings_of
 from scraper.states import RunState, State
 
 POLL_S = 0.1
+POLL_TIMES = 10  # what a look takes: at the tallies of many runs it is not had all the time
 LINE_EACH_S = 5.0
 ENDED = (RunState.DONE, RunState.FAILED, RunState.STOPPED)
 
@@ -60,6 +61,7 @@ def _watch(db: Db, service: Service, ids: list[int]) -> list[RunTally]:
     with show:
         tallies: list[RunTally] = []
         while True:
+            began = time.monotonic()
             try:
                 tallies = db.read(lambda c: runs.tallies(c, ids)) or tallies
             except Unavailable as error:
@@ -78,7 +80,7 @@ def _watch(db: Db, service: Service, ids: list[int]) -> list[RunTally]:
                 if status.state is State.FAILED or (last is not None and last.exit_code):
                     raise BowerbirdError((last and (last.message or last.reason)) or "the scraper cannot run")
                 return db.read(lambda c: runs.tallies(c, ids))
-            time.sleep(POLL_S)
+            time.sleep(max(POLL_S, POLL_TIMES * (time.monotonic() - began)))
 
 
 class Lines:

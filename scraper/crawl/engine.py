@@ -507,11 +507,9 @@ class Engine:
     def _give_out(self, connection: Connection, wanted: Sequence[tuple[str, int]]) -> dict[str, list[Claim]]:
         at = self._store.now()
         budgets = self._budgets(connection, at)
-        owner, runs_at = self._store.owner, self._runs_at
-        return {
-            host: frontier.claim(connection, host, owner, most, at, set(runs_at.get(host, ())), budgets)
-            for host, most in wanted
-        }
+        # The loop adds to what runs are known to have at a host meanwhile.
+        runs_at = {host: frozenset(self._runs_at.get(host, ())) for host, _ in wanted}
+        return frontier.claim(connection, wanted, self._store.owner, at, runs_at, budgets)
 
     async def _give_back(self, host: str, claims: list[Claim]) -> None:
         """A lane has ended: its host's times are kept, and what it had not visited is queued again."""

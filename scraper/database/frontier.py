@@ -200,17 +200,32 @@ _NEXT_RETRY = (
 
 def claim(
     connection: Connection,
-    host: str,
+    wanted: Sequence[tuple[str, int]],
     owner: str,
-    limit: int,
     at: datetime,
-    runs_there: Collection[int],
+    runs_at: Mapping[str, Collection[int]],
     budgets: dict[int, int],
-) -> list[Claim]:
-    """Take URLs of a host: those of a high priority first, then shallow ones, each run in its turn.
+) -> dict[str, list[Claim]]:
+    """Take URLs of hosts: those of a high priority first, then shallow ones, each run in its turn. Returns them by host.
 
-    runs_there: those that have URLs at the host. budgets: by run, how many pages it may still visit; what is taken is taken off.
+    wanted: the hosts, and of each how many at most. runs_at: those that have URLs at a host. budgets: by run, how many pages
+    it may still visit; what is taken is taken off.
     """
+    chosen = [
+        url_id
+        for host, most in wanted
+        for url_id in _choose(connection, host, most, at, runs_at.get(host, ()), budgets)
+    ]
+    found: dict[str, list[Claim]] = {host: [] for host, _ in wanted}
+    for start in range(0, len(chosen), IN_MOST):
+        for taken in _take(connection, chosen[start : start + IN_MOST], owner):
+            found[taken.host].append(taken)
+    return found
+
+
+def _choose(
+    connection: Connection, host: str, limit: int, at: datetime, runs_there: Collection[int], budgets: dict[int, int]
+) -> list[int]:
     able = [run_id for run_id in sorted(runs_there) if budgets.get(run_id, 0) > 0]
     queues = [found for run_id in able if (found := _waiting(connection, host, run_id, limit, at))]
     taken: list[int] = []
@@ -223,7 +238,7 @@ def claim(
                 continue
             budgets[run_id] -= kind == "page"
             taken.append(url_id)
-    return _take(connection, taken, owner) if taken else []
+    return taken
 
 
 # Built once: they are run for every host, time and again.

@@ -95,7 +95,7 @@ def test_what_a_worker_claimed_goes_to_whoever_takes_its_host_over(db: Db) -> No
     db.write(lambda c: runs.start(c, run, 100, 2, at))
     entered(db, run, [1, 2])
     leased(db, "one", at)
-    claims = db.write(lambda c: frontier.claim(c, "a.org", "one", 9, at, [run], {run: 9}))
+    claims = db.write(lambda c: frontier.claim(c, [("a.org", 9)], "one", at, {"a.org": [run]}, {run: 9})["a.org"])
     assert len(claims) == 2
     late = at + timedelta(seconds=hosts.LEASE_S + 1)
     taken = db.write(lambda c: hosts.lease(c, ["a.org"], "two", late))
@@ -105,7 +105,10 @@ def test_what_a_worker_claimed_goes_to_whoever_takes_its_host_over(db: Db) -> No
     batch = visits.prepare(failed, visits.Bounds({"s": 9}))
     db.write(lambda c: visits.finish(c, batch, "one", []))
     assert db.read(lambda c: frontier.count(c, run, UrlState.QUEUED)) == 2  # what "one" brings is refused
-    assert len(db.write(lambda c: frontier.claim(c, "a.org", "two", 9, late, [run], {run: 9}))) == 2
+    assert (
+        len(db.write(lambda c: frontier.claim(c, [("a.org", 9)], "two", late, {"a.org": [run]}, {run: 9})["a.org"]))
+        == 2
+    )
 
 
 def test_after_a_death_the_delay_counts_from_the_death(db: Db) -> None:

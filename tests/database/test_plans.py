@@ -14,7 +14,7 @@ ASKED: dict[str, Callable[[Connection], Any]] = {
     "claimed": frontier.claimed,
     "next_retry": lambda c: frontier.next_retry(c, now()),
     "hosts_due": lambda c: frontier.hosts_due(c, now(), [1], "me"),
-    "claim": lambda c: frontier.claim(c, "a.org", "me", 8, now(), {1}, {1: 100}),
+    "claim": lambda c: frontier.claim(c, [("a.org", 8)], "me", now(), {"a.org": {1}}, {1: 100}),
     "release": lambda c: frontier.release(c, "me"),
     "release_lost": lambda c: frontier.release_lost(c, now()),
     "unclaim": lambda c: frontier.unclaim(c, "me", [1, 2]),

@@ -82,6 +82,16 @@ class Json(TypeDecorator[Any]):
         return dialect.type_descriptor(JSON())
 
 
+class Blob(LargeBinary):
+    """Bytes, which our drivers take and give as they are: SQLAlchemy would wrap and copy each value."""
+
+    def bind_processor(self, dialect: Dialect) -> None:
+        return None
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> None:
+        return None
+
+
 def _partial(name: str, *columns: Any, where: Any) -> Index:
     """A partial index: small, for it holds only the rows that are looked for.
 
@@ -235,7 +245,7 @@ urls = Table(
     metadata,
     Column("id", Id, primary_key=True),
     Column("source", Text, nullable=False),
-    Column("fingerprint", LargeBinary(16), nullable=False),
+    Column("fingerprint", Blob(16), nullable=False),
     Column("url", Text, nullable=False),
     Column("host", Text, nullable=False),
     Column("kind", Text, nullable=False),
@@ -273,7 +283,7 @@ pages = Table(
     metadata,
     Column("id", Id, primary_key=True),
     Column("source", Text, nullable=False, index=True),
-    Column("fingerprint", LargeBinary(16), nullable=False),
+    Column("fingerprint", Blob(16), nullable=False),
     Column("run_id", Id, nullable=False),
     Column("url", Text, nullable=False),
     Column("final_url", Text, nullable=False),
@@ -284,10 +294,10 @@ pages = Table(
     Column("content_hash", Text, nullable=False),
     Column("bytes", Integer, nullable=False),
     Column("headers", Json, nullable=False),
-    Column("body", LargeBinary, nullable=False),
+    Column("body", Blob, nullable=False),
     Column("stored_bytes", Integer, nullable=False),  # of the body as it is kept; 0: it is kept no more
     Column("rules", Text, nullable=False, default="", server_default=""),
-    Column("links", LargeBinary),
+    Column("links", Blob),
     Column("item_count", Integer, nullable=False, default=0, server_default="0"),
     Column("simhash", BigInteger),
     Column("canonical_url", Text),
@@ -320,7 +330,7 @@ page_versions = Table(
     Column("content_hash", Text, nullable=False),
     Column("bytes", Integer, nullable=False),
     Column("headers", Json, nullable=False),
-    Column("body", LargeBinary, nullable=False),
+    Column("body", Blob, nullable=False),
     Column("stored_bytes", Integer, nullable=False),
 )
 
@@ -442,7 +452,7 @@ answers = Table(
     Column("at", Instant, nullable=False, index=True),
     Column("status", Integer),  # none yet: it is being worked on
     Column("headers", Json),  # those that are part of the answer: api/idempotency.py
-    Column("body", LargeBinary),
+    Column("body", Blob),
 )
 
 # How far each rule for notifications has looked, and what it has told and not yet seen mended.
@@ -591,7 +601,7 @@ vectors = Table(
     Column("id", Id, primary_key=True),
     Column("chunk_id", Id, ForeignKey("chunks.id", ondelete="CASCADE"), nullable=False),
     Column("model", Text, nullable=False),
-    Column("vector", LargeBinary, nullable=False),  # 32-bit floats, of length one
+    Column("vector", Blob, nullable=False),  # 32-bit floats, of length one
     UniqueConstraint("chunk_id", "model"),
     Index("vectors_of_model", "model", "id"),
     sqlite_autoincrement=True,  # who follows the numbers must not meet an old one again
@@ -606,7 +616,7 @@ notes = Table(
     Column("digest", Text, nullable=False),
     Column("text", Text, nullable=False),
     Column("model", Text),
-    Column("vector", LargeBinary),
+    Column("vector", Blob),
     Column("created_at", Instant, nullable=False),
     UniqueConstraint("about", "digest"),
 )

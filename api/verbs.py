@@ -28,7 +28,7 @@ def act(c: Connection, action: Action, names: Sequence[str]) -> list[str]:
         return sources.pause(c, names, now() if action == "pause" else None)
     for name in names:
         if action == "run":
-            sources.definition(c, name)
+            sources.runnable(c, name)
             runs.request(c, name, now())
         else:
             sources.remove(c, name)

@@ -11,6 +11,7 @@ else:
     quick = isal_zlib
 
 MAX_MEMBERS = 100
+RESERVED = 0xE0  # bits of a gzip header's flags that must be zero (RFC 1952 section 2.3.1.2); ISA-L does not look
 QUICKLY = 1  # a level that both know; what a higher one saves is not worth its time on every page
 
 
@@ -48,6 +49,8 @@ def inflate(body: bytes, limit: int) -> bytes:
     parts: list[bytes] = []
     size = 0
     for _ in range(MAX_MEMBERS):
+        if not raw and not zlib_header and len(body) > 3 and body[3] & RESERVED:
+            raise Damaged("the compressed data is damaged: its header has flags that there are not")
         inflater = quick.decompressobj(-zlib.MAX_WBITS if raw else zlib.MAX_WBITS | 32)
         try:
             part = inflater.decompress(body, limit - size + 1)

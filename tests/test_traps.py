@@ -87,6 +87,15 @@ def test_a_trap_is_told_by_its_looks(path: str, said: str) -> None:
         "/" + "/".join(f"d{n}" for n in range(16)),
         "/x/x/x",
         "/2024/2024/05/2024-05-12/",
+        "/thread-4321-1-1.html",
+        "/forum-2099-3.html",
+        "/topic/2050/2",
+        "/t/some-title/2103/12",
+        "/rfc2045/10",
+        "/c/project/+/2101/3",
+        "/issues/2044-12",
+        "/catalog/3600/12/24/",
+        "/map?x=1&y=5678",
     ],
 )
 def test_ordinary_addresses_are_no_traps(path: str) -> None:

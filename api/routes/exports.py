@@ -49,7 +49,7 @@ def export_source(
     gz: bool = False,
 ) -> Download:
     """The items of a source, or what else there is of it, as a file. Items that are gone are left out."""
-    db.read(lambda c: sources.definition(c, source))
+    db.read(lambda c: sources.known(c, source))
     return _download(db, format, gz, lambda: _wanted(source, what, kind, fields, since, format))
 
 

@@ -16,7 +16,7 @@ from api.deps import Form, TheDb
 from api.verbs import end_run
 from scraper.database import Connection, Db, listing, runs, sources
 from scraper.database.connection import now
-from scraper.errors import NotFound
+from scraper.errors import Conflict, NotFound
 from scraper.states import RunState
 
 PROJECT = "default"
@@ -93,13 +93,15 @@ def schedule(form: Form, db: TheDb) -> JSONResponse:
         return _error(f"{', '.join(strange)}: a source takes its settings from its definition, not from a run")
 
     def unit(c: Connection) -> int:
-        sources.definition(c, spider)
+        sources.runnable(c, spider)
         return runs.request(c, spider, now())
 
     try:
         return _answer(jobid=str(db.write(unit)))
     except NotFound:
         return _error(f"spider {spider!r} not found")
+    except Conflict as error:
+        return _error(str(error))
 
 
 @router.post("/cancel.json")

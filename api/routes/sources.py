@@ -163,11 +163,12 @@ def _paused(db: TheDb, name: str, *, paused: bool) -> dict[str, Any]:
 def run_source(name: str, db: TheDb) -> dict[str, Any]:
     """Run a source now. If it is running already, that run is the answer."""
 
-    def unit(c: Connection) -> int:
-        sources.definition(c, name)
-        return runs.request(c, name, now())
+    def unit(c: Connection) -> dict[str, Any]:
+        sources.runnable(c, name)
+        run_id = runs.request(c, name, now())
+        return {"run": run_id} | runs.one(c, run_id, now())
 
-    return {"run": db.write(unit), "source": name}
+    return db.write(unit)
 
 
 @router.get("/{name}/robots")

@@ -69,7 +69,7 @@ def export(
     style = target.style(guard=not raw, bom=bom)
     with existing(settings_of(config)) as db:
         if source is not None:
-            db.read(lambda c: sources.definition(c, source))
+            db.read(lambda c: sources.known(c, source))
         with _progress(db, wanted) as told:
             target.fill(exports.chunks(db, wanted, target.form, style, told))
 
@@ -131,7 +131,7 @@ def list_failures(
             none = False
             print(json.dumps(row, default=exports.text) if as_json else _line(row))
         if none and source is not None:
-            db.read(lambda c: sources.definition(c, source))  # what is misspelt has no failures either
+            db.read(lambda c: sources.known(c, source))  # what is misspelt has no failures either
     if none:
         print("No failures.", file=sys.stderr)
 

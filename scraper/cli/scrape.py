@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from scraper import logs
 from scraper.cli.named import Unknown, named
 from scraper.cli.options import ConfigFile
-from scraper.database import Db, listing, runs
+from scraper.database import Db, listing, runs, sources
 from scraper.database.connection import now
 from scraper.errors import BowerbirdError, Unavailable
 from scraper.records import RunTally
@@ -60,16 +60,24 @@ def _watch(db: Db, service: Service, ids: list[int]) -> list[RunTally]:
     show = Bars(console) if console.is_terminal else Lines()
     with show:
         tallies: list[RunTally] = []
+        held: set[str] = set()
         while True:
             began = time.monotonic()
             try:
                 tallies = db.read(lambda c: runs.tallies(c, ids)) or tallies
+                held = db.read(sources.paused)
             except Unavailable as error:
                 print(f"waiting for the database: {error}", file=sys.stderr)
             show.tell(tallies)
             if tallies and all(tally.state in ENDED for tally in tallies):
                 return tallies
             status = service.status()
+            for name in sorted(held & {tally.source for tally in tallies if tally.state == RunState.RUNNING}):
+                if not service.owns and status.owner_pid:
+                    raise BowerbirdError(
+                        f"the service of process {status.owner_pid} has this database, and the source {name!r} is disabled: "
+                        f"`bowerbird sources enable {name}` has it do the work"
+                    )
             if not service.owns and status.state in (State.STOPPED, State.PAUSED, State.FAILED) and status.owner_pid:
                 raise BowerbirdError(
                     f"the service of process {status.owner_pid} has this database, and its scraper is {status.state}: "

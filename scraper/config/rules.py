@@ -29,7 +29,7 @@ def least(minimum: float) -> Any:
             raise Refused(f"wants a number, not {value!r}")
         if not minimum <= value < 1e15:
             raise Refused(
-                f"{value!r} is too small; at least {minimum:g}" if value < minimum else f"{value!r} is too big"
+                f"{value!r} is too small; at least {minimum:,.15g}" if value < minimum else f"{value!r} is too big"
             )
         return value
 

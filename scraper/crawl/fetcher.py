@@ -269,8 +269,9 @@ def decoded(body: bytes, encoding: str, limit: int) -> bytes:
 def retry_after(headers: Mapping[str, Any], now: datetime) -> float | None:
     """Return the seconds that a Retry-After header asks for, as seconds or as a date (RFC 9110 section 10.2.3)."""
     value = str(headers.get("retry-after", "")).strip()
-    if value.isascii() and value.isdigit():
-        return float(value[:10])
+    each = [said.strip() for said in value.split(",")]  # a proxy and the site may both say it
+    if all(said.isascii() and said.isdigit() for said in each):
+        return max(float(said[:10]) for said in each)
     try:
         at = parsedate_to_datetime(value)
         at = at if at.tzinfo else at.replace(tzinfo=UTC)

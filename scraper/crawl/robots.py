@@ -1,5 +1,6 @@
 """robots.txt (RFC 9309): from what was answered to rules. Pure."""
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -12,6 +13,16 @@ MAX_CRAWL_DELAY_S = 24 * 3600.0
 MAX_RULES = 50_000  # what 500 KiB can hold
 MAX_PATTERNS = 5000  # those with a star, each of which takes far longer to compare
 RULES = ("allow", "disallow", "crawl-delay", "request-rate")
+# How people write it, and are understood by the robots of search engines.
+MEANT = dict.fromkeys(("dissallow", "dissalow", "disalow", "diasllow", "disallaw"), "disallow") | {
+    "crawl delay": "crawl-delay",
+    "crawldelay": "crawl-delay",
+    "useragent": "user-agent",
+    "user agent": "user-agent",
+}
+_NO_COLON = re.compile(
+    rf"\s*({'|'.join(sorted((*RULES, 'user-agent', *MEANT), key=len, reverse=True))})[ \t]+(\S.*)", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +47,7 @@ class Rules:
         if agent not in self._parsed:
             rules = group_for(self._text, agent)
             parsed = Protego.parse("User-agent: *\n" + "\n".join(rules)) if rules else None
-            delay = parsed.crawl_delay("*") if parsed is not None else None
-            self._parsed[agent] = parsed, min(float(delay or 0.0), MAX_CRAWL_DELAY_S)
+            self._parsed[agent] = parsed, min(_delay_s(parsed), MAX_CRAWL_DELAY_S) if parsed is not None else 0.0
         return self._parsed[agent]
 
     def allows(self, url: str, agent: str) -> bool:
@@ -66,11 +76,8 @@ def group_for(text: str, agent: str, names: tuple[str, ...] = RULES) -> list[str
     seen: set[str] = set()
     in_rules = False
     for line in text.splitlines():
-        name, colon, value = line.partition("#")[0].partition(":")
-        name, value = name.strip().lower(), value.strip()
-        if not colon:
-            continue
-        if name in ("user-agent", "useragent", "user agent"):
+        name, value = _said(line.partition("#")[0])
+        if name == "user-agent":
             if in_rules:
                 named, in_rules = set(), False
             named.add(value.partition("/")[0].strip().lower())
@@ -83,6 +90,25 @@ def group_for(text: str, agent: str, names: tuple[str, ...] = RULES) -> list[str
                 if meant is not None and len(groups[group]) < MAX_RULES:
                     groups[group].append(f"{name}: {meant}")
     return groups[agent.lower() if agent.lower() in seen else "*"]
+
+
+def _said(line: str) -> tuple[str, str]:
+    """The name and the value of a line; the colon between them may be missing."""
+    name, colon, value = line.partition(":")
+    name = " ".join(name.lower().split())
+    if not colon or " " in name and name not in MEANT:
+        found = _NO_COLON.match(line)
+        if found is None:
+            return (name if colon else ""), value.strip()
+        name, value = " ".join(found[1].lower().split()), found[2]
+    return MEANT.get(name, name), value.strip()
+
+
+def _delay_s(parsed: Protego) -> float:
+    """The seconds between two requests that a file wants, by its Crawl-delay or its Request-rate."""
+    delay, rate = parsed.crawl_delay("*"), parsed.request_rate("*")
+    each_s = rate.seconds / rate.requests if rate is not None and rate.requests else 0.0
+    return max(float(delay or 0.0), each_s)
 
 
 def _without_star(name: str, value: str) -> str | None:

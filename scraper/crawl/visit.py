@@ -38,10 +38,14 @@ PAGE_TYPES = re.compile(
 
 # What is read in this process, in between: pages that cannot take long. All others are read in a process of their own.
 INLINE_BYTES = 256 * 1024
-INLINE_TAGS = 10_000
+INLINE_TAGS = 4000  # of a few thousand levels, each within all before it, a selector takes seconds already
 INLINE_VALUES = 10_000
 TAG_LEAST, VALUE_LEAST = 3, 3  # bytes that each takes: "<a>", "a=b"
 _LONG_TAG = re.compile(rb"<[^>]{%d}" % LONG)
+QUOTED_BYTES = 64 * 1024  # what fewer hold of one tag's attributes takes about a second at the worst
+_QUOTING_TAG = re.compile(rb"<[A-Za-z](?:[^>\"']+|\"[^\"]*\"|'[^']*')*")
+# What its mod_deflate puts into a tag on the way out, and does not know on the way in (its bug 45023).
+_ADDED_BY_APACHE = re.compile(r'[-;](?:gzip|br|zstd|deflate)"$')
 INLINE_S = 1.0
 REDIRECT_WAIT_S = 10.0  # what is to be followed later than that is asked for again
 SLOW_S = 0.1
@@ -104,6 +108,7 @@ def is_short(body: bytes) -> bool:
         and (len(body) <= TAG_LEAST * INLINE_TAGS or body.count(b"<") <= INLINE_TAGS)
         and (len(body) <= VALUE_LEAST * INLINE_VALUES or body.count(b"=") <= INLINE_VALUES)
         and not (may_be_long(body) and _LONG_TAG.search(body))
+        and not (len(body) > QUOTED_BYTES and any(len(tag[0]) > LONG for tag in _QUOTING_TAG.finditer(body)))
     )
 
 
@@ -185,7 +190,8 @@ class Visitor:
                 if place.gate is not None:
                     place.gate.answered(fetched.latency_s, adapt=work.http.auto_throttle)
                 place.leave()
-                if fetched.not_modified and claim.known is not None and claim.known.rules == work.rules != "":
+                said = "x-robots-tag" in fetched.headers  # by a 304 too (RFC 9111 section 3.2)
+                if fetched.not_modified and not said and claim.known and claim.known.rules == work.rules != "":
                     links = Reading(links=unpacked(claim.known.links))
                     every_s = self._check_every_s(claim, work, changed=False)
                     now = self._now()
@@ -283,7 +289,7 @@ class Visitor:
         async def admit(target: str) -> None:
             nonlocal first
             first = first and target == claim.url
-            if claim.depth > 0 and not work.scope.admits(target):
+            if claim.depth > 0 and not self._admits(work, target):
                 raise VisitFailed(Failure.BAD_REDIRECT, f"redirects to {target}, which the source does not include")
             await place.admit(target, work.http)
 
@@ -327,7 +333,7 @@ class Visitor:
 
         async def ask(wish: Wish) -> Fetched:
             nonlocal wire_bytes
-            if wish.main and not work.scope.admits(wish.url):
+            if wish.main and not self._admits(work, wish.url):
                 raise VisitFailed(Failure.BAD_REDIRECT, f"goes on to {wish.url}, which the source does not include")
             async with Place(self._politeness) as place:
 
@@ -338,6 +344,9 @@ class Visitor:
                 kept = {name: value for name, value in wish.headers.items() if name.lower() in PASSED_ON}
                 request = Request(wish.url, wish.method, kept, wish.body)
                 answer = await self._fetcher.fetch(request, work.http, admit=admit, visitor=work.session)
+                asked_s = obeyed_s(retry_after(answer.headers, self._now()))
+                if asked_s and place.gate is not None:
+                    place.gate.pause(asked_s, f"it answered {answer.status} to a page's request, with Retry-After")
             wire_bytes += answer.wire_bytes
             return answer
 
@@ -351,15 +360,16 @@ class Visitor:
             work.elsewhere = max(0, work.elsewhere - 1)
             return await self._readers.read(work.source, work.manners(), fetched, claim.kind, before)
         load_parsers()
-        from scraper.extract.guard import Guard, TookTooLong  # noqa: PLC0415  as in load_parsers()
+        from scraper.extract.guard import TookTooLong  # noqa: PLC0415  as in load_parsers()
 
-        if self._guard is None:
-            self._guard = Guard(INLINE_S)
+        guard = self._guarding()
+        if not guard.works:  # a thread of the API's: what takes long here takes all of it
+            return await self._readers.read(work.source, work.manners(), fetched, claim.kind, before)
         reader = work.reader()
         self._mark(claim.url_id, claim.url)
         began = time.thread_time()  # not what others made us wait
         try:
-            with self._guard:
+            with guard:
                 return reader.read(fetched, claim.kind, before)
         except TookTooLong:
             return await self._readers.read(work.source, work.manners(), fetched, claim.kind, before)
@@ -368,17 +378,35 @@ class Visitor:
             if time.thread_time() - began > SLOW_S:
                 work.elsewhere = SLOW_PAGES
 
+    def _guarding(self) -> "Guard":
+        if self._guard is None:
+            from scraper.extract.guard import Guard  # noqa: PLC0415  as in load_parsers()
+
+            self._guard = Guard(INLINE_S)
+        return self._guard
+
+    def _admits(self, work: Work, url: str) -> bool:
+        """Whether a source includes a URL. Its expressions are the user's, and may take for ever. Raises VisitFailed: extract."""
+        from scraper.extract.guard import TookTooLong  # noqa: PLC0415  as in load_parsers()
+
+        try:
+            with self._guarding():
+                return work.scope.admits(url)
+        except TookTooLong:
+            said = f"include and exclude took longer than {INLINE_S:g} s over {url}"
+            raise VisitFailed(Failure.EXTRACT, said) from None
+
     def _screen(self, claim: Claim, status: int, headers: Mapping[str, str], *, asked: bool) -> None:
         if status == 304 and asked:
             return
         if status == 429:
             raise self._refusal(Failure.RATE_LIMITED, "429 Too Many Requests", headers)
         if status == 408:
-            raise VisitFailed(Failure.TIMEOUT, "408 Request Timeout")
+            raise self._refusal(Failure.TIMEOUT, "408 Request Timeout", headers)
         if status >= 500:
             raise self._refusal(Failure.HTTP_5XX, f"{status} from the server", headers)
         if status >= 400:
-            raise VisitFailed(Failure.HTTP_4XX, f"{status} from the server")
+            raise self._refusal(Failure.HTTP_4XX, f"{status} from the server", headers)
         if status != 200 and status not in (201, 202, 203):
             raise VisitFailed(Failure.NO_CONTENT, f"{status} carries no page")
         if claim.kind == "page":
@@ -441,7 +469,8 @@ def _conditional(claim: Claim, rules: str) -> dict[str, str]:
     if known is None or known.final_url != claim.url or not (known.has_body or known.rules == rules != ""):
         return headers
     if known.etag and known.etag.isascii():
-        headers["If-None-Match"] = known.etag
+        plain = _ADDED_BY_APACHE.sub('"', known.etag)
+        headers["If-None-Match"] = known.etag if plain == known.etag else f"{known.etag}, {plain}"
     if known.last_modified and known.last_modified.isascii():
         headers["If-Modified-Since"] = known.last_modified
     return headers

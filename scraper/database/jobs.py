@@ -85,7 +85,9 @@ def lay_out(
     for one in again:
         mine = (jobs.c.task == task) & (jobs.c.subject_id == one.subject_id)
         mine &= (jobs.c.of == one.of) & (jobs.c.kind == one.kind)
-        connection.execute(update(jobs).where(mine).values(input_hash=one.input_hash, source=one.source, **_anew(at)))
+        connection.execute(
+            update(jobs).where(mine).values(input_hash=one.input_hash, source=one.source, anew=redo, **_anew(at))
+        )
     if fresh:
         rows = [
             {"task": task, "of": one.of, "subject_id": one.subject_id, "source": one.source, "kind": one.kind}
@@ -190,6 +192,8 @@ def settle(connection: Connection, owner: str, verdict: Verdict, at: datetime) -
     values: dict[str, Any] = {"state": state, "claimed_by": None, "lease_until": None, "at": at}
     values |= {"reason": verdict.reason, "message": (verdict.message or "")[:MESSAGE_MOST] or None}
     values["not_before"] = verdict.not_before
+    if state is JobState.DONE:
+        values["anew"] = False
     if verdict.free:
         values["attempts"] = jobs.c.attempts - 1
     done = connection.execute(update(jobs).where(mine).values(**values)).rowcount == 1

@@ -25,6 +25,7 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
     event,
+    false,
     literal_column,
 )
 from sqlalchemy.ext.compiler import compiles
@@ -514,6 +515,9 @@ jobs = Table(
     Column("state", Text, nullable=False),
     Column("attempts", Integer, nullable=False, default=0, server_default="0"),
     Column("crashes", Integer, nullable=False, default=0, server_default="0"),
+    Column(
+        "anew", Boolean, nullable=False, default=False, server_default=false()
+    ),  # what was answered before does not count
     Column("not_before", Instant),
     Column("claimed_by", Text),
     Column("lease_until", Instant),

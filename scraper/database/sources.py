@@ -6,11 +6,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, exists, insert, select, update
 
 from scraper.config.settings import Source, plain
 from scraper.database.bulk import SOURCES, in_turn, upsert
-from scraper.database.models import meta, sources
+from scraper.database.models import items, meta, runs, sources
 from scraper.errors import Conflict, NotFound, Outdated
 
 NextDue = Callable[[Source, datetime | None], datetime | None]
@@ -139,6 +139,22 @@ def pause(connection: Connection, names: Sequence[str], at: datetime | None) -> 
     if found:
         _touch(connection)
     return [row.name for row in found]
+
+
+def known(connection: Connection, name: str) -> None:
+    """Look whether there is a source of this name, or was: what was scraped stays. Raises NotFound."""
+    was = exists().where(runs.c.source == name) | exists().where(items.c.source == name)
+    if not connection.scalar(select(exists().where(sources.c.name == name) | was)):
+        raise NotFound(_unknown(name))
+
+
+def runnable(connection: Connection, name: str) -> None:
+    """Look whether a source can be run now. Raises NotFound, and Conflict for one that is paused: nothing of it would be visited."""
+    definition(connection, name)
+    if name in paused(connection):
+        raise Conflict(
+            f"the source {name!r} is disabled: nothing of it is visited; `bowerbird sources enable {name}` first"
+        )
 
 
 def paused(connection: Connection) -> set[str]:

@@ -327,7 +327,7 @@ class Runner:
         try:
             try:
                 made = (
-                    await self._work.make(task.settings, job.kind, subject, calls, turn)
+                    await self._work.make(task.settings, job.kind, subject, calls, turn, anew=job.anew)
                     if subject is not None
                     else Made()
                 )

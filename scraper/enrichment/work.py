@@ -65,16 +65,19 @@ class Work:
         llm = settings.llm
         self.model = Model(fetcher, llm, settings.http, variables.get(llm.api_key_env, ""))
 
-    async def make(self, task: Enrich, kind: str, row: documents.Subject, calls: list[Call], turn: Turn) -> Made:
+    async def make(
+        self, task: Enrich, kind: str, row: documents.Subject, calls: list[Call], turn: Turn, *, anew: bool = False
+    ) -> Made:
         """Return what a task makes of a page or an item. calls: what a model was asked is added to it.
 
-        turn: taken for what costs a model or a processor time, once all else is ready. Raises NoRecord.
+        turn: taken for what costs a model or a processor time, once all else is ready. anew: a model is asked even if it has
+        answered the same before. Raises NoRecord.
         """
         if task.kind == "llm":
             await self._heed(row.url)
         subject = await self._subject(row, kind)
         if task.kind == "llm":
-            return await self._llm(task, subject, calls, turn)
+            return await self._llm(task, subject, calls, turn, anew=anew)
         async with turn.taken():
             return await (self._embed(subject, row, calls) if task.kind == "embed" else self._function(task, subject))
 
@@ -99,7 +102,7 @@ class Work:
             raise NoRecord(Trouble.AWAY, error.message) from None
         return of_page(row, kind, reading)
 
-    async def _llm(self, task: Enrich, subject: Subject, calls: list[Call], turn: Turn) -> Made:
+    async def _llm(self, task: Enrich, subject: Subject, calls: list[Call], turn: Turn, *, anew: bool) -> Made:
         try:
             made = shape.of_task(task)
             asked = Asked(
@@ -110,7 +113,7 @@ class Work:
         except BadConfig as error:
             raise NoRecord(Trouble.LACKING, str(error)) from None
         digest = self.model.digest(asked)
-        if (kept := await self._memory.answered(digest)) is not None:
+        if not anew and (kept := await self._memory.answered(digest)) is not None:
             try:
                 return Made(_records(task, made.read(kept)), self.model.name)
             except shape.Invalid:

@@ -6,6 +6,9 @@ import re
 import webencodings
 
 PRESCANNED = 1024
+HEAD_MOST = 64 * 1024
+# Names of Python's and of Windows' that the standard does not list, and servers send.
+_ALIASES = {"cp932": "shift_jis", "cp936": "gbk", "cp949": "euc-kr", "cp950": "big5"}
 _BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xfe\xff", "utf-16-be"), (b"\xff\xfe", "utf-16-le"))
 _CHARSET = re.compile(r"""charset\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s;"']+))""", re.IGNORECASE)
 _XML = re.compile(rb"""<\?xml[^>]*?\sencoding\s*=\s*["']([A-Za-z0-9._:-]+)["']""")
@@ -26,16 +29,48 @@ def decode(body: bytes, content_type: str) -> str:
     for bom, name in _BOMS:
         if body.startswith(bom):
             return _clean(body[len(bom) :].decode(name, "replace"))
-    said = _CHARSET.search(content_type)
-    encoding = webencodings.lookup(said[1] or said[2] or said[3] or "") if said else None
+    encoding = _declared(body, content_type)
     if encoding is None:
-        encoding = prescan(body[:PRESCANNED])
-    if encoding is not None:
-        return _clean(_decoded(body, encoding))
-    try:
-        return _clean(body.decode("utf-8"))
-    except UnicodeDecodeError:
-        return _clean(body.decode("cp1252", "c1"))
+        try:
+            return _clean(body.decode("utf-8"))
+        except UnicodeDecodeError:
+            encoding = _late(body)
+    return _clean(_decoded(body, encoding))
+
+
+def encoding_of(body: bytes, content_type: str) -> str:
+    """Return the name of the encoding that decode() reads a body by, as the standard has it."""
+    for bom, name in _BOMS:
+        if body.startswith(bom):
+            return name
+    encoding = _declared(body, content_type)
+    if encoding is None:
+        try:
+            body.decode("utf-8")
+            return "utf-8"
+        except UnicodeDecodeError:
+            encoding = _late(body)
+    return str(encoding.name)
+
+
+def encoded(text: str, encoding: str) -> bytes:
+    """Return a text in an encoding of the standard; what that does not have, as a number (URL standard, "percent-encode after encoding")."""
+    return bytes(webencodings.lookup(encoding).codec_info.encode(text, "in_query")[0])
+
+
+def _declared(body: bytes, content_type: str) -> webencodings.Encoding | None:
+    said = _CHARSET.search(content_type)
+    found = _lookup(said[1] or said[2] or said[3] or "") if said else None
+    return found if found is not None else prescan(body[:PRESCANNED])
+
+
+def _late(body: bytes) -> webencodings.Encoding:
+    """What is no UTF-8 may still say what it is further on ("change the encoding", HTML standard, section 13.2.3.4)."""
+    return prescan(body[:HEAD_MOST]) or webencodings.lookup("windows-1252")
+
+
+def _lookup(label: str) -> webencodings.Encoding | None:
+    return webencodings.lookup(_ALIASES.get(label.strip().lower(), label))
 
 
 def _decoded(body: bytes, encoding: webencodings.Encoding) -> str:
@@ -62,7 +97,14 @@ def _euro(error: UnicodeError) -> tuple[str, int]:
     return "\u20ac" if error.object[error.start] == 0x80 else "\ufffd", error.start + 1
 
 
+def _in_query(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return f"%26%23{ord(error.object[error.start])}%3B", error.start + 1
+
+
 codecs.register_error("c1", _c1)
+codecs.register_error("in_query", _in_query)
 codecs.register_error("euro", _euro)
 
 
@@ -140,7 +182,7 @@ def _of_meta(head: bytes, place: int) -> tuple[webencodings.Encoding | None, int
 
 def _meant(label: str) -> webencodings.Encoding | None:
     """What could be read so far is not UTF-16; x-user-defined is what browsers make of it."""
-    found = webencodings.lookup(label)
+    found = _lookup(label)
     if found is None:
         return None
     if found.name.startswith("utf-16"):

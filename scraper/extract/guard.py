@@ -23,18 +23,18 @@ class Guard:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._works = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
-        if self._works:
+        self.works = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
+        if self.works:
             signal.signal(signal.SIGALRM, _ring)
 
     def __enter__(self) -> None:
-        if self._works:
+        if self.works:
             signal.setitimer(
                 signal.ITIMER_REAL, self._seconds, AGAIN_S
             )  # where it rings may be a place that swallows it
 
     def __exit__(self, *_: object) -> None:
-        while self._works:
+        while self.works:
             try:
                 signal.setitimer(signal.ITIMER_REAL, 0)
                 break

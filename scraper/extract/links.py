@@ -13,6 +13,7 @@ from scraper.urls import Scope, canonical, is_web
 MAX_LINKS = 10_000
 MAX_REFUSED = 5
 REMEMBERED = 10_000
+BLANKS = "".join(map(chr, range(33)))  # as the URL standard has it: controls too
 # Files that hold no page; asking for them costs the site more than us.
 _FILES = re.compile(
     r"\.(?:7z|aac|ai|apk|avi|avif|bin|bmp|bz2|cab|css|deb|dmg|docx?|eot|epub|exe|flac|flv|gif|gz|ico|iso|jar|jpe?g|js|"
@@ -59,11 +60,14 @@ class Linker:
         absolute = self._table("")
         links: dict[str, Link] = {}
         refused: dict[str, str] = {}
-        for reference in references:
+        for found_there in references:
+            reference = found_there.strip(BLANKS)
+            if not reference.isascii():
+                reference = page.encoded(reference)
             first = reference[:1]
             if first == "/":
                 table = of_origin
-            elif first in ("?", "#", ""):
+            elif first in ("?", "#", "") or reference.startswith(("http:", "https:")) and "//" not in reference[5:8]:
                 table = {}
             else:
                 table = absolute if reference.startswith(("http://", "https://")) else of_folder
@@ -110,8 +114,8 @@ class Linker:
 
     def _hrefs(self, place: Any) -> Iterator[str]:
         """What the links of a place refer to, itself included, save those that ask not to be followed."""
-        for element in place.iter("a", "area"):
-            if (href := element.get("href")) is None:
+        for element in place.iter("a", "area", "frame"):
+            if (href := element.get("href" if element.tag != "frame" else "src")) is None:
                 continue
-            if not (self._polite and (rel := element.get("rel")) and "nofollow" in rel.lower()):
+            if not (self._polite and (rel := element.get("rel")) and "nofollow" in rel.lower().split()):
                 yield href

@@ -1,5 +1,6 @@
 """Page: what a parser gets. Everything that costs time is built when it is first asked for."""
 
+import contextlib
 import json
 import re
 from collections.abc import Mapping
@@ -11,42 +12,64 @@ from parsel import Selector, SelectorList
 
 from scraper import clean
 from scraper.errors import Failure, VisitFailed
-from scraper.extract.charset import decode
+from scraper.extract.charset import decode, encoded, encoding_of
 from scraper.extract.convert import Exact
 from scraper.records import Fetched
 from scraper.tags import LONG, may_be_long
-from scraper.urls import canonical
+from scraper.urls import canonical, is_web
 
 if TYPE_CHECKING:
     from bs4 import BeautifulSoup
 
-_REFRESH = re.compile(r"\s*([0-9]{0,6}(?:\.[0-9]*)?)\s*[;,\s]\s*(?:url\s*=)?\s*(\S.*)", re.IGNORECASE)
 _DIRECTIVE = re.compile(r"\s*(\*|[a-z0-9_-]+)\s*:\s*(.*)", re.IGNORECASE)
 MAX_ATTRIBUTES = 2000
 _LONG_TAG = re.compile(rb"<[A-Za-z][^>]{%d,}" % LONG)
 _QUOTED = re.compile(rb"\"[^\"]*\"|'[^']*'")
 REFRESH_MOST_S = 5.0
+_BLANKS = " \t\n\r\f"
+_DIGITS = "0123456789"
 _scripts: Any = etree.XPath(
     "//script[starts-with(translate(normalize-space(@type), 'ABCDEFGHIJKLMNOPQRSTUVWXYZ', 'abcdefghijklmnopqrstuvwxyz'), 'application/ld+json')]/text()",
     smart_strings=False,
 )
 _head_title = etree.XPath("string(/html/head/title)", smart_strings=False)
-_first_title = etree.XPath("string(//title)", smart_strings=False)
+_first_title = etree.XPath("string(//title[not(ancestor::svg)])", smart_strings=False)  # an icon has one too
+_SEPARATORS = re.compile(r"[,;\s]+")
+_NO_ASCII = re.compile("[^\x00-\x7f]")
+# What people write around JSON-LD and into it that is no JSON: comments, CDATA, a comma too many. Texts come first.
+_LOOSE = re.compile(r"""("(?:[^"\\]|\\.)*")|/\*.*?\*/|//[^\n]*|,(?=\s*[}\]])|<!--|-->|<!\[CDATA\[|\]\]>""", re.DOTALL)
 # Directives of X-Robots-Tag that carry a value of their own; any other word before a colon is the name of a robot.
 _VALUED = {"max-snippet", "max-image-preview", "max-video-preview", "unavailable_after"}
+
+
+class Headers(dict[str, str]):
+    """Headers by their names, which are kept in lower case and asked for in any (RFC 9110 section 5.1)."""
+
+    def __missing__(self, name: str) -> str:
+        if (lower := name.lower()) == name:
+            raise KeyError(name)
+        value: str = self[lower]
+        return value
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name.lower() if isinstance(name, str) else name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return the value of a header, default where there is none."""
+        return super().get(name.lower(), default)
 
 
 class Page:
     """One fetched page.
 
-    url: where it lives, redirects followed. status, headers (lower-case names), body (bytes, decoded), text.
+    url: where it lives, redirects followed. status, headers (by their names in any case), body (bytes, decoded), text.
     soup: BeautifulSoup. css(), xpath(): parsel selectors, as in Scrapy. json(): the parsed document.
     """
 
     def __init__(self, url: str, status: int, headers: Mapping[str, str], body: bytes) -> None:
         self.url = url
         self.status = status
-        self.headers = headers
+        self.headers = Headers(headers)
         self.body = body
         self._plain = False  # whether the body is UTF-8 as it stands
 
@@ -61,7 +84,8 @@ class Page:
     @cached_property
     def content_type(self) -> str:
         """The media type, without parameters."""
-        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        said: str = self.headers.get("content-type", "")
+        return said.partition(";")[0].strip().lower()
 
     @cached_property
     def is_json(self) -> bool:
@@ -71,7 +95,7 @@ class Page:
     @cached_property
     def text(self) -> str:
         """The body as text; NUL and lone surrogates are gone."""
-        said = self.headers.get("content-type", "")
+        said: str = self.headers.get("content-type", "")
         if (
             said.endswith("utf-8")
             and b"\x00" not in self.body
@@ -86,6 +110,20 @@ class Page:
         text = decode(self.body, said)
         self._plain = len(text) == len(self.body) and text.isascii()
         return text
+
+    @cached_property
+    def encoding(self) -> str:
+        """The encoding of the body, by its name in the Encoding standard."""
+        return encoding_of(self.body, self.headers.get("content-type", ""))
+
+    def encoded(self, reference: str) -> str:
+        """Return a reference whose query is percent-encoded in the encoding of the page (URL standard, "query state")."""
+        before, mark, rest = reference.partition("?")
+        query, sharp, fragment = rest.partition("#")
+        if query.isascii() or "#" in before or self.encoding.startswith("utf-"):
+            return reference
+        octets = encoded(query, self.encoding)
+        return f"{before}{mark}{_NO_ASCII.sub(_escaped, octets.decode('latin-1'))}{sharp}{fragment}"
 
     @cached_property
     def soup(self) -> "BeautifulSoup":
@@ -129,8 +167,13 @@ class Page:
     @cached_property
     def base_url(self) -> str:
         """What relative links are relative to."""
-        href = next((href for base in self._said["base"] if (href := base.get("href")) is not None), None)
-        return (canonical(href, self.url) or self.url) if href is not None else self.url
+        href = next(
+            (h for base in self._said["base"] if (h := base.get("href")) is not None and not _is_without_scripts(base)),
+            None,
+        )
+        found = canonical(href, self.url) if href is not None else None
+        # What is no place to go from is none of a base (HTML standard, "set the frozen base URL").
+        return found if found is not None and is_web(found) else self.url
 
     @cached_property
     def title(self) -> str | None:
@@ -149,18 +192,19 @@ class Page:
     def canonical(self) -> str | None:
         """The address that the page gives as its own (RFC 6596), or None."""
         for link in self._said["link"]:
-            if "canonical" in (link.get("rel") or "").split() and (href := link.get("href")) is not None:
-                return canonical(href, self.base_url)
+            if "canonical" in (link.get("rel") or "").lower().split() and (href := link.get("href")) is not None:
+                return canonical(self.encoded(href), self.base_url)
         return None
 
     @cached_property
     def refresh(self) -> str | None:
         """Where the page sends its visitors by itself within five seconds, or None."""
         for meta in self._said["meta"]:
-            if (meta.get("http-equiv") or "").lower() != "refresh":
+            if (meta.get("http-equiv") or "").lower() != "refresh" or _is_without_scripts(meta):
                 continue
-            if (match := _REFRESH.match(meta.get("content") or "")) and float(match[1] or 0) <= REFRESH_MOST_S:
-                return canonical(match[2].strip("'\" "), self.base_url)
+            found = _refreshed(meta.get("content") or "")
+            if found is not None and found[0] <= REFRESH_MOST_S:
+                return canonical(self.encoded(found[1]), self.base_url)
         return None
 
     def robots(self, agent: str) -> set[str]:
@@ -171,7 +215,7 @@ class Page:
         said = _header_directives(self.headers.get("x-robots-tag", ""), agent) if "x-robots-tag" in self.headers else []
         for meta in self._said["meta"]:
             if (meta.get("name") or "").strip().lower() in ("robots", agent):
-                said += [word.strip().lower() for word in (meta.get("content") or "").split(",")]
+                said += _SEPARATORS.split((meta.get("content") or "").lower())
         return {"noindex", "nofollow"} | set(said) if "none" in said else set(said)
 
     @cached_property
@@ -219,14 +263,54 @@ class Page:
     def _jsonld(self, number: type[float]) -> list[Any]:
         found: list[Any] = []
         for script in _scripts(self.root):
-            try:  # line ends within texts are no JSON, and common
-                document = json.loads(str(script), parse_float=number, strict=False)
-            except (ValueError, RecursionError):
-                continue
-            for entry in document if isinstance(document, list) else [document]:
+            for entry in _flat(_loosely(str(script), number)):
                 graph = entry.get("@graph") if isinstance(entry, dict) else None
                 found.extend(graph if isinstance(graph, list) else [entry])
         return found
+
+
+def _refreshed(content: str) -> tuple[int, str] | None:
+    """After how many seconds a page sends its visitors where; None: nowhere else (HTML standard, "shared declarative refresh steps")."""
+    text = content.lstrip(_BLANKS)
+    rest = text.lstrip(_DIGITS)
+    digits = text[: len(text) - len(rest)]
+    if not digits and not rest.startswith("."):
+        return None
+    rest = rest.lstrip(_DIGITS + ".")
+    if not rest or rest[0] not in ";," + _BLANKS:
+        return None
+    rest = rest.lstrip(_BLANKS)
+    if rest.startswith((";", ",")):
+        rest = rest[1:].lstrip(_BLANKS)
+    after = rest[3:].lstrip(_BLANKS)
+    named = rest[:3].lower() == "url" and after.startswith("=")
+    target = after[1:].lstrip(_BLANKS) if named else rest
+    if target.startswith(("'", '"')) and (named or rest[:1].lower() != "u"):
+        target = target[1:].partition(target[0])[0]
+    return (int(digits[:6] or "0"), target) if target.strip(_BLANKS) else None
+
+
+def _loosely(text: str, number: type[float]) -> Any:
+    """The JSON of a script, also if something is around it or in it that is none; an empty list if it cannot be read."""
+    with contextlib.suppress(ValueError, RecursionError):  # line ends within texts are no JSON, and common
+        return json.loads(text, parse_float=number, strict=False)
+    with contextlib.suppress(ValueError, RecursionError):
+        bare = _LOOSE.sub(lambda found: found[1] or "", text).strip("\ufeff; \t\r\n")
+        return json.loads(bare, parse_float=number, strict=False)
+    return []
+
+
+def _flat(document: Any) -> list[Any]:
+    return [one for entry in document for one in _flat(entry)] if isinstance(document, list) else [document]
+
+
+def _escaped(letter: re.Match[str]) -> str:
+    return f"%{ord(letter[0]):02X}"
+
+
+def _is_without_scripts(element: "etree._Element") -> bool:
+    """Whether it is for those who run no scripts."""
+    return next(element.iterancestors("noscript"), None) is not None
 
 
 def _take_in(root: "etree._Element") -> None:
@@ -272,5 +356,5 @@ def _header_directives(value: str, agent: str) -> list[str]:
             if named and named[1].lower() not in _VALUED:
                 for_us, part = named[1].lower() in ("robots", "*", agent), named[2]
             if for_us:
-                found.append(part.strip().lower())
+                found += _SEPARATORS.split(part.strip().lower())
     return found

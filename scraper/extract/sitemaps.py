@@ -15,6 +15,7 @@ from scraper.extract.page import Page
 from scraper.records import Kind, Link
 from scraper.urls import canonical, is_web
 
+_COMMENT = re.compile(r"(?:^|\s)#")  # RFC 9309 section 2.2; one within a URL is its fragment
 MAX_URLS = 50_000  # sitemaps.org: of one file
 MAX_BYTES = 50 * 2**20
 # What changed so many days ago comes before what changed earlier, and that before what does not say.
@@ -100,7 +101,7 @@ def _named(element: Any) -> tuple[Kind | None, str]:
 
 
 def _named_by_robots(text: str) -> list[str]:
-    lines = (line.partition(":") for line in text.splitlines())
+    lines = (_COMMENT.split(line)[0].partition(":") for line in text.splitlines())
     return [value.strip() for name, _, value in lines if name.strip().lower() == "sitemap"]
 
 

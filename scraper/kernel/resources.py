@@ -10,6 +10,7 @@ from scraper.kernel.process import LINUX, POSIX
 NICENESS = 5
 FILES_MOST = 65536
 BLOCKS_KEPT = 2000
+BLOCK_MOST = 256  # bytes: larger ones are no tree's, and what one thread makes and another frees would be kept by both
 
 
 def raise_open_files(limit: int) -> None:
@@ -43,12 +44,13 @@ def limit_memory(most: int) -> None:
 
 
 def keep_freed_blocks() -> None:
-    """Have the processes that are started from now on keep more freed blocks of each size at hand, unless that is said already.
+    """Have the processes that are started from now on keep more freed small blocks of each size at hand, unless that is said already.
 
     The tree of a page is some thousand small blocks, made and freed for every page; glibc keeps seven of a size by itself
     (its manual, "Memory Allocation Tunables"). Other C libraries do not look at this.
     """
-    os.environ.setdefault("GLIBC_TUNABLES", f"glibc.malloc.tcache_count={BLOCKS_KEPT}")
+    said = f"glibc.malloc.tcache_count={BLOCKS_KEPT}:glibc.malloc.tcache_max={BLOCK_MOST}"
+    os.environ.setdefault("GLIBC_TUNABLES", said)
 
 
 def own_memory() -> int:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scraper.extract.similar import LEAST_WORDS, MOST_WORDS, simhash
+from scraper.extract.similar import LEAST_WORDS, MOST_WORDS, NUMBERS_LEAST, simhash
 from scraper.traps import NEAR_BITS
 
 WORDS = st.lists(
@@ -65,7 +65,7 @@ def test_the_more_words_change_the_more_bits_do() -> None:
     assert steps == sorted(steps)
 
 
-@given(WORDS, st.lists(st.from_regex(r"[a-z]{0,5}[0-9]{1,6}[a-z:.]{0,5}", fullmatch=True), max_size=50))
+@given(WORDS, st.lists(st.from_regex(r"[a-z]{0,5}[0-9]{1,6}[a-z:.]{0,5}", fullmatch=True), max_size=NUMBERS_LEAST - 1))
 def test_words_with_digits_do_not_count(words: list[str], numbers: list[str]) -> None:
     longer = [word if len(word) != 7 else word + "x" for word in words]  # nothing that would be sampled
     assert simhash(" ".join([*longer, *(n for n in numbers if len(n) != 7)])) == simhash(" ".join(longer))
@@ -87,7 +87,7 @@ def test_a_clock_or_a_counter_makes_no_new_page(clock: str) -> None:
         "too few words",
         "a b c d e f g h i j k l m n o p q r s t u v w x y z",
         "same " * 1000,
-        " ".join(str(number) for number in range(1000)),
+        " ".join(str(number) for number in range(NUMBERS_LEAST - 1)),
         " ".join(text(3, LEAST_WORDS - 1)),
         "x" * 100_000,
     ],
@@ -111,6 +111,32 @@ def test_any_text_ends_as_sixty_four_bits_or_nothing(any_text: str) -> None:
 def test_words_of_any_script_end_too(words: list[str]) -> None:
     found = simhash(" ".join(words) + "\ud800\udfff\x00")
     assert found is None or 0 <= found < 2**64
+
+
+@pytest.mark.parametrize("letters", [(0x4E00, 0x9FA5), (0x3041, 0x3096), (0x0E01, 0x0E2E)], ids=["zh", "ja", "th"])
+def test_where_words_are_not_set_apart_another_text_is_another_page(letters: tuple[int, int]) -> None:
+    menu = " ".join(text(7, 40))
+
+    def page(seed: int) -> str:
+        rng = random.Random(seed)
+        clauses = ["".join(chr(rng.randrange(*letters)) for _ in range(12)) for _ in range(60)]
+        return menu + " " + "\uff0c".join(clauses)
+
+    hashes = [simhash(page(seed)) or 0 for seed in range(10)]
+    assert min((a ^ b).bit_count() for a in hashes for b in hashes if a != b) > NEAR_BITS
+    assert len(set(hashes)) == 10
+
+
+def test_a_table_of_numbers_is_what_the_page_is_about() -> None:
+    menu = text(8, 60)
+
+    def page(seed: int) -> str:
+        rng = random.Random(seed)
+        return " ".join([*menu, *(f"{rng.uniform(-20, 40):.1f}" for _ in range(72))])
+
+    hashes = [simhash(page(seed)) or 0 for seed in range(10)]
+    assert min((a ^ b).bit_count() for a in hashes for b in hashes if a != b) > NEAR_BITS
+    assert len(set(hashes)) == 10
 
 
 def test_words_of_other_scripts_are_words() -> None:

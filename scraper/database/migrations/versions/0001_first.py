@@ -407,6 +407,7 @@ def upgrade() -> None:  # noqa: PLR0915  a list of tables
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
         sa.Column("crashes", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("anew", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("not_before", Instant(), nullable=True),
         sa.Column("claimed_by", sa.Text(), nullable=True),
         sa.Column("lease_until", Instant(), nullable=True),

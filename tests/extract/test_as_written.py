@@ -1,0 +1,172 @@
+"""Pages as people write them: what browsers, search engines and Scrapy make of them, we do."""
+
+import time
+
+import pytest
+
+from scraper.extract.links import Linker
+from scraper.extract.page import Page
+from scraper.urls import Scope
+
+URL = "http://a.org/folder/page.html"
+
+
+def page(body: str | bytes, kind: str = "text/html; charset=utf-8", url: str = URL) -> Page:
+    octets = body if isinstance(body, bytes) else body.encode()
+    return Page(url, 200, {"content-type": kind}, octets)
+
+
+def links(made: Page, linker: Linker | None = None) -> list[str]:
+    linker = linker or Linker(Scope.around([URL]), 2026, polite=True)
+    return [link.url for link in linker.followed(made, True)[0]]
+
+
+@pytest.mark.parametrize("filling", [1000, 1100, 5000, 60_000])
+def test_a_charset_that_is_told_late_counts_where_it_is_no_utf_8(filling: int) -> None:
+    text = "\u041f\u0440\u0438\u0432\u0435\u0442"
+    head = f"<!--{'x' * filling}--><script>1</script><meta charset=windows-1251>"
+    late = page(f"{head}<title>{text}</title>".encode("cp1251"), "text/html")
+    assert late.title == text
+    assert page(f"{head}<title>{text}</title>", "text/html").title == text  # and UTF-8 is UTF-8 whatever it says late
+
+
+@pytest.mark.parametrize(("label", "codec"), [("cp932", "cp932"), ("CP949", "cp949"), ("cp936", "gbk")])
+def test_a_charset_by_its_name_on_windows_is_understood(label: str, codec: str) -> None:
+    text = "\u4e2d\u6587" if codec != "cp949" else "\ud55c\uae00"
+    assert page(f"<title>{text}</title>".encode(codec), f"text/html; charset={label}").title == text
+
+
+@pytest.mark.parametrize(
+    ("codec", "asked"),
+    [
+        ("gbk", "%D6%D0"),
+        ("euc-jp", "%C3%E6"),
+        ("big5", "%A4%A4"),
+        ("iso-8859-1", "%26%2320013%3B"),
+        ("utf-8", "%E4%B8%AD"),
+    ],
+)
+def test_a_query_goes_in_the_encoding_of_its_page(codec: str, asked: str) -> None:
+    reference = "s?q=\u4e2d&r=a#\u4e2d"
+    body = f'<a href="{reference}">x</a>'.encode(codec, "xmlcharrefreplace")
+    made = page(body, f"text/html; charset={codec}")
+    assert links(made) == [f"http://a.org/folder/s?q={asked}&r=a"]
+
+
+@pytest.mark.parametrize("blank", [" ", "\n  ", "\t", "\x01"])
+def test_blanks_around_a_reference_do_not_count(blank: str) -> None:
+    linker = Linker(Scope.around([URL]), 2026, polite=True)
+    found = [
+        links(page(f'<a href="{blank}?page=2{blank}">x</a>', url=f"http://a.org/{name}"), linker) for name in ("a", "b")
+    ]
+    assert found == [["http://a.org/a?page=2"], ["http://a.org/b?page=2"]]
+
+
+def test_a_scheme_without_a_host_leads_from_its_own_page() -> None:
+    linker = Linker(Scope.around([URL]), 2026, polite=True)
+    found = [links(page('<a href="http:?page=2">x</a>', url=f"http://a.org/{name}"), linker) for name in ("a", "b")]
+    assert found == [["http://a.org/a?page=2"], ["http://a.org/b?page=2"]]
+
+
+@pytest.mark.parametrize("base", ["javascript:void(0)", "data:,", "mailto:a@b.org"])
+def test_a_base_that_is_no_place_is_none(base: str) -> None:
+    assert links(page(f'<base href="{base}"><a href="x.html">x</a>')) == ["http://a.org/folder/x.html"]
+
+
+def test_a_base_for_those_without_scripts_is_not_for_us() -> None:
+    body = '<noscript><base href="/elsewhere/"></noscript><a href="x.html">x</a>'
+    assert links(page(body)) == ["http://a.org/folder/x.html"]
+
+
+def test_frames_are_followed() -> None:
+    body = '<frameset cols="1,2"><frame src="menu.html"><frame src="main.html"></frameset>'
+    assert links(page(body)) == ["http://a.org/folder/menu.html", "http://a.org/folder/main.html"]
+
+
+def test_nofollow_is_a_word() -> None:
+    body = '<a rel="NoFollow noopener" href="a">x</a><a rel="nofollowed" href="b">x</a>'
+    assert links(page(body)) == ["http://a.org/folder/b"]
+
+
+@pytest.mark.parametrize(
+    "content", ["noindex nofollow", "noindex;nofollow", "NOINDEX,nofollow", " noindex , nofollow "]
+)
+def test_what_robots_are_asked_may_be_set_apart_in_any_way(content: str) -> None:
+    assert {"noindex", "nofollow"} <= page(f'<meta name=robots content="{content}">').robots("me")
+    headers = {"content-type": "text/html", "x-robots-tag": content}
+    assert {"noindex", "nofollow"} <= Page(URL, 200, headers, b"x").robots("me")
+
+
+@pytest.mark.parametrize(
+    ("content", "target"),
+    [
+        ("0;url=/x", "http://a.org/x"),
+        ("0; URL = '/x'y", "http://a.org/x"),
+        ('5,"/x"y', "http://a.org/x"),
+        (".5 /x", "http://a.org/x"),
+        ("0.5.5;url=/x", "http://a.org/x"),
+        ("1;urn", "http://a.org/folder/urn"),
+        ("0;url=", None),
+        ("0", None),
+        ("x;url=/x", None),
+        ("0x;url=/x", None),
+        ("6;url=/x", None),
+        ("99999999999;url=/x", None),
+        ("", None),
+    ],
+)
+def test_a_refresh_is_read_as_browsers_do(content: str, target: str | None) -> None:
+    made = page(f"""<meta http-equiv=refresh content="{content.replace('"', "&quot;")}">""")
+    assert made.refresh == target
+
+
+def test_a_refresh_of_blanks_takes_no_time() -> None:
+    began = time.process_time()
+    assert page(f'<meta http-equiv=refresh content="{" " * 100_000}">x').refresh is None
+    assert page(f'<meta http-equiv=refresh content="1{" ;" * 50_000}">x').refresh is None  # too long for an address
+    assert time.process_time() - began < 5
+
+
+def test_a_refresh_for_those_without_scripts_is_not_for_us() -> None:
+    assert page('<noscript><meta http-equiv=refresh content="0;url=/enable"></noscript>').refresh is None
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        '//<![CDATA[\n{"name": "x"}\n//]]>',
+        '/*<![CDATA[*/{"name": "x"}/*]]>*/',
+        '<!-- {"name": "x"} -->',
+        '{"name": "x"} // a comment',
+        '{"name": "x",}',
+        '{"name": "x"};',
+        '\ufeff{"name": "x"}',
+        '[[{"name": "x"}]]',
+        '{"@graph": [{"name": "x"},]}',
+    ],
+)
+def test_json_ld_that_is_nearly_json_is_read(script: str) -> None:
+    assert page(f'<script type="application/ld+json">{script}</script>').jsonld == [{"name": "x"}]
+
+
+def test_texts_in_json_ld_are_left_as_they_are() -> None:
+    script = '{"url": "http://a.org/*x*/y,]", "say": "// no \\" comment ,}",}'
+    found = page(f'<script type="application/ld+json">{script}</script>').jsonld
+    assert found == [{"url": "http://a.org/*x*/y,]", "say": '// no " comment ,}'}]
+
+
+def test_the_title_of_an_icon_is_none_of_the_page() -> None:
+    assert page("<svg><title>close</title></svg><p>x").title is None
+
+
+def test_the_canonical_link_is_told_in_any_case() -> None:
+    assert page('<link rel="Canonical" href="/own">').canonical == "http://a.org/own"
+
+
+def test_headers_are_asked_for_in_any_case() -> None:
+    headers = page("x").headers
+    assert headers["Content-Type"] == headers["content-type"] == headers.get("CONTENT-TYPE")
+    assert "Content-Type" in headers
+    assert headers.get("X-None", "y") == "y"
+    with pytest.raises(KeyError):
+        headers["X-None"]

@@ -68,9 +68,6 @@ def _watch(db: Db, service: Service, ids: list[int]) -> list[RunTally]:
                 held = db.read(sources.paused)
             except Unavailable as error:
                 print(f"waiting for the database: {error}", file=sys.stderr)
-            show.tell(tallies)
-            if tallies and all(tally.state in ENDED for tally in tallies):
-                return tallies
             status = service.status()
             for name in sorted(held & {tally.source for tally in tallies if tally.state == RunState.RUNNING}):
                 if not service.owns and status.owner_pid:
@@ -78,6 +75,9 @@ def _watch(db: Db, service: Service, ids: list[int]) -> list[RunTally]:
                         f"the service of process {status.owner_pid} has this database, and the source {name!r} is disabled: "
                         f"`bowerbird sources enable {name}` has it do the work"
                     )
+            show.tell(tallies)
+            if tallies and all(tally.state in ENDED for tally in tallies):
+                return tallies
             if not service.owns and status.state in (State.STOPPED, State.PAUSED, State.FAILED) and status.owner_pid:
                 raise BowerbirdError(
                     f"the service of process {status.owner_pid} has this database, and its scraper is {status.state}: "

@@ -302,6 +302,16 @@ async def test_a_stopped_engine_gives_back_and_goes_on(crawler: Crawler, site: S
     assert len(site.paths()) == 31
 
 
+async def test_expressions_that_take_for_ever_cost_the_redirect_alone(crawler: Crawler, site: Site) -> None:
+    site.page("/", links("/r", "/fine"))
+    site.raw("/r", f"HTTP/1.1 302 F\r\nLocation: /{'a' * 40}!\r\nContent-Length: 0\r\n\r\n".encode(), close=False)
+    site.page("/fine", "x")
+    run = await crawler.run(source(site, exclude=("/(a+)+$",)))
+    assert run["pages"] == 2
+    [failure] = crawler.rows("failures")
+    assert (failure["reason"], "exclude" in failure["message"]) == ("extract", True)
+
+
 async def test_a_304_after_a_redirect_is_not_taken_for_the_first_page(crawler: Crawler, site: Site) -> None:
     site.page("/", "first", ETag='"a"')
     await crawler.run(source(site))
@@ -311,6 +321,23 @@ async def test_a_304_after_a_redirect_is_not_taken_for_the_first_page(crawler: C
     assert run["state"] == "done"
     assert "if-none-match" not in site.log[-1].headers
     assert [page["final_url"] for page in crawler.rows("pages")] == [site.url + "/", site.url + "/b"]
+
+
+async def test_a_tag_that_apache_added_to_is_known_again(crawler: Crawler, site: Site) -> None:
+    """mod_deflate adds to the tag of a page on its way out, and knows it on the way in by its own name alone."""
+    site.page("/", "x", ETag='"2c0e-gzip"')
+    await crawler.run(source(site))
+
+    def knows(request: Request) -> bytes:
+        given = [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]
+        return b'HTTP/1.1 304 Not Modified\r\nETag: "2c0e"\r\n\r\n' if '"2c0e"' in given else html("x")
+
+    site.raw("/", knows, close=False)
+    for _ in "ab":
+        site.log.clear()
+        run = await crawler.run(source(site))
+        assert run["bytes"] < 100
+    assert '"2c0e"' in site.log[-1].headers["if-none-match"]
 
 
 async def test_a_304_keeps_the_charset_of_what_is_stored(crawler: Crawler, site: Site) -> None:

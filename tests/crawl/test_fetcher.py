@@ -198,6 +198,9 @@ def test_decoding_gives_back_what_was_encoded(body: bytes) -> None:
     ("value", "seconds"),
     [
         ("120", 120.0),
+        ("6, 6", 6.0),
+        ("6,120", 120.0),
+        ("6, soon", None),
         ("Wed, 21 Oct 2026 07:29:00 GMT", 60.0),
         ("Wed, 21 Oct 2026 07:27:00 GMT", 0.0),
         ("", None),

@@ -152,6 +152,29 @@ async def test_nofollow_pages_and_links_lead_nowhere(crawler: Crawler, site: Sit
     assert len(crawler.rows("pages")) == 3
 
 
+async def test_a_304_may_forbid_what_was_allowed(crawler: Crawler, site: Site) -> None:
+    """RFC 9111 section 3.2: its headers take the place of those that are stored."""
+    site.page("/", links("/1"), ETag='"a"')
+    site.page("/1", "x")
+    await crawler.run(source(site))
+    site.log.clear()
+    site.raw("/", b"HTTP/1.1 304 Not Modified\r\nX-Robots-Tag: noindex, nofollow\r\n\r\n", close=False)
+    await crawler.run(source(site))
+    assert site.paths() == ["/"]
+    assert [f["reason"] for f in crawler.rows("failures")] == ["noindex"]
+
+
+@pytest.mark.parametrize("status", ["403 Forbidden", "404 Not Found", "408 Request Timeout", "413 Content Too Large"])
+async def test_whatever_an_answer_is_its_retry_after_is_obeyed(crawler: Crawler, site: Site, status: str) -> None:
+    site.page("/", links("/1", "/2"))
+    head = f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nRetry-After: 1\r\nRetry-After: 1\r\n\r\n"
+    site.raw("/1", head.encode(), close=False)
+    site.page("/2", "x")
+    await crawler.run(source(site, http={"retries": 0}), ONE_BY_ONE)
+    first, second = (next(one.at for one in site.log if one.path == path) for path in ("/1", "/2"))
+    assert second - first >= 0.9
+
+
 async def test_two_lines_of_x_robots_tag_do_not_blur(crawler: Crawler, site: Site) -> None:
     """The name of a robot is for its own line alone."""
     site.page("/", links("/1"))

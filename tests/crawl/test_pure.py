@@ -111,6 +111,42 @@ def test_robots_rules() -> None:
     assert agent_token("bowerbird/1.0 (+http://x)") == "bowerbird"
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Disallow /no",
+        "Disallow\t/no",
+        "DISALLOW : /no",
+        "Dissallow: /no",
+        "Disalow: /no",
+        "disallaw /no",
+        "Disallow /no:x\nDisallow: /no",
+    ],
+)
+@pytest.mark.parametrize("agent", ["User-agent: *", "User-agent *", "User agent: *", "useragent: *"])
+def test_robots_as_people_write_it_is_understood(agent: str, line: str) -> None:
+    rules = Rules(Robots(200, f"{agent}\n{line}\nsitemap http://x.org/map.xml\nsome words\n"))
+    assert not rules.allows("http://x.org/no", "bowerbird")
+    assert rules.allows("http://x.org/yes", "bowerbird")
+
+
+@pytest.mark.parametrize(
+    ("lines", "seconds"),
+    [
+        ("Crawl delay: 7", 7),
+        ("Crawl-delay 7", 7),
+        ("Request-rate: 1/3", 3),
+        ("Request-rate: 2/1m", 30),
+        ("Request-rate: 1/3\nCrawl-delay: 5", 5),
+        ("Request-rate: 0/3", 0),
+        ("Request-rate: often", 0),
+        ("Crawl-delay: soon", 0),
+    ],
+)
+def test_how_often_a_robots_lets_us_ask(lines: str, seconds: float) -> None:
+    assert Rules(Robots(200, f"User-agent: *\n{lines}")).crawl_delay("bowerbird") == seconds
+
+
 def test_no_rule_of_a_long_robots_is_lost() -> None:
     many = "".join(f"Disallow: /private/{n}\n" for n in range(20_000))
     rules = Rules(Robots(200, f"User-agent: *\n{many}Disallow: /admin\n"))

@@ -142,6 +142,17 @@ def test_a_key_that_is_refused_ends_a_command_with_one_line_and_tells_no_key(
     assert factory.counts("sum") == {"queued": 3, "done": 0, "failed": 0}
 
 
+def test_redo_asks_the_model_again(factory: Factory, endpoint: Endpoint) -> None:
+    endpoint.answers(says({"text": "once"}))
+    factory.books(3)
+    factory.configure(summing(endpoint))
+    assert run(factory, "sum").returncode == 0
+    endpoint.answers(says({"text": "twice"}))
+    assert run(factory, "sum", "--redo", "--limit", "2").stdout.startswith("sum: 2 done")
+    assert len(endpoint.log) == 5
+    assert sorted(record[3]["text"] for record in factory.records("sum")) == ["once", "twice", "twice"]
+
+
 def test_several_workers_keep_to_one_budget(factory: Factory, endpoint: Endpoint) -> None:
     endpoint.answers(says({"text": "fine"}))
     factory.books(20)

@@ -360,6 +360,31 @@ def test_rows_over_the_api(serve: Serve, project: Project, site: Site) -> None:
         assert service.http.post("/api/sources/check", json=bad).status_code == 422, bad
 
 
+def test_a_source_that_is_disabled_is_not_run_and_says_so(serve: Serve, project: Project, site: Site) -> None:
+    plain(project, site)
+    service = serve()
+    service.until_state("idle")
+    assert project.run("sources", "disable", "one").returncode == 0
+    for path in ("/api/sources/one/run", "/api/sources/actions/run"):
+        answer = service.http.post(path, json={"names": ["one"], "dry_run": False})
+        assert (answer.status_code, "`bowerbird sources enable one`" in answer.text) == (409, True), answer.text
+    one_line(project.run("scrape", "one", timeout=20), "'one' is disabled", "`bowerbird sources enable one`")
+    assert project.run("sources", "enable", "one").returncode == 0
+    run = service.http.post("/api/sources/one/run").json()
+    assert run["run"] == run["id"]
+    until(lambda: service.http.get(f"/api/runs/{run['id']}").json()["state"] == "done", "it runs once it is enabled")
+
+
+def test_what_a_removed_source_left_is_exported_by_its_name(project: Project, site: Site) -> None:
+    plain(project, site)
+    assert project.run("scrape").returncode == 0
+    (project.path / "bowerbird.toml").write_text(
+        (project.path / "bowerbird.toml").read_text().replace('"one"', '"other"')
+    )
+    assert project.run("export", "one", "--pages").stdout.count("\n") >= 1
+    one_line(project.run("export", "three"), "'three'")
+
+
 def test_with_the_service_running_scrape_leaves_the_work_to_it(serve: Serve, project: Project, site: Site) -> None:
     plain(project, site)
     service = serve()

@@ -312,18 +312,21 @@ class Place:
         await gate.enter(delay_s, http.per_host)
         self.gate = gate
 
-    async def admit(self, url: str, http: Http) -> None:
-        """Wait for a turn at the host of a URL that its robots.txt allows. Raises VisitFailed."""
+    async def admit(self, url: str, http: Http, *, named: bool = False) -> None:
+        """Wait for a turn at the host of a URL that its robots.txt allows. Raises VisitFailed.
+
+        named: the operator gave this very address, so it is asked for even if robots.txt does not allow it, at the pace it wants.
+        """
         self.leave()
         delay: float | None = None
         if http.obey_robots:
             rules = self._politeness.held(url) or await self._politeness.rules(url, http)
             agent = agent_token(http.user_agent)
-            if rules.unreachable:
+            if rules.unreachable and not named:
                 raise VisitFailed(
                     Failure.ROBOTS_UNREACHABLE, "robots.txt cannot be read, so nothing may be asked (RFC 9309)"
                 )
-            if not rules.allows(url, agent):
+            if not named and not rules.allows(url, agent):
                 raise VisitFailed(Failure.ROBOTS_DENIED, "robots.txt does not allow it")
             delay = rules.crawl_delay(agent)
         await self.enter(url, http, delay)

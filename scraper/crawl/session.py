@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from email.message import Message
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from urllib.parse import urlencode
@@ -10,7 +11,7 @@ from urllib.request import Request as Envelope
 
 from scraper.config.secrets import filled
 from scraper.config.settings import Http, Source
-from scraper.crawl.fetcher import Admit, Fetcher, Request
+from scraper.crawl.fetcher import Admit, Fetcher, Request, retry_after
 from scraper.errors import Failure, VisitFailed
 from scraper.urls import canonical, parts
 
@@ -18,6 +19,15 @@ COOKIES_A_HOST = 50
 COOKIE_BYTES = 4096
 HEADER_BYTES = 8192
 LOGIN_AGAIN_S = 60.0  # a site that refuses us is not tried in a tight circle
+REFUSALS = (Failure.HTTP_4XX, Failure.EXTRACT, Failure.BAD_REDIRECT)
+
+
+def _screen(status: int, headers: Mapping[str, str]) -> None:
+    """Refuse what says that a site has too much to do. Raises VisitFailed."""
+    if status == 429 or status >= 500:
+        failure = Failure.RATE_LIMITED if status == 429 else Failure.HTTP_5XX
+        said = retry_after(headers, datetime.now(UTC))
+        raise VisitFailed(failure, f"login: {status} from the server", retry_after_s=said)
 
 
 class _Received:
@@ -49,7 +59,8 @@ class Session:
         )
         self._jar = CookieJar(DefaultCookiePolicy(rfc2965=False))
         self._lock = asyncio.Lock()
-        self._logged_in_at = float("-inf")
+        self._logged_in_at = self._refused_at = float("-inf")
+        self._refused: VisitFailed | None = None
         self.plain = not (self._keeps or self._headers or self._cookies)
 
     # -- what the fetcher asks
@@ -107,7 +118,16 @@ class Session:
                 return
             if asked_at - self._logged_in_at < LOGIN_AGAIN_S:
                 raise VisitFailed(Failure.HTTP_4XX, f"401 or 403 in spite of the login at {self._login.url}")
-            await self._log_in(fetcher, http, enter, canonical(self._login.url) or self._login.url)
+            if self._refused is not None and time.monotonic() - self._refused_at < LOGIN_AGAIN_S:
+                raise VisitFailed(
+                    self._refused.failure, self._refused.message
+                )  # who asks again and again is locked out
+            try:
+                await self._log_in(fetcher, http, enter, canonical(self._login.url) or self._login.url)
+            except VisitFailed as refused:
+                if refused.failure in REFUSALS:
+                    self._refused, self._refused_at = refused, time.monotonic()
+                raise
             self._logged_in_at = time.monotonic()
 
     async def _log_in(self, fetcher: Fetcher, http: Http, enter: Admit, url: str) -> None:
@@ -115,7 +135,7 @@ class Session:
         from scraper.extract.page import Page  # noqa: PLC0415
 
         await enter(url)
-        page = Page.of(await fetcher.fetch(Request(url), http, admit=enter, visitor=self))
+        page = Page.of(await fetcher.fetch(Request(url), http, admit=enter, visitor=self, may_take=_screen))
         form = form_with(page, self._form)
         if form is None:
             named = ", ".join(self._form)
@@ -129,6 +149,6 @@ class Session:
             kind = {"Content-Type": "application/x-www-form-urlencoded", "Referer": url}
             request = Request(form.action, "POST", kind, fields.encode())
         await enter(request.url)
-        answer = Page.of(await fetcher.fetch(request, http, admit=enter, visitor=self))
+        answer = Page.of(await fetcher.fetch(request, http, admit=enter, visitor=self, may_take=_screen))
         if answer.status >= 400 or form_with(answer, self._form) is not None:
             raise VisitFailed(Failure.HTTP_4XX, f"login: {url} did not take user and password (status {answer.status})")

@@ -267,7 +267,7 @@ class Visitor:
             return await self._fetch(claim, work, place)
 
         async def enter(target: str) -> None:
-            await place.enter(target, work.http)
+            await place.admit(target, work.http, named=True)
 
         refusal: VisitFailed | None = None
         for again in (False, True):

@@ -22,6 +22,8 @@ _SEEN: dict[Any, Any] = {
     items.c.last_seen: bindparam("at"),
     items.c.url: bindparam("where"),
     items.c.removed_at: None,
+    items.c.left_page_id: bindparam("left"),
+    items.c.left_url: bindparam("from_where"),
 }
 _ALTERED = _SEEN | {items.c.data: bindparam("what"), items.c.changed_at: bindparam("at")}
 _HUSHED = _SEEN | {items.c.data: bindparam("what")}
@@ -171,7 +173,11 @@ def _create(batch: _Batch, visit: Visit, page_id: int, item: Item) -> None:
 def _see(batch: _Batch, visit: Visit, page_id: int, item: Item, row: Row[Any]) -> None:
     every = difference(row.data, item.data)
     fields = {name: pair for name, pair in every.items() if name not in item.quiet}
+    has_moved = row.page_id != page_id and row.page_id in batch.gone_pages
+    left = (row.left_page_id, row.left_url) if row.page_id == page_id else (row.page_id, row.url)
+    left_page_id, left_url = (None, None) if has_moved or row.removed_at is not None else left
     values = {"item": row.id, "run": visit.claim.run_id, "page": page_id, "where": _url(visit), "at": visit.at}
+    values |= {"left": left_page_id, "from_where": left_url}
     if fields:
         batch.altered.append(values | {"what": item.data})
         batch.versions.append(
@@ -181,7 +187,6 @@ def _see(batch: _Batch, visit: Visit, page_id: int, item: Item, row: Row[Any]) -
         batch.hushed.append(values | {"what": item.data})
     else:
         batch.seen.append(values)
-    has_moved = row.page_id != page_id and row.page_id in batch.gone_pages
     if row.removed_at is not None:
         _tell(batch, visit, page_id, row.id, item, "returned", fields)
     elif has_moved:

@@ -350,6 +350,8 @@ items = Table(
     Column("last_seen", Instant, nullable=False),
     Column("changed_at", Instant, nullable=False),
     Column("removed_at", Instant),
+    Column("left_page_id", Id),  # where it was, if that page may still turn out to be there
+    Column("left_url", Text),
     UniqueConstraint("key", "source", "kind"),
     # Each for a list, the newest first: without it, few rows among many others are looked for through all of them.
     Index("items_of_source", "source", "id"),
@@ -357,6 +359,7 @@ items = Table(
     Index("items_by_kind", "source", "kind", "id"),
 )
 
+_partial("items_on_the_way", items.c.source, where=items.c.left_page_id.is_not(None))
 _partial("items_removed", items.c.source, items.c.removed_at, where=items.c.removed_at.is_not(None))
 
 # What items were before they changed; what they are is in items.

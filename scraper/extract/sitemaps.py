@@ -94,9 +94,17 @@ def _named(element: Any) -> tuple[Kind | None, str]:
     """What an element names, if anything: a page or a sitemap."""
     name, outer = _name(element), _name(element.getparent())
     if name == "loc" and outer in ("url", "sitemap"):
-        return ("sitemap" if outer == "sitemap" else "page"), element.text or ""
+        return ("sitemap" if outer == "sitemap" else "page"), str(
+            element.xpath("string()") if len(element) else element.text or ""
+        )
     if name == "link" and outer in ("item", "entry") and element.get("rel", "alternate") == "alternate":
         return "page", element.get("href") or element.text or ""
+    if name == "guid" and outer == "item" and element.get("isPermaLink", "true").lower() == "true":
+        others = any(
+            _name(other) == "link" for other in element.getparent()
+        )  # RSS 2.0: where there is no link, it is one
+        said = (element.text or "").strip()
+        return ("page", said) if said.startswith(("http://", "https://")) and not others else (None, "")
     return None, ""
 
 

@@ -1,6 +1,7 @@
 """What is told of sites that change: every version is kept, a change is what a reader sees, a rebuilt site is an alarm."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -285,6 +286,29 @@ async def test_a_move_by_way_of_a_temporary_address_is_none(crawler: Crawler, to
     site.page("/new", "x")
     await again(crawler, told, source(site, "/old"))
     assert told.take("page") == ["created"]
+
+
+@pytest.mark.parametrize("first", ["/new", "/old"])
+@pytest.mark.parametrize("old", ["gone", "not linked", "still there"])
+async def test_an_item_has_moved_if_the_page_that_it_left_is_no_more(
+    crawler: Crawler, told: Told, site: Site, old: str, first: str
+) -> None:
+    """Whichever of the two pages is stored first."""
+    site.page("/", links("/old", "/other"))
+    site.page("/old", things("a"))
+    site.page("/other", things("b"))
+    await crawler.run(shop(site))
+    told.forget()
+    there = [first, "/new" if first == "/old" else "/old"]
+    site.page("/", links(*(path for path in there if path == "/new" or old != "not linked"), "/other"))
+    site.page("/new", things("a"))
+    if old == "gone":
+        del site.routes["/old"]
+    for _ in "ab":
+        await crawler.run(shop(site), replace(HTTP, per_host=1))
+    found = [change for change in told.changes("item") if change["change"] != "changed"]
+    expected = [] if old == "still there" else [("moved", {"url": [site.url + "/old", site.url + "/new"]})]
+    assert [(change["change"], change["fields"]) for change in found] == expected
 
 
 async def test_a_page_has_moved_to_one_that_was_seen_already(crawler: Crawler, told: Told, site: Site) -> None:

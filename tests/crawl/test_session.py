@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -280,6 +280,13 @@ async def test_a_wrong_password_is_told(crawler: Crawler, shop: Shop, method: st
     assert shop.url + "/login" in failure["message"]
     assert "wr0ng" not in failure["message"]
     assert shop.served == 0
+
+
+async def test_a_wrong_password_is_sent_once_however_many_urls_wait_for_it(crawler: Crawler, shop: Shop) -> None:
+    starts = tuple(f"{shop.url}/{number}" for number in range(6))
+    await crawl(crawler, replace(shop.source(), start=starts), variables={**VARIABLES, "SHOP_PASSWORD": "wr0ng"})
+    assert shop.times("POST", "/enter") == 1
+    assert len(crawler.rows("failures")) == 6
 
 
 async def test_a_page_without_that_form_is_told(crawler: Crawler, shop: Shop) -> None:

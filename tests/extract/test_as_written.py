@@ -1,11 +1,13 @@
 """Pages as people write them: what browsers, search engines and Scrapy make of them, we do."""
 
 import time
+from datetime import date
 
 import pytest
 
 from scraper.extract.links import Linker
 from scraper.extract.page import Page
+from scraper.extract.sitemaps import links as named
 from scraper.urls import Scope
 
 URL = "http://a.org/folder/page.html"
@@ -170,3 +172,23 @@ def test_headers_are_asked_for_in_any_case() -> None:
     assert headers.get("X-None", "y") == "y"
     with pytest.raises(KeyError):
         headers["X-None"]
+
+
+FEED = '<rss version="2.0"><channel><item>{}</item></channel></rss>'
+
+
+@pytest.mark.parametrize(
+    ("body", "urls"),
+    [
+        (FEED.format("<guid>http://a.org/1</guid>"), ["http://a.org/1"]),
+        (FEED.format("<guid>http://a.org/1</guid><link>http://a.org/2</link>"), ["http://a.org/2"]),
+        (FEED.format('<guid isPermaLink="false">http://a.org/1</guid>'), []),
+        (FEED.format("<guid>tag:1</guid>"), []),
+        ("<urlset><url><loc>http://a.org/<!-- c -->1</loc></url></urlset>", ["http://a.org/1"]),
+        ("Sitemap: /map.xml # the main one\nSitemap: /a#b", ["http://a.org/map.xml", "http://a.org/a"]),
+    ],
+)
+def test_what_feeds_and_sitemaps_name(body: str, urls: list[str]) -> None:
+    url = "http://a.org/robots.txt" if body.startswith("Sitemap") else "http://a.org/feed"
+    made = page(body, "text/plain" if body.startswith("Sitemap") else "application/xml", url)
+    assert [link.url for link in named(made, date(2026, 1, 1))] == urls

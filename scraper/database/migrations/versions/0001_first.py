@@ -338,6 +338,8 @@ def upgrade() -> None:  # noqa: PLR0915  a list of tables
         sa.Column("last_seen", Instant(), nullable=False),
         sa.Column("changed_at", Instant(), nullable=False),
         sa.Column("removed_at", Instant(), nullable=True),
+        sa.Column("left_page_id", Id, nullable=True),
+        sa.Column("left_url", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(["page_id"], ["pages.id"], name="fk_items_page_id_pages"),
         sa.PrimaryKeyConstraint("id", name="pk_items"),
         sa.UniqueConstraint("key", "source", "kind", name="uq_items_key_source_kind"),
@@ -345,6 +347,7 @@ def upgrade() -> None:  # noqa: PLR0915  a list of tables
     op.create_index("items_by_kind", "items", ["source", "kind", "id"])
     op.create_index("items_of_kind", "items", ["kind", "id"])
     op.create_index("items_of_source", "items", ["source", "id"])
+    _partial("left_page_id IS NOT NULL", "items_on_the_way", "items", ["source"])
     _partial("removed_at IS NOT NULL", "items_removed", "items", ["source", "removed_at"])
     op.create_index("ix_items_page_id", "items", ["page_id"])
     op.create_table(

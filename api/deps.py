@@ -2,13 +2,14 @@
 
 import base64
 import binascii
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qs
 
 from fastapi import Depends, HTTPException, Path, Query, Request
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints
 
 from api.keys import Keys
 from api.noting import Noter
@@ -171,6 +172,14 @@ def _instant(given: datetime | None) -> datetime | None:
 
 
 RowId = Annotated[int, Path(ge=0, lt=2**63)]
-Since = Annotated[datetime | None, AfterValidator(_instant)]
+
+
+def _plus(given: object) -> object:
+    """A plus sign in a query is a blank to those who read it (application/x-www-form-urlencoded), and was none to who wrote it."""
+    return _ZONE.sub(r"+\1", given) if isinstance(given, str) else given
+
+
+_ZONE = re.compile(r" ([0-9]{2}:?[0-9]{2})$")
+Since = Annotated[datetime | None, BeforeValidator(_plus), AfterValidator(_instant)]
 Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 Word = Annotated[str | None, Query(max_length=2048, pattern=r"^[^\x00]*$")]

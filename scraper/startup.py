@@ -1,5 +1,7 @@
 """Before anything starts: the configuration read and checked, the database opened and brought up to date."""
 
+import ast
+import difflib
 import importlib.util
 import logging
 import os
@@ -83,8 +85,8 @@ def checked_task(task: Enrich, base: Path) -> None:
         fault = cron_fault(task.when, datetime.now().astimezone())
         found.append(("when", fault and f"{fault}; write asked, stored, or a cron expression"))
     for key, path in (("function", task.function), ("schema", task.schema)):
-        if isinstance(path, str) and not _found_in(base, path):
-            found.append((key, f"{path!r}: there is no such module in {base} or among what is installed"))
+        if isinstance(path, str) and (fault := _lacking(base, path)) is not None:
+            found.append((key, f"{path!r}: {fault}"))
     problems = [Problem(key, fault) for key, fault in found if fault]
     if not isinstance(task.schema, str):
         try:
@@ -95,12 +97,39 @@ def checked_task(task: Enrich, base: Path) -> None:
         raise BadConfig(problems)
 
 
-def _found_in(base: Path, path: str) -> bool:
+def _lacking(base: Path, path: str) -> str | None:
+    """Say what "module:name" names that is not there, None if nothing is to be seen. Nothing of the module is run."""
     sys.path.insert(0, str(base))
     try:
-        return _found(path)
+        if not _found(path):
+            return f"there is no such module in {base} or among what is installed"
+        module, _, name = path.partition(":")
+        file = base / f"{module}.py"
+        if not file.is_file():
+            return None
+        return _not_in(file, name)
     finally:
         sys.path.remove(str(base))
+
+
+def _not_in(file: Path, name: str) -> str | None:
+    try:
+        tree = ast.parse(file.read_bytes(), str(file))
+    except (OSError, SyntaxError, ValueError) as error:
+        return f"{file} cannot be read: {error}"
+    nodes = list(ast.walk(tree))
+    names = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
+    bound = {node.id for node in nodes if isinstance(node, ast.Name)}
+    taken = {
+        (one.asname or one.name)
+        for node in nodes
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for one in node.names
+    }
+    if name in names | bound | taken or "*" in taken or "__getattr__" in names or "globals" in bound:
+        return None
+    near = difflib.get_close_matches(name, names, 1)
+    return f"{file} has no {name}" + (f"; did you mean {near[0]!r}?" if near else "")
 
 
 def review(source: Source) -> Iterator[tuple[tuple[str | int, ...], str]]:
@@ -161,17 +190,14 @@ def due(source: Source, last: datetime | None) -> datetime | None:
 
 
 def review_parsers(loaded: Loaded) -> None:
-    """Check that the modules of parsers can be found. Raises BadConfig."""
-    lacking = [s for s in loaded.settings.source if s.parser and not _found_in(loaded.base, s.parser)]
-    if lacking:
-        raise BadConfig(
-            [
-                Problem(
-                    str(loaded.path), f'source "{s.name}": the module of parser {s.parser!r} is not in {loaded.base}'
-                )
-                for s in lacking
-            ]
-        )
+    """Check that the functions of parsers can be found. Raises BadConfig."""
+    problems = [
+        Problem(str(loaded.path), f'source "{source.name}": parser {source.parser!r}: {fault}')
+        for source in loaded.settings.source
+        if source.parser and (fault := _lacking(loaded.base, source.parser)) is not None
+    ]
+    if problems:
+        raise BadConfig(problems)
 
 
 def _found(parser: str) -> bool:

@@ -1,6 +1,7 @@
 """Per host: robots, delay, free places, patience. A request is made only after it was admitted here."""
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
@@ -8,7 +9,7 @@ from typing import Protocol, Self
 
 from scraper.config.settings import Http
 from scraper.crawl.robots import CACHE_S, RETRY_S, Robots, Rules, agent_token
-from scraper.errors import Failure, VisitFailed
+from scraper.errors import Failure, Unavailable, VisitFailed
 from scraper.records import HostTimes
 from scraper.urls import host_of, parts
 
@@ -220,6 +221,12 @@ class Politeness:
         if delay_s > gate.kept_delay_s:
             gate.kept_delay_s = delay_s
             await self._memory.keep_times(gate.times(self._memory.now()))
+
+    async def keep_pause(self, gate: Gate) -> None:
+        """Have a pause that a host asked for known to the database at once: nobody may ask again if this process dies now."""
+        if gate.resting_s > 0:
+            with contextlib.suppress(Unavailable):  # on leaving; what waits to be stored keeps it too
+                await self._memory.keep_times(gate.times(self._memory.now()))
 
     def drop(self, host: str) -> None:
         """Drop the gate of a host that is not leased any more, or is about to be given back."""

@@ -202,11 +202,14 @@ class Visitor:
                 digest = hashlib.sha256(fetched.body).hexdigest()
                 reading = await self._read(claim, work, fetched, await self._before(claim, fetched, digest))
             except VisitFailed as error:
-                return self._failed(claim, work, fetched, error, place)
+                failed = self._failed(claim, work, fetched, error, place)
+                if place.gate is not None:
+                    await self._politeness.keep_pause(place.gate)
+                return failed
             except Exception as error:
                 log.exception("a page could not be read", extra={"url": claim.url})
-                failed = VisitFailed(Failure.EXTRACT, f"{type(error).__name__}: {error}")
-                return self._failed(claim, work, fetched, failed, place)
+                unforeseen = VisitFailed(Failure.EXTRACT, f"{type(error).__name__}: {error}")
+                return self._failed(claim, work, fetched, unforeseen, place)
         if reading.noindex is not None:
             return self._unwanted(claim, fetched, reading)
         if claim.kind == "page":

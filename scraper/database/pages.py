@@ -400,7 +400,8 @@ def version_body(connection: Connection, page_id: int, version_id: int | None) -
         table, wanted = (page_versions, (page_versions.c.id == version_id) & (page_versions.c.page_id == page_id))
     row = connection.execute(select(table.c.body, table.c.headers).where(wanted)).first()
     if row is None:
-        raise NotFound(f"there is no such version of page {page_id}")
+        one(connection, page_id)
+        raise NotFound(f"there is no version {version_id} of page {page_id}")
     if not (body := stored(row.body)):
         raise NotFound(f"the body of page {page_id} is kept no more ([retention] size)")
     return body, row.headers or {}

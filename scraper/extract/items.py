@@ -1,6 +1,7 @@
 """A source's item rules, or its parser function, over a page."""
 
 import importlib
+import inspect
 import json
 import math
 import re
@@ -109,7 +110,7 @@ def by_parser(page: Page, parser: Parser) -> tuple[tuple[Item, ...], list[Link]]
     found: list[Item] = []
     links: list[Link] = []
     try:
-        for position, yielded in enumerate(parser(page) or ()):
+        for position, yielded in enumerate(_plain(parser(page)) or ()):
             if isinstance(yielded, Link):
                 links.append(_link(yielded))
             elif isinstance(yielded, str):
@@ -121,6 +122,14 @@ def by_parser(page: Page, parser: Parser) -> tuple[tuple[Item, ...], list[Link]]
     except BaseException as error:  # noqa: BLE001  whatever a user's function raises is this page's failure, exit too
         raise VisitFailed(Failure.EXTRACT, _told(error)) from None
     return tuple(found), links
+
+
+def _plain(yielded: Any) -> Any:
+    if inspect.isasyncgen(yielded) or inspect.iscoroutine(yielded):
+        if inspect.iscoroutine(yielded):
+            yielded.close()
+        raise TypeError("a parser is a plain function: write def in place of async def; the page is fetched already")
+    return yielded
 
 
 def _link(yielded: Link) -> Link:

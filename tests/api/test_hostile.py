@@ -276,6 +276,19 @@ async def test_what_is_not_for_a_path_is_told_what_is(http: httpx.AsyncClient, p
     assert set(answer.headers["allow"].split(", ")) - {"HEAD"} == allowed
 
 
+async def test_the_plus_sign_of_a_zone_may_be_written_as_it_is(http: httpx.AsyncClient) -> None:
+    for zone in ("+00:00", "%2B00:00", "Z", "+0130"):
+        answer = await http.get(f"/api/items?changed_since=2026-11-29T14:15:00{zone}")
+        assert answer.status_code == 200, answer.text
+    is_problem(await http.get("/api/items?changed_since=2026-11-29T14:15:00 x"), 422)
+
+
+async def test_content_of_no_page_says_so(http: httpx.AsyncClient) -> None:
+    answer = await http.get("/api/pages/99999/content")
+    is_problem(answer, 404)
+    assert "there is no page 99999" in answer.text
+
+
 NAMES = [
     "x",
     "%00",

@@ -15,16 +15,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scraper.config import allowance
-from scraper.config.settings import Database, Http, Source
+from scraper.config.settings import Database, Http, Limits, Source
 from scraper.crawl import politeness
 from scraper.crawl.engine import Before, Engine
-from scraper.crawl.politeness import PENALTY_MAX_S, STRIKES, TRIP_FIRST_S, TRIP_MAX_S, Gate
+from scraper.crawl.fetcher import Fetcher
+from scraper.crawl.politeness import PENALTY_MAX_S, STRIKES, TRIP_FIRST_S, TRIP_MAX_S, Gate, Place, Politeness
+from scraper.crawl.robots import Robots
 from scraper.crawl.store import Store
+from scraper.crawl.visit import Visitor, Work
 from scraper.database import Db, health, runs, sources
 from scraper.database.connection import now
 from scraper.errors import Failure
 from scraper.extract.page import Page
-from scraper.records import HostTimes, RunCount
+from scraper.offload import Browsers, Readers
+from scraper.records import Claim, HostTimes, RunCount
+from scraper.urls import host_of
 from tests.crawl.test_engine import HTTP, Crawler, links, source
 from tests.site import Request, Site, html, running
 from tests.support import until
@@ -173,6 +178,52 @@ async def test_whatever_an_answer_is_its_retry_after_is_obeyed(crawler: Crawler,
     await crawler.run(source(site, http={"retries": 0}), ONE_BY_ONE)
     first, second = (next(one.at for one in site.log if one.path == path) for path in ("/1", "/2"))
     assert second - first >= 0.9
+
+
+class Remembers:
+    """A memory of hosts that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.kept: list[HostTimes] = []
+
+    async def lease(self, host: str) -> HostTimes | None:
+        return HostTimes(host, None, 0.0)
+
+    async def keep_times(self, times: HostTimes) -> None:
+        self.kept.append(times)
+
+    async def robots_of(self, origin: str) -> tuple[Robots, datetime] | None:
+        return Robots(404, ""), now()
+
+    async def keep_robots(self, origin: str, robots: Robots) -> None:
+        """Keep none."""
+
+    def now(self) -> datetime:
+        return now()
+
+
+async def test_a_pause_is_kept_before_the_visit_is_over(site: Site) -> None:
+    """Else who is killed in between would ask again too early."""
+    site.raw("/", b"HTTP/1.1 429 Slow\r\nRetry-After: 30\r\nContent-Length: 0\r\n\r\n", close=False)
+    memory, fetcher, wanted = Remembers(), Fetcher(), source(site)
+
+    async def no_robots(origin: str, http: Http, place: Place) -> Robots:
+        return Robots(404, "")
+
+    async def nothing(*_: object) -> None:
+        """Nothing is stored."""
+
+    politeness = Politeness(memory, 1, no_robots)
+    readers, browsers = Readers(Limits()), Browsers(Limits())
+    works = {wanted.name: Work.of(wanted, HTTP, {})}
+    visitor = Visitor(fetcher, politeness, works, nothing, nothing, now, readers, browsers)
+    url = site.url + "/"
+    visit = await visitor.visit(Claim(1, 1, wanted.name, url, host_of(url), 0, "page", 0))
+    assert visit.failure == "rate_limited"
+    [times] = memory.kept
+    assert times.next_at is not None
+    assert 25 < (times.next_at - now()).total_seconds() <= 30
+    await fetcher.close()
 
 
 async def test_two_lines_of_x_robots_tag_do_not_blur(crawler: Crawler, site: Site) -> None:

@@ -1,10 +1,14 @@
 """Pages as people write them: what browsers, search engines and Scrapy make of them, we do."""
 
 import time
+from collections.abc import AsyncIterator
 from datetime import date
+from typing import Any
 
 import pytest
 
+from scraper.errors import VisitFailed
+from scraper.extract.items import by_parser
 from scraper.extract.links import Linker
 from scraper.extract.page import Page
 from scraper.extract.sitemaps import links as named
@@ -192,3 +196,17 @@ def test_what_feeds_and_sitemaps_name(body: str, urls: list[str]) -> None:
     url = "http://a.org/robots.txt" if body.startswith("Sitemap") else "http://a.org/feed"
     made = page(body, "text/plain" if body.startswith("Sitemap") else "application/xml", url)
     assert [link.url for link in named(made, date(2026, 1, 1))] == urls
+
+
+async def yields(page: Page) -> AsyncIterator[dict[str, int]]:
+    yield {"a": 1}
+
+
+async def returns(page: Page) -> list[dict[str, int]]:
+    return [{"a": 1}]
+
+
+@pytest.mark.parametrize("parser", [yields, returns])
+def test_a_parser_that_is_async_is_told_to_be_a_plain_one(parser: Any) -> None:
+    with pytest.raises(VisitFailed, match="def in place of async def"):
+        by_parser(page("x"), parser)

@@ -375,6 +375,24 @@ def test_a_source_that_is_disabled_is_not_run_and_says_so(serve: Serve, project:
     until(lambda: service.http.get(f"/api/runs/{run['id']}").json()["state"] == "done", "it runs once it is enabled")
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("def parse(page):\n    yield {}\n", ["shop.py has no pasre", "did you mean 'parse'?"]),
+        ("def parse(page:\n", ["shop.py cannot be read", "line 1"]),
+        (None, ["there is no such module"]),
+    ],
+)
+@pytest.mark.parametrize("command", ["scrape", "serve"])
+def test_a_parser_that_is_not_there_is_told_at_once(
+    project: Project, site: Site, text: str | None, words: list[str], command: str
+) -> None:
+    project.configure(f'[[source]]\nname = "one"\nstart = ["{site.url}/"]\nparser = "shop:pasre"\n')
+    if text is not None:
+        (project.path / "shop.py").write_text(text)
+    one_line(project.run(command), "'shop:pasre'", *words)
+
+
 def test_what_a_removed_source_left_is_exported_by_its_name(project: Project, site: Site) -> None:
     plain(project, site)
     assert project.run("scrape").returncode == 0

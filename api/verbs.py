@@ -16,14 +16,19 @@ Action = Literal["pause", "resume", "run", "remove"]
 AT_ONCE = 10_000
 
 
-def chosen(c: Connection, wanted: health.Wanted, names: Collection[str]) -> list[str]:
-    """Return the names of the sources that are meant: those of these names, or all that a filter lets through."""
+def chosen(c: Connection, action: Action, wanted: health.Wanted, names: Collection[str]) -> list[str]:
+    """Return the names of the sources that are meant: those of these names, or all that a filter lets through.
+
+    Of several that are to be run, those that are paused are not meant.
+    """
     found = [one.name for one in health.chosen(health.summaries(c, wanted), wanted)[0]]
-    return [name for name in found if name in set(names)] if names else found
+    found = [name for name in found if name in set(names)] if names else found
+    held = sources.paused(c) if action == "run" else ()
+    return [name for name in found if name not in held] or found
 
 
 def act(c: Connection, action: Action, names: Sequence[str]) -> list[str]:
-    """Do something to sources. Returns the names of those for which that is new. Raises Conflict for those of the file."""
+    """Do something to sources. Returns the names of those for which that is new. Raises Conflict for those of the file, or paused ones."""
     if action in ("pause", "resume"):
         return sources.pause(c, names, now() if action == "pause" else None)
     for name in names:

@@ -73,7 +73,7 @@ def act_on_sources(request: Request, db: TheDb, form: Form) -> Response:
     if not names and not form.get("all"):
         raise BadConfig([Problem("name", "tick the sources that are meant, or all of them")])
     wanted = health.Wanted(state, q, tag, limit=1_000_000)
-    db.write(lambda c: act(c, action, chosen(c, wanted, names)))
+    db.write(lambda c: act(c, action, chosen(c, action, wanted, names)))
     return back(request, form.get("next", ["/sources"])[0])
 
 

@@ -98,7 +98,7 @@ def act_on_sources(action: Action, which: Several, db: TheDb) -> dict[str, Any]:
     wanted = health.Wanted(which.state, which.q, which.tag, limit=1_000_000)
 
     def unit(c: Connection) -> list[str]:
-        names = chosen(c, wanted, which.names)
+        names = chosen(c, action, wanted, which.names)
         return names if which.dry_run else act(c, action, names)
 
     return {"names": db.write(unit), "dry_run": which.dry_run}

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import Connection, Insert, insert, select
+from sqlalchemy import Connection, Insert, delete, insert, select
 
 from scraper.database import Db, answers, sources
 from scraper.database.connection import made_id, now
@@ -230,7 +230,7 @@ async def test_a_call_whose_worker_died_is_free_again_after_a_while(http: httpx.
 # -- several at once
 
 
-async def test_an_action_on_several_does_what_a_dry_run_says(http: httpx.AsyncClient) -> None:
+async def test_an_action_on_several_does_what_a_dry_run_says(http: httpx.AsyncClient, kept: Db) -> None:
     for number in range(3):
         await http.post("/api/sources", json=NEW | {"name": f"s{number}", "tags": ["mine"] if number else []})
     asked = {"tag": "mine", "dry_run": True}
@@ -241,6 +241,13 @@ async def test_an_action_on_several_does_what_a_dry_run_says(http: httpx.AsyncCl
     assert done.json()["names"] == ["s1", "s2"]
     assert [one["name"] for one in (await http.get("/api/sources?state=paused")).json()["items"]] == ["s1", "s2"]
     assert (await http.post("/api/sources/actions/pause", json=asked | {"dry_run": False})).json()["names"] == []
+    run = {"names": ["s1", "s2"], "dry_run": False}
+    assert (await http.post("/api/sources/actions/run", json=run)).status_code == 409
+    assert (await http.post("/api/sources/s2/resume")).status_code == 200
+    for dry_run in (True, False):
+        assert (await http.post("/api/sources/actions/run", json=run | {"dry_run": dry_run})).json()["names"] == ["s2"]
+    kept.write(lambda c: c.execute(delete(runs)))
+    assert (await http.post("/api/sources/s2/pause")).status_code == 200
     assert (await http.post("/api/sources/actions/resume", json={"state": "paused"})).json()["names"] == ["s1", "s2"]
     assert (await http.post("/api/sources/actions/remove", json={"names": ["s1", "books"]})).status_code == 409
     assert (await http.get("/api/sources/s1")).status_code == 200

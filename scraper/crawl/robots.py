@@ -1,5 +1,7 @@
 """robots.txt (RFC 9309): from what was answered to rules. Pure."""
 
+import contextlib
+import math
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -47,7 +49,7 @@ class Rules:
         if agent not in self._parsed:
             rules = group_for(self._text, agent)
             parsed = Protego.parse("User-agent: *\n" + "\n".join(rules)) if rules else None
-            self._parsed[agent] = parsed, min(_delay_s(parsed), MAX_CRAWL_DELAY_S) if parsed is not None else 0.0
+            self._parsed[agent] = parsed, min(_delay_s(rules, parsed), MAX_CRAWL_DELAY_S) if parsed else 0.0
         return self._parsed[agent]
 
     def allows(self, url: str, agent: str) -> bool:
@@ -104,11 +106,15 @@ def _said(line: str) -> tuple[str, str]:
     return MEANT.get(name, name), value.strip()
 
 
-def _delay_s(parsed: Protego) -> float:
-    """The seconds between two requests that a file wants, by its Crawl-delay or its Request-rate."""
-    delay, rate = parsed.crawl_delay("*"), parsed.request_rate("*")
-    each_s = rate.seconds / rate.requests if rate is not None and rate.requests else 0.0
-    return max(float(delay or 0.0), each_s)
+def _delay_s(rules: list[str], parsed: Protego) -> float:
+    """The seconds between two requests that rules want, by the longest Crawl-delay or their Request-rate."""
+    rate = parsed.request_rate("*")
+    wanted = [rate.seconds / rate.requests if rate is not None and rate.requests else 0.0]
+    for rule in rules:
+        if rule.startswith("crawl-delay:"):
+            with contextlib.suppress(ValueError):
+                wanted.append(float(rule.partition(":")[2]))
+    return max(seconds for seconds in wanted if math.isfinite(seconds))
 
 
 def _without_star(name: str, value: str) -> str | None:

@@ -1,6 +1,7 @@
 """What a source brings along to its own origins, and to no other: headers, cookies, a login."""
 
 import asyncio
+import re
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -19,6 +20,8 @@ COOKIES_A_HOST = 50
 COOKIE_BYTES = 4096
 HEADER_BYTES = 8192
 LOGIN_AGAIN_S = 60.0  # a site that refuses us is not tried in a tight circle
+_ADDRESS = re.compile(r"[0-9.]+|.*:.*")
+_DOMAIN = re.compile(r";\s*domain\s*=[^;]*", re.IGNORECASE)
 REFUSALS = (Failure.HTTP_4XX, Failure.EXTRACT, Failure.BAD_REDIRECT)
 
 
@@ -57,7 +60,7 @@ class Session:
         self._form = (
             {name: filled(value, variables) for name, value in source.login.form.items()} if source.login else {}
         )
-        self._jar = CookieJar(DefaultCookiePolicy(rfc2965=False))
+        self._jar = CookieJar(DefaultCookiePolicy(rfc2965=False, strict_domain=True))  # none for all of .co.uk
         self._lock = asyncio.Lock()
         self._logged_in_at = self._refused_at = float("-inf")
         self._refused: VisitFailed | None = None
@@ -85,6 +88,8 @@ class Session:
         if not self._keeps:
             return
         fit = [value for value in set_cookies if len(value) <= COOKIE_BYTES][:COOKIES_A_HOST]
+        if _ADDRESS.fullmatch(parts(url).host):  # of an address no part is a domain (RFC 6265 section 5.1.3)
+            fit = [_DOMAIN.sub("", value) for value in fit]
         envelope = Envelope(url)
         for value in fit:  # one by one, in order: a later one may take back an earlier one
             self._jar.extract_cookies(_Received([value]), envelope)  # type: ignore[arg-type]  # it asks for info() alone

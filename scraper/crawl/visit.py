@@ -123,18 +123,21 @@ async def fetch_robots(fetcher: Fetcher, origin: str, http: Http, place: Place) 
     async def admit(target: str) -> None:
         await place.enter(target, http)
 
+    def heed(headers: Mapping[str, str]) -> None:
+        pause = obeyed_s(retry_after(headers, datetime.now(UTC)))
+        if pause is not None and place.gate is not None:
+            place.gate.pause(pause, "its robots.txt answered with Retry-After")
+
     try:
         await place.enter(url, http)
-        fetched = await fetcher.fetch(Request(url), limited, admit=admit)
+        fetched = await fetcher.fetch(Request(url), limited, admit=admit, redirected=heed)
     except VisitFailed as error:
         if error.failure in NOT_THERE:  # what is true of its robots.txt is true of the page
             raise
         # RFC 9309 section 2.3.1.2: more than five redirects may count as unavailable.
         lost_way = error.failure in (Failure.TOO_MANY_REDIRECTS, Failure.BAD_REDIRECT)
         return Robots(404 if lost_way else 0, "")
-    pause = obeyed_s(retry_after(fetched.headers, datetime.now(UTC))) if fetched.status >= 429 else None
-    if pause is not None and place.gate is not None:
-        place.gate.pause(pause, "its robots.txt answered with Retry-After")
+    heed(fetched.headers)
     return Robots(fetched.status, decoded(fetched.body))
 
 

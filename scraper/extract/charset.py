@@ -10,7 +10,7 @@ HEAD_MOST = 64 * 1024
 # Names of Python's and of Windows' that the standard does not list, and servers send.
 _ALIASES = {"cp932": "shift_jis", "cp936": "gbk", "cp949": "euc-kr", "cp950": "big5"}
 _BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xfe\xff", "utf-16-be"), (b"\xff\xfe", "utf-16-le"))
-_CHARSET = re.compile(r"""charset\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s;"']+))""", re.IGNORECASE)
+_CHARSET = re.compile(r"""(?<![\w-])charset\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s;"']+))""", re.IGNORECASE)
 _XML = re.compile(rb"""<\?xml[^>]*?\sencoding\s*=\s*["']([A-Za-z0-9._:-]+)["']""")
 _TAG = re.compile(rb"</?[A-Za-z][^\s/>]*")
 _META = re.compile(rb"<meta[\s/]", re.IGNORECASE)

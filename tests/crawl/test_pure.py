@@ -141,6 +141,10 @@ def test_robots_as_people_write_it_is_understood(agent: str, line: str) -> None:
         ("Request-rate: 0/3", 0),
         ("Request-rate: often", 0),
         ("Crawl-delay: soon", 0),
+        ("Crawl-delay: nan", 0),
+        ("Crawl-delay: -5", 0),
+        ("Crawl-delay: 9\nCrawl-delay: 2", 9),
+        ("Crawl-delay: 2\nDisallow: /no\nUser-agent: *\nCrawl-delay: 9", 9),
     ],
 )
 def test_how_often_a_robots_lets_us_ask(lines: str, seconds: float) -> None:

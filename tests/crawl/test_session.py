@@ -328,6 +328,27 @@ async def test_a_login_that_does_not_hold_is_not_tried_in_a_circle(crawler: Craw
     assert shop.times("POST", "/enter") == 1
 
 
+@pytest.mark.parametrize(
+    ("setter", "cookie", "other"),
+    [
+        ("http://evil.co.uk/", "sid=1; Domain=co.uk", "http://shop.co.uk/"),
+        ("http://evil.com.au/", "sid=1; Domain=.com.au", "http://shop.com.au/"),
+        ("http://127.0.0.1/", "sid=1; Domain=0.0.1", "http://10.0.0.1/"),
+        ("http://127.0.0.1/", "sid=1; domain = .0.1; Path=/", "http://8.8.0.1/"),
+    ],
+)
+def test_a_cookie_crosses_to_no_other_site(setter: str, cookie: str, other: str) -> None:
+    made = Session(Source(name="s", start=("http://shop.org/",)), Http(cookies=True), {})
+    made.took(setter, [cookie])
+    assert "Cookie" not in made.headers_for(other)
+
+
+def test_a_cookie_of_an_address_goes_back_to_it() -> None:
+    made = Session(Source(name="s", start=("http://127.0.0.1/",)), Http(cookies=True), {})
+    made.took("http://127.0.0.1/", ["sid=1; Domain=127.0.0.1; Path=/"])
+    assert made.headers_for("http://127.0.0.1/x")["Cookie"] == "sid=1"
+
+
 def test_a_cookie_that_expired_is_sent_no_more() -> None:
     made = Session(Source(name="s", start=("http://shop.org/",)), Http(cookies=True), {})
     made.took("http://shop.org/", ["a=1; Path=/"])

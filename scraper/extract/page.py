@@ -301,7 +301,16 @@ def _loosely(text: str, number: type[float]) -> Any:
 
 
 def _flat(document: Any) -> list[Any]:
-    return [one for entry in document for one in _flat(entry)] if isinstance(document, list) else [document]
+    """What is in a list, and in lists in it, in order; without recursion, for a site may nest them deeper than that goes."""
+    found: list[Any] = []
+    waiting = [document]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, list):
+            waiting.extend(reversed(one))
+        else:
+            found.append(one)
+    return found
 
 
 def _escaped(letter: re.Match[str]) -> str:

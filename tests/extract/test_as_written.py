@@ -155,6 +155,12 @@ def test_json_ld_that_is_nearly_json_is_read(script: str) -> None:
     assert page(f'<script type="application/ld+json">{script}</script>').jsonld == [{"name": "x"}]
 
 
+def test_lists_in_json_ld_may_be_nested_and_keep_their_order() -> None:
+    deep = "[" * 700 + "1" + "]" * 700
+    found = page(f'<script type="application/ld+json">[[1, [2, 3]], {deep}, [], 4]</script>').jsonld
+    assert found == [1, 2, 3, 1, 4]
+
+
 def test_texts_in_json_ld_are_left_as_they_are() -> None:
     script = '{"url": "http://a.org/*x*/y,]", "say": "// no \\" comment ,}",}'
     found = page(f'<script type="application/ld+json">{script}</script>').jsonld

@@ -13,6 +13,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 import ada_url
 
 MAX_LENGTH = 2048
+BLANKS = "".join(map(chr, range(33)))  # around a reference they do not count: controls and the blank (URL standard)
 _UNRESERVED = re.compile(r"%(4[1-9A-F]|5[0-9AF]|6[1-9A-F]|7[0-9AE]|3[0-9]|2[DE])", re.IGNORECASE)
 _ESCAPE = re.compile(r"%[0-9a-f]{2}", re.IGNORECASE)
 # What names the visitor or where he came from, not the page.
@@ -38,7 +39,7 @@ class Parts:
 
 def canonical(reference: str, base: str | None = None) -> str | None:
     """Return the URL without fragment in the form in which it is asked, or None if it is none or too long."""
-    text = reference.strip(" \t\n\r\f")
+    text = reference.strip(BLANKS)
     if not text.isascii():
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     try:

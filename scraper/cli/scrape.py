@@ -19,6 +19,7 @@ from scraper.records import RunTally
 from scraper.service import Service
 from scraper.startup import preflight, settings_of
 from scraper.states import RunState, State
+from scraper.supervisor.status import ScraperStatus
 
 POLL_S = 0.1
 POLL_TIMES = 10  # what a look takes: at the tallies of many runs it is not had all the time
@@ -60,35 +61,43 @@ def _watch(db: Db, service: Service, ids: list[int]) -> list[RunTally]:
     show = Bars(console) if console.is_terminal else Lines()
     with show:
         tallies: list[RunTally] = []
-        held: set[str] = set()
         while True:
             began = time.monotonic()
             try:
                 tallies = db.read(lambda c: runs.tallies(c, ids)) or tallies
-                held = db.read(sources.paused)
             except Unavailable as error:
                 print(f"waiting for the database: {error}", file=sys.stderr)
             status = service.status()
-            for name in sorted(held & {tally.source for tally in tallies if tally.state == RunState.RUNNING}):
-                if not service.owns and status.owner_pid:
-                    raise BowerbirdError(
-                        f"the service of process {status.owner_pid} has this database, and the source {name!r} is disabled: "
-                        f"`bowerbird sources enable {name}` has it do the work"
-                    )
+            if not service.owns and status.owner_pid:
+                _look_at_the_owner(db, status, tallies)
             show.tell(tallies)
             if tallies and all(tally.state in ENDED for tally in tallies):
                 return tallies
-            if not service.owns and status.state in (State.STOPPED, State.PAUSED, State.FAILED) and status.owner_pid:
-                raise BowerbirdError(
-                    f"the service of process {status.owner_pid} has this database, and its scraper is {status.state}: "
-                    "`bowerbird start` or `bowerbird resume` has it do the work"
-                )
             if service.ended():
                 last = status.processes[0].last_exit
                 if status.state is State.FAILED or (last is not None and last.exit_code):
                     raise BowerbirdError((last and (last.message or last.reason)) or "the scraper cannot run")
                 return db.read(lambda c: runs.tallies(c, ids))
             time.sleep(max(POLL_S, POLL_TIMES * (time.monotonic() - began)))
+
+
+def _look_at_the_owner(db: Db, status: ScraperStatus, tallies: list[RunTally]) -> None:
+    """See whether the service that has the database does the work. Raises BowerbirdError if it will not."""
+    has = f"the service of process {status.owner_pid} has this database, and"
+    running = {tally.source for tally in tallies if tally.state == RunState.RUNNING}
+    try:
+        held = sorted(running & db.read(sources.paused))
+    except Unavailable:
+        held = []
+    if held:
+        raise BowerbirdError(
+            f"{has} the source {held[0]!r} is disabled: `bowerbird sources enable {held[0]}` has it do the work"
+        )
+    done = bool(tallies) and all(tally.state in ENDED for tally in tallies)
+    if status.state in (State.STOPPED, State.PAUSED, State.FAILED) and not done:
+        raise BowerbirdError(
+            f"{has} its scraper is {status.state}: `bowerbird start` or `bowerbird resume` has it do the work"
+        )
 
 
 class Lines:

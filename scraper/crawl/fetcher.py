@@ -266,6 +266,14 @@ def decoded(body: bytes, encoding: str, limit: int) -> bytes:
     return body
 
 
+def refuse_overloaded(status: int, headers: Mapping[str, str], now: datetime) -> None:
+    """Refuse an answer that says that its server has too much to do, or is broken. Raises VisitFailed, with what it asks for."""
+    if status == 429:
+        raise VisitFailed(Failure.RATE_LIMITED, "429 Too Many Requests", retry_after_s=retry_after(headers, now))
+    if status >= 500:
+        raise VisitFailed(Failure.HTTP_5XX, f"{status} from the server", retry_after_s=retry_after(headers, now))
+
+
 def retry_after(headers: Mapping[str, Any], now: datetime) -> float | None:
     """Return the seconds that a Retry-After header asks for, as seconds or as a date (RFC 9110 section 10.2.3)."""
     value = str(headers.get("retry-after", "")).strip()

@@ -12,7 +12,7 @@ from urllib.request import Request as Envelope
 
 from scraper.config.secrets import filled
 from scraper.config.settings import Http, Source
-from scraper.crawl.fetcher import Admit, Fetcher, Request, retry_after
+from scraper.crawl.fetcher import Admit, Fetcher, Request, refuse_overloaded
 from scraper.errors import Failure, VisitFailed
 from scraper.urls import canonical, parts
 
@@ -26,11 +26,7 @@ REFUSALS = (Failure.HTTP_4XX, Failure.EXTRACT, Failure.BAD_REDIRECT)
 
 
 def _screen(status: int, headers: Mapping[str, str]) -> None:
-    """Refuse what says that a site has too much to do. Raises VisitFailed."""
-    if status == 429 or status >= 500:
-        failure = Failure.RATE_LIMITED if status == 429 else Failure.HTTP_5XX
-        said = retry_after(headers, datetime.now(UTC))
-        raise VisitFailed(failure, f"login: {status} from the server", retry_after_s=said)
+    refuse_overloaded(status, headers, datetime.now(UTC))
 
 
 class _Received:
@@ -124,9 +120,8 @@ class Session:
             if asked_at - self._logged_in_at < LOGIN_AGAIN_S:
                 raise VisitFailed(Failure.HTTP_4XX, f"401 or 403 in spite of the login at {self._login.url}")
             if self._refused is not None and time.monotonic() - self._refused_at < LOGIN_AGAIN_S:
-                raise VisitFailed(
-                    self._refused.failure, self._refused.message
-                )  # who asks again and again is locked out
+                # Who asks again and again is locked out.
+                raise VisitFailed(self._refused.failure, self._refused.message)
             try:
                 await self._log_in(fetcher, http, enter, canonical(self._login.url) or self._login.url)
             except VisitFailed as refused:

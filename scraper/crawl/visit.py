@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from scraper import clean
 from scraper.config.mark import rules_of
 from scraper.config.settings import Http, Source, http_of
-from scraper.crawl.fetcher import Fetcher, Request, retry_after, user_agent
+from scraper.crawl.fetcher import Fetcher, Request, refuse_overloaded, retry_after, user_agent
 from scraper.crawl.outcome import obeyed_s, verdict
 from scraper.crawl.politeness import STRIKING, Place, Politeness
 from scraper.crawl.robots import MAX_BYTES, Robots, agent_token, decoded
@@ -405,12 +405,9 @@ class Visitor:
     def _screen(self, claim: Claim, status: int, headers: Mapping[str, str], *, asked: bool) -> None:
         if status == 304 and asked:
             return
-        if status == 429:
-            raise self._refusal(Failure.RATE_LIMITED, "429 Too Many Requests", headers)
+        refuse_overloaded(status, headers, self._now())
         if status == 408:
             raise self._refusal(Failure.TIMEOUT, "408 Request Timeout", headers)
-        if status >= 500:
-            raise self._refusal(Failure.HTTP_5XX, f"{status} from the server", headers)
         if status >= 400:
             raise self._refusal(Failure.HTTP_4XX, f"{status} from the server", headers)
         if status != 200 and status not in (201, 202, 203):

@@ -8,12 +8,11 @@ from scraper import traps
 from scraper.extract.page import Page
 from scraper.extract.select import compiled_css
 from scraper.records import Link
-from scraper.urls import Scope, canonical, is_web
+from scraper.urls import BLANKS, Scope, canonical, is_web
 
 MAX_LINKS = 10_000
 MAX_REFUSED = 5
 REMEMBERED = 10_000
-BLANKS = "".join(map(chr, range(33)))  # as the URL standard has it: controls too
 # Files that hold no page; asking for them costs the site more than us.
 _FILES = re.compile(
     r"\.(?:7z|aac|ai|apk|avi|avif|bin|bmp|bz2|cab|css|deb|dmg|docx?|eot|epub|exe|flac|flv|gif|gz|ico|iso|jar|jpe?g|js|"

@@ -22,7 +22,7 @@ from scraper.crawl.fetcher import Fetcher
 from scraper.crawl.politeness import PENALTY_MAX_S, STRIKES, TRIP_FIRST_S, TRIP_MAX_S, Gate, Place, Politeness
 from scraper.crawl.robots import Robots
 from scraper.crawl.store import Store
-from scraper.crawl.visit import Visitor, Work
+from scraper.crawl.visit import Visitor, Work, is_short
 from scraper.database import Db, health, runs, sources
 from scraper.database.connection import now
 from scraper.errors import Failure
@@ -178,6 +178,22 @@ async def test_whatever_an_answer_is_its_retry_after_is_obeyed(crawler: Crawler,
     await crawler.run(source(site, http={"retries": 0}), ONE_BY_ONE)
     first, second = (next(one.at for one in site.log if one.path == path) for path in ("/1", "/2"))
     assert second - first >= 0.9
+
+
+async def test_a_robots_txt_that_redirects_may_ask_for_a_pause(crawler: Crawler, site: Site) -> None:
+    site.page("/", "x")
+    site.page("/r.txt", "User-agent: *\nDisallow:", kind="text/plain")
+    head = f"HTTP/1.1 302 F\r\nLocation: {site.url}/r.txt\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
+    site.raw("/robots.txt", head.encode(), close=False)
+    await crawler.run(source(site), ONE_BY_ONE)
+    first, second = (next(one.at for one in site.log if one.path == path) for path in ("/robots.txt", "/r.txt"))
+    assert second - first >= 0.9
+
+
+def test_attributes_behind_quotes_make_no_short_page() -> None:
+    many = " ".join(f'a{n} q{n}=">"' if n % 500 == 0 else f"a{n}" for n in range(20_000))
+    assert not is_short(f"<p {many}>x</p>".encode())
+    assert is_short(f"<p>{many.replace('>', '')}</p>".encode())
 
 
 class Remembers:

@@ -142,9 +142,9 @@ class Visit:
         self.over.set()
 
 
-def run(end: socket.socket, stacks: "Connection", parent: int, binary: str, user_agent: str, home: str) -> None:
+def run(end: socket.socket, told: "Connection", parent: int, binary: str, user_agent: str, home: str) -> None:
     """Render pages until the socket closes. binary: the browser. user_agent: what it calls itself. home: where it keeps its files."""
-    if not begin(parent):
+    if not begin(parent, told):
         return
     os.environ.pop("NODE_OPTIONS", None)
     asyncio.run(_serve(end, binary, user_agent, home))

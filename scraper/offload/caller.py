@@ -1,6 +1,5 @@
 """The calling process: the name of a function and what it is given come in, what it returns goes out."""
 
-import faulthandler
 import importlib
 import os
 import socket
@@ -15,13 +14,12 @@ from scraper.offload.process import begin
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-LATE_SHARE = 0.8  # of the time limit, after which the stacks are written down
 SAID_MOST = 4000
 
 
-def run(end: socket.socket, stacks: "Connection", parent: int, memory: int, base: str) -> None:
+def run(end: socket.socket, told: "Connection", parent: int, memory: int, base: str) -> None:
     """Call functions until the socket closes. memory: bytes that it may take. base: the directory that users' modules are in."""
-    if not begin(parent):
+    if not begin(parent, told):
         return
     kernel.limit_memory(memory)
     kernel.step_back()
@@ -30,14 +28,10 @@ def run(end: socket.socket, stacks: "Connection", parent: int, memory: int, base
     end.sendall(frames.packed(None))
     while True:
         try:
-            timeout_s = frames.receive(end)
-            # To read what is given may load modules: that too is a stack worth having.
-            faulthandler.dump_traceback_later(timeout_s * LATE_SHARE, file=stacks.fileno())
             path, given = frames.receive(end)
         except EOFError:
             os._exit(0)
         answer = _answer(path, given)
-        faulthandler.cancel_dump_traceback_later()
         end.sendall(frames.packed((answer, kernel.own_memory())))
 
 

@@ -41,11 +41,10 @@ class Callers:
             hand = await self._hands.take(fresh=False)
             try:
                 async with asyncio.timeout(timeout_s):
-                    await hand.send(timeout_s)
                     await hand.send((path, given))
                     answer, memory = await hand.receive()
             except TimeoutError:
-                said = f"{path} had not returned after {timeout_s:g} s\n{hand.stacks()}".rstrip()
+                said = f"{path} had not returned after {timeout_s:g} s\n{await hand.stacks()}".rstrip()
                 await self._hands.drop(hand)
                 raise Late(said) from None
             except BaseException:

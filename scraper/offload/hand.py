@@ -1,18 +1,14 @@
 """One process of ours that does what it is told, one thing after the other."""
 
 import asyncio
-import contextlib
-import os
 import socket
 import time
 from collections.abc import Callable
 from typing import Any
 
-from scraper import kernel
+from scraper import kernel, stacks
 from scraper.offload import frames
 from scraper.spawning import SPAWN, forget
-
-STACKS_MOST = 64 * 1024
 
 Target = Callable[..., None]
 
@@ -88,14 +84,9 @@ class Hand:
         code = self._process.exitcode
         return f"it was ended by signal {-code}" if code is not None and code < 0 else f"it ended with exit code {code}"
 
-    def stacks(self) -> str:
-        """Return what its fault handler has written; does not wait."""
-        fd, text = self._stacks.fileno(), b""
-        os.set_blocking(fd, False)
-        with contextlib.suppress(BlockingIOError):
-            while len(text) < STACKS_MOST and (chunk := os.read(fd, 65536)):
-                text += chunk
-        return text.decode(errors="replace")
+    async def stacks(self) -> str:
+        """Return where it stands, as far as it can still say so. To ask may end it."""
+        return await stacks.asked(self.pid, self._stacks)
 
     async def end(self) -> None:
         """Kill it, and what it started."""

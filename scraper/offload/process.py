@@ -1,13 +1,18 @@
 """How each of these processes begins."""
 
 import signal
+from typing import TYPE_CHECKING
 
-from scraper import kernel
+from scraper import kernel, stacks
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 
-def begin(parent: int) -> bool:
-    """Lead a group of our own, leave Ctrl-C to others, and go when the parent goes. Returns whether it is still there."""
+def begin(parent: int, told: "Connection") -> bool:
+    """Lead a group of our own, tell our stacks to whom asks, leave Ctrl-C to others, and go when the parent goes. Returns whether it is still there."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stacks.tell(told)
     kernel.lead_group()
     try:
         kernel.die_with_parent(parent)

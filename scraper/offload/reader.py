@@ -1,6 +1,5 @@
 """The reading process: a page and its source come in, what was read of it goes out."""
 
-import faulthandler
 import os
 import pickle
 import socket
@@ -15,12 +14,10 @@ if TYPE_CHECKING:
 
     from scraper.extract.reading import Reader
 
-LATE_SHARE = 0.8  # of the time limit, after which the stacks are written down
 
-
-def run(end: socket.socket, stacks: "Connection", parent: int, memory: int, timeout_s: float) -> None:
-    """Read pages until the socket closes. memory: bytes that it may take. timeout_s: what one page is given."""
-    if not begin(parent):
+def run(end: socket.socket, told: "Connection", parent: int, memory: int) -> None:
+    """Read pages until the socket closes. memory: bytes that it may take."""
+    if not begin(parent, told):
         return
     kernel.limit_memory(memory)
     import scraper.extract.reading  # noqa: PLC0415, F401  most of the time that a start takes
@@ -32,9 +29,7 @@ def run(end: socket.socket, stacks: "Connection", parent: int, memory: int, time
             task = frames.receive(end)
         except EOFError:
             os._exit(0)
-        faulthandler.dump_traceback_later(timeout_s * LATE_SHARE, file=stacks.fileno())
         answer = _answer(task, readers)
-        faulthandler.cancel_dump_traceback_later()
         end.sendall(_packed(answer))
 
 

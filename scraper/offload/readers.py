@@ -56,7 +56,8 @@ class Readers:
         except TimeoutError:
             message = f"reading it took longer than {self._limits.parse_timeout:g} s"
             if source.parser:
-                message = f"the parser {source.parser} had not returned after {self._limits.parse_timeout:g} s\n{hand.stacks()}"
+                message = f"the parser {source.parser} had not returned after {self._limits.parse_timeout:g} s"
+                message += f"\n{await hand.stacks()}"
             await self._hands.drop(hand)
             raise VisitFailed(Failure.PARSE_LIMIT, message[:4000].rstrip()) from None
         except BaseException:
@@ -69,4 +70,4 @@ class Readers:
 
     def _start(self) -> Hand:
         hard = int(self._limits.memory * 1.5)
-        return Hand("reader", reader.run, os.getpid(), hard, self._limits.parse_timeout)
+        return Hand("reader", reader.run, os.getpid(), hard)

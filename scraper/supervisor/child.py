@@ -1,6 +1,5 @@
 """One generation of one process: spawn, watch, terminate, kill the tree, reap."""
 
-import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -14,11 +13,9 @@ from typing import Any
 
 import psutil
 
-from scraper import kernel, spawning
+from scraper import kernel, spawning, stacks
 from scraper.channel import Channel, Message
 from scraper.spawning import SPAWN
-
-STACKS_MOST = 1 << 20
 
 Target = Callable[[socket.socket, Any], None]
 
@@ -96,18 +93,11 @@ class Child:
 
     def show_stacks(self) -> None:
         """Have it print where each of its threads stands."""
-        kernel.show_stacks(self.pid)
+        stacks.ask(self.pid)
 
     def read_stacks(self) -> str:
         """Return what its fault handler has written since the last call; does not wait."""
-        if not kernel.POSIX:
-            return ""
-        fd, text = self._stacks.fileno(), b""
-        os.set_blocking(fd, False)
-        with contextlib.suppress(BlockingIOError):
-            while len(text) < STACKS_MOST and (chunk := os.read(fd, 65536)):
-                text += chunk
-        return text.decode(errors="replace")
+        return stacks.read(self._stacks)
 
     def kill(self) -> None:
         """Kill it and what it started."""

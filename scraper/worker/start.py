@@ -3,7 +3,6 @@
 It loads next to nothing itself, so that a process that cannot load the rest can still say why.
 """
 
-import faulthandler
 import gc
 import os
 import signal
@@ -11,7 +10,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING
 
-from scraper import kernel
+from scraper import kernel, stacks
 from scraper.channel import Channel
 from scraper.errors import BowerbirdError, Exit
 from scraper.worker import lifeline
@@ -37,20 +36,18 @@ def _enricher() -> "type[Process]":
     return Enricher
 
 
-def run(end: socket.socket, stacks: "Connection") -> None:
+def run(end: socket.socket, told: "Connection") -> None:
     """Live: the target of the spawned process.
 
-    end: our end of the channel to the supervisor. stacks: where Python's fault handler writes to, also when nothing else can
-    run; a pipe, for a socket takes few of its many small words at a time.
+    end: our end of the channel to the supervisor. told: where it tells its stacks, also when nothing else can run; a
+    pipe, for a socket takes few of its many small words at a time.
     """
     parent = os.getppid()
     kernel.new_session()
     kernel.adopt()
     kernel.step_back()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if kernel.POSIX:  # elsewhere a pipe is no file
-        faulthandler.enable(file=stacks)
-        faulthandler.register(signal.SIGUSR1, file=stacks, all_threads=True)
+    stacks.tell(told)
     try:
         kernel.die_with_parent(parent)
     except ProcessLookupError:

@@ -88,7 +88,7 @@ def test_what_a_function_returns_is_what_is_kept(name: str, expected: list[dict[
     ("name", "reason", "said"),
     [
         ("raises", "function", "ValueError: no such"),
-        ("stays", "timeout", "functions_of_users:stays had not returned after 2 s\nTimeout"),
+        ("stays", "timeout", "functions_of_users:stays had not returned after 2 s\nCurrent thread"),
         ("leaks", "function", "MemoryError"),
         ("leaves", "function", "exit code 3"),
         ("exits", "function", "exit code 4"),

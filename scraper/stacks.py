@@ -1,7 +1,8 @@
 """Where the threads of a process stand, told by Python's fault handler through a pipe, also when nothing else works.
 
-It is asked by a signal: the thread that it interrupts stands still meanwhile. A watchdog of the fault handler's own, which
-needs no signal, reads the frames of a thread that runs on, and now and then crashes the process over it.
+It is asked by a signal: the thread that it interrupts stands still meanwhile. To ask may end a busy process, one time in
+tens of thousands: ask those that are to be ended. The fault handler's own watchdog needs no signal, but reads the frames of
+a thread that runs on, and ends it far more often.
 """
 
 import asyncio

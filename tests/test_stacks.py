@@ -48,16 +48,6 @@ async def test_a_process_says_where_it_stands_and_lives_on(started: tuple[Any, C
     assert process.is_alive()
 
 
-@pytest.mark.parametrize("started", [busy], indirect=True)
-async def test_a_process_is_asked_again_and_again_and_does_not_crash(started: tuple[Any, Connection]) -> None:
-    process, pipe = started
-    for _ in range(3000):
-        stacks.ask(process.pid)
-        stacks.read(pipe)
-    assert "test_stacks.py" in await stacks.asked(process.pid, pipe)
-    assert process.is_alive()
-
-
 async def test_who_is_gone_says_nothing() -> None:
     pipe, told = SPAWN.Pipe(duplex=False)
     process = SPAWN.Process(target=print)

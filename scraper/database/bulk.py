@@ -32,6 +32,7 @@ TABLES, EVENTS, SOURCES, RUNS, CHANGES, NOTICES, VECTORS, NOTES = range(8)
 FIRST_MATTER = 7215460139
 
 IN_MOST = 500  # values in one IN: databases have a limit
+COUNTED = {"preserve_rowcount": True}
 
 Processor = Callable[[Any], Any]
 
@@ -108,11 +109,8 @@ class Bulk:
         if ready is None:
             make = _Rows if dialect.name == "sqlite" else _Columns
             ready = self._ready[dialect.name] = make(self._build(dialect.name), dialect, list(rows[0]))
-        result = connection.exec_driver_sql(ready.sql, ready.values(rows), execution_options=_COUNTED)
+        result = connection.exec_driver_sql(ready.sql, ready.values(rows), execution_options=COUNTED)
         return max(result.rowcount, 0)
-
-
-_COUNTED = {"preserve_rowcount": True}
 
 
 class _Ready(ABC):
@@ -134,7 +132,7 @@ class _Ready(ABC):
         self._converted = [
             (place, convert)
             for place, bind in enumerate(self._binds)
-            if (convert := _processor(bind.type, dialect)) is not None
+            if (convert := processor(bind.type, dialect)) is not None
         ]
 
     @abstractmethod
@@ -176,7 +174,7 @@ class _Columns(_Ready):
         shown = [f"given.v{place}" if place in given else "%s" for place in range(len(self._binds))]
         text = "".join([piece + mark for piece, mark in zip(pieces, [*shown, ""], strict=True)])
         types = [self._binds[place].type for place in self._given]
-        arrays = ", ".join(f"%s::{_element(of, dialect)}[]" for of in types)
+        arrays = ", ".join(f"%s::{element(of, dialect)}[]" for of in types)
         rows = f" FROM unnest({arrays}) AS given ({', '.join(f'v{place}' for place in self._given)})"
         if isinstance(statement, Insert):
             head, _, rest = text.partition(" VALUES (")
@@ -192,25 +190,25 @@ class _Columns(_Ready):
         for place, convert in self._converted:
             if place not in given:
                 self._row[place] = convert(self._row[place])
-        self._written = [_written(of, dialect) for of in types]
+        self._written = [written(of, dialect) for of in types]
 
     def values(self, rows: Sequence[Mapping[str, Any]]) -> tuple[Any, ...]:
         """Return the columns as the driver takes them. Raises KeyError for a row that lacks a value."""
         picked = [self._pick(row) for row in rows]
         columns: Any = zip(*picked, strict=True) if len(self._given) > 1 else [picked]
         values = self._row.copy()
-        for place, cells, written in zip(self._given, columns, self._written, strict=True):
-            values[place] = "{" + ",".join(["NULL" if cell is None else written(cell) for cell in cells]) + "}"
+        for place, cells, write in zip(self._given, columns, self._written, strict=True):
+            values[place] = "{" + ",".join(["NULL" if cell is None else write(cell) for cell in cells]) + "}"
         return tuple([values[place] for place in self._order])
 
 
-def _element(of: Any, dialect: Dialect) -> str:
-    """The type of an array's elements; documents go as text, and are cast where they are used."""
+def element(of: Any, dialect: Dialect) -> str:
+    """Return the type of an array's elements; documents go as text, and are cast where they are used."""
     return "TEXT" if isinstance(of, Json) else dialect.type_compiler_instance.process(of)
 
 
-def _written(of: Any, dialect: Dialect) -> Callable[[Any], str]:
-    """How an element of an array is written."""
+def written(of: Any, dialect: Dialect) -> Callable[[Any], str]:
+    """Return how an element of an array is written."""
     if isinstance(of, Instant):
         return _instant_written
     if isinstance(of, LargeBinary):
@@ -230,7 +228,8 @@ def _instant_written(value: datetime) -> str:
     return f'"{value.isoformat()}"'
 
 
-def _processor(of: Any, dialect: Dialect) -> Processor | None:
+def processor(of: Any, dialect: Dialect) -> Processor | None:
+    """Return how a value of a type is made what the driver takes; None if it is that already."""
     if isinstance(of, Instant):
         return _instant(dialect)
     convert: Processor | None = of.dialect_impl(dialect).bind_processor(dialect)

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select, update
 
+from scraper.database.among import Among
 from scraper.database.bulk import IN_MOST, upsert
 from scraper.database.models import failures
 from scraper.errors import NotFound
@@ -31,14 +32,15 @@ def note(connection: Connection, visit: Visit) -> None:
 
 def resolve(connection: Connection, url_ids: Sequence[int], at: datetime) -> None:
     """Note that URLs work (again)."""
-    for start in range(0, len(url_ids), IN_MOST):
-        connection.execute(_RESOLVE, {"mine": list(url_ids[start : start + IN_MOST]), "now": at})
+    _RESOLVE.run(connection, url_ids, now=at)
 
 
-_RESOLVE = (
-    update(failures)
-    .where(failures.c.url_id.in_(bindparam("mine", expanding=True)), failures.c.resolved_at.is_(None))
-    .values(resolved_at=bindparam("now"))
+_RESOLVE = Among(
+    lambda _: (
+        update(failures)
+        .where(failures.c.url_id.in_(bindparam("mine", expanding=True)), failures.c.resolved_at.is_(None))
+        .values(resolved_at=bindparam("now"))
+    )
 )
 
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from sqlalchemy import Connection, Row, bindparam, exists, func, or_, select, update
 
+from scraper.database.among import Among
 from scraper.database.bulk import IN_MOST, Bulk, upsert
 from scraper.database.models import hosts, in_state, pages, runs, urls
 from scraper.records import Claim, Known, Link
@@ -89,11 +90,7 @@ def _is_free(there: Row[Any], run_id: int, room: Room) -> bool:
 
 
 def _known(connection: Connection, names: Sequence[tuple[str, bytes]]) -> dict[tuple[str, bytes], Row[Any]]:
-    known: dict[tuple[str, bytes], Row[Any]] = {}
-    for start in range(0, len(names), IN_MOST):
-        rows = connection.execute(_KNOWN, {"marks": [mark for _, mark in names[start : start + IN_MOST]]})
-        known |= {(row.source, row.fingerprint): row for row in rows}
-    return known
+    return {(row.source, row.fingerprint): row for row in _KNOWN.rows(connection, [mark for _, mark in names])}
 
 
 def _taken_over(statement: Any) -> Any:
@@ -106,8 +103,10 @@ def _taken_over(statement: Any) -> Any:
 
 
 TAKEN_OVER = ("run_id", "rank", "depth", "kind", "state", "attempts", "modified_at")
-_KNOWN = select(urls.c.id, urls.c.source, urls.c.fingerprint, urls.c.run_id, urls.c.crashes).where(
-    urls.c.fingerprint.in_(bindparam("marks", expanding=True))
+_KNOWN = Among(
+    lambda _: select(urls.c.id, urls.c.source, urls.c.fingerprint, urls.c.run_id, urls.c.crashes).where(
+        urls.c.fingerprint.in_(bindparam("marks", expanding=True))
+    )
 )
 _ADD = Bulk(lambda dialect: _taken_over(upsert(dialect, urls)))  # another process may have entered it meanwhile
 _TAKE_OVER = Bulk(
@@ -154,10 +153,8 @@ def hosts_due(connection: Connection, at: datetime, active: Sequence[int], owner
     By leaps over the index, from host to host: a long queue at one costs no more than a short one.
     """
     found: dict[str, Due] = {}
-    for start in range(0, len(active), IN_MOST):
-        these = {"runs": list(active[start : start + IN_MOST]), "at": at, "rest": at + REST, "owner": owner}
-        for run_id, host, free in connection.execute(_DUE, these).all():
-            found.setdefault(host, Due(bool(free), set())).runs.add(run_id)
+    for run_id, host, free in _DUE.rows(connection, active, at=at, rest=at + REST, owner=owner):
+        found.setdefault(host, Due(bool(free), set())).runs.add(run_id)
     return dict(sorted(found.items()))
 
 
@@ -179,7 +176,7 @@ def _due() -> Any:
     return select(leap.c.run_id, leap.c.host, ~taken).where(leap.c.host.is_not(None), ready, ~resting)
 
 
-_DUE = _due()
+_DUE = Among(lambda _: _due())
 
 
 def next_retry(connection: Connection, at: datetime) -> datetime | None:
@@ -217,9 +214,8 @@ def claim(
         for url_id in _choose(connection, host, most, at, runs_at.get(host, ()), budgets)
     ]
     found: dict[str, list[Claim]] = {host: [] for host, _ in wanted}
-    for start in range(0, len(chosen), IN_MOST):
-        for taken in _take(connection, chosen[start : start + IN_MOST], owner):
-            found[taken.host].append(taken)
+    for taken in _take(connection, chosen, owner):
+        found[taken.host].append(taken)
     return found
 
 
@@ -249,17 +245,21 @@ _WAITING = (
     .order_by(urls.c.rank, urls.c.depth, urls.c.id)
     .limit(bindparam("most"))
 )
-_TAKE = (
-    update(urls)
-    .where(urls.c.id.in_(bindparam("taken", expanding=True)))
-    .values(state=UrlState.CLAIMED, claimed_by=bindparam("owner"))
+_TAKE = Among(
+    lambda _: (
+        update(urls)
+        .where(urls.c.id.in_(bindparam("taken", expanding=True)))
+        .values(state=UrlState.CLAIMED, claimed_by=bindparam("owner"))
+    )
 )
-_TAKEN = (
-    select(urls, pages.c.id.label("page_id"), pages.c.final_url, pages.c.headers)
-    .add_columns(pages.c.rules, pages.c.links, pages.c.item_count, pages.c.stored_bytes, pages.c.content_hash)
-    .add_columns(pages.c.fetched_at, pages.c.check_every_s, pages.c.check_after)
-    .outerjoin(pages, (pages.c.source == urls.c.source) & (pages.c.fingerprint == urls.c.fingerprint))
-    .where(urls.c.id.in_(bindparam("taken", expanding=True)))
+_TAKEN = Among(
+    lambda _: (
+        select(urls, pages.c.id.label("page_id"), pages.c.final_url, pages.c.headers)
+        .add_columns(pages.c.rules, pages.c.links, pages.c.item_count, pages.c.stored_bytes, pages.c.content_hash)
+        .add_columns(pages.c.fetched_at, pages.c.check_every_s, pages.c.check_after)
+        .outerjoin(pages, (pages.c.source == urls.c.source) & (pages.c.fingerprint == urls.c.fingerprint))
+        .where(urls.c.id.in_(bindparam("taken", expanding=True)))
+    )
 )
 
 
@@ -269,8 +269,8 @@ def _waiting(connection: Connection, host: str, run_id: int, limit: int, at: dat
 
 
 def _take(connection: Connection, taken: Sequence[int], owner: str) -> list[Claim]:
-    connection.execute(_TAKE, {"taken": list(taken), "owner": owner})
-    rows = connection.execute(_TAKEN, {"taken": list(taken)}).all()
+    _TAKE.run(connection, taken, owner=owner)
+    rows = _TAKEN.rows(connection, taken)
     place = {url_id: number for number, url_id in enumerate(taken)}
     return [_claim(row) for row in sorted(rows, key=lambda row: place[row.id])]
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, or_, select, update
 
-from scraper.database.bulk import IN_MOST, Bulk, upsert
+from scraper.database.among import Among
+from scraper.database.bulk import Bulk, upsert
 from scraper.database.models import hosts, robots
 from scraper.records import HostTimes
 
@@ -28,29 +29,29 @@ def lease(connection: Connection, names: Sequence[str], owner: str, at: datetime
     _KNOW.run(connection, [{"host": name, "delay_s": 0.0} for name in sorted(names)])
     times: dict[str, HostTimes] = {}
     former: dict[str, str] = {}
-    for start in range(0, len(names), IN_MOST):
-        free = {"names": list(names[start : start + IN_MOST]), "mine": owner, "at": at}
-        for row in connection.execute(_FREE, free).all():
-            times[row.host] = HostTimes(*(getattr(row, name) for name in KEPT))
-            if row.lease_owner not in (None, owner):
-                former[row.host] = row.lease_owner
+    for row in _FREE.rows(connection, names, mine=owner, at=at):
+        times[row.host] = HostTimes(*(getattr(row, name) for name in KEPT))
+        if row.lease_owner not in (None, owner):
+            former[row.host] = row.lease_owner
     until = at + timedelta(seconds=LEASE_S)
     _TAKE.run(connection, [{"taken": name, "owner": owner, "until": until} for name in times])
     return Leased(times, former)
 
 
 _KNOW = Bulk(lambda dialect: upsert(dialect, hosts).on_conflict_do_nothing(index_elements=["host"]))
-_FREE = (
-    select(hosts)
-    .where(
-        hosts.c.host.in_(bindparam("names", expanding=True)),
-        or_(
-            hosts.c.lease_owner.is_(None),
-            hosts.c.lease_owner == bindparam("mine"),
-            hosts.c.lease_until < bindparam("at"),
-        ),
+_FREE = Among(
+    lambda _: (
+        select(hosts)
+        .where(
+            hosts.c.host.in_(bindparam("names", expanding=True)),
+            or_(
+                hosts.c.lease_owner.is_(None),
+                hosts.c.lease_owner == bindparam("mine"),
+                hosts.c.lease_until < bindparam("at"),
+            ),
+        )
+        .with_for_update(skip_locked=True)  # what another one is just about to take is not free
     )
-    .with_for_update(skip_locked=True)  # what another one is just about to take is not free
 )
 _TAKE = Bulk(
     lambda _: (
@@ -122,11 +123,7 @@ class StoredRobots:
 
 def robots_of(connection: Connection, origins: Sequence[str]) -> dict[str, StoredRobots]:
     """Return what the robots.txt of origins said when they were last asked for, as far as they were."""
-    found: dict[str, StoredRobots] = {}
-    for start in range(0, len(origins), IN_MOST):
-        rows = connection.execute(_ROBOTS, {"origins": list(origins[start : start + IN_MOST])})
-        found |= {origin: StoredRobots(*rest) for origin, *rest in rows}
-    return found
+    return {origin: StoredRobots(*rest) for origin, *rest in _ROBOTS.rows(connection, origins)}
 
 
 def keep_robots(connection: Connection, found: Mapping[str, StoredRobots]) -> None:
@@ -138,8 +135,10 @@ def keep_robots(connection: Connection, found: Mapping[str, StoredRobots]) -> No
     _KEEP_ROBOTS.run(connection, rows)
 
 
-_ROBOTS = select(robots.c.origin, robots.c.status, robots.c.text, robots.c.fetched_at).where(
-    robots.c.origin.in_(bindparam("origins", expanding=True))
+_ROBOTS = Among(
+    lambda _: select(robots.c.origin, robots.c.status, robots.c.text, robots.c.fetched_at).where(
+        robots.c.origin.in_(bindparam("origins", expanding=True))
+    )
 )
 
 

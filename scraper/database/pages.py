@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select,
 
 from scraper.compression import deflate, stored
 from scraper.database import changes
+from scraper.database.among import Among
 from scraper.database.bulk import IN_MOST, Bulk, reserve, upsert
 from scraper.database.models import UNREAD, page_versions, pages
 from scraper.errors import NotFound
@@ -48,20 +49,19 @@ _PASS = Bulk(
         update(pages).where(pages.c.id == bindparam("page")).values(run_id=bindparam("run"), depth=bindparam("level"))
     )
 )
-_KNOWN = select(
-    pages.c.id,
-    pages.c.source,
-    pages.c.fingerprint,
-    pages.c.content_hash,
-    pages.c.gone_at,
-    pages.c.stored_bytes,
-    pages.c.title,
-).where(pages.c.fingerprint.in_(bindparam("marks", expanding=True)))
+_NAMED = ("id", "source", "fingerprint", "content_hash", "gone_at", "stored_bytes", "title")
+_KNOWN = Among(
+    lambda _: select(*(pages.c[name] for name in _NAMED)).where(
+        pages.c.fingerprint.in_(bindparam("marks", expanding=True))
+    )
+)
 _PLACE = Bulk(lambda dialect: upsert(dialect, pages).on_conflict_do_nothing())
-_COPIES = (
-    select(pages.c.source, pages.c.content_hash, func.min(pages.c.id))
-    .where(pages.c.content_hash.in_(bindparam("digests", expanding=True)))
-    .group_by(pages.c.source, pages.c.content_hash)
+_COPIES = Among(
+    lambda _: (
+        select(pages.c.source, pages.c.content_hash, func.min(pages.c.id))
+        .where(pages.c.content_hash.in_(bindparam("digests", expanding=True)))
+        .group_by(pages.c.source, pages.c.content_hash)
+    )
 )
 
 
@@ -198,21 +198,12 @@ def _place(connection: Connection, source: str, new: Mapping[bytes, str], run_id
 
 def _known(connection: Connection, named: Sequence[tuple[str, bytes]]) -> dict[tuple[str, bytes], Row[Any]]:
     """What is stored of pages, by their source and fingerprint."""
-    found: dict[tuple[str, bytes], Row[Any]] = {}
-    for start in range(0, len(named), IN_MOST):
-        marks = [mark for _, mark in named[start : start + IN_MOST]]
-        rows = connection.execute(_KNOWN, {"marks": marks})
-        found |= {(row.source, row.fingerprint): row for row in rows}
-    return found
+    return {(row.source, row.fingerprint): row for row in _KNOWN.rows(connection, [mark for _, mark in named])}
 
 
 def _copies(connection: Connection, digests: Sequence[str]) -> dict[tuple[str, str], int]:
     """The first page of each source with each of these contents."""
-    found: dict[tuple[str, str], int] = {}
-    for start in range(0, len(digests), IN_MOST):
-        rows = connection.execute(_COPIES, {"digests": digests[start : start + IN_MOST]})
-        found |= {(source, digest): page_id for source, digest, page_id in rows}
-    return found
+    return {(source, digest): page_id for source, digest, page_id in _COPIES.rows(connection, digests)}
 
 
 def _fetched(visit: Visit) -> Fetched:

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, delete, exists, insert, select, update
 
 from scraper.config.settings import Source, plain
+from scraper.database.among import Among
 from scraper.database.bulk import SOURCES, in_turn, upsert
 from scraper.database.models import items, meta, runs, sources
 from scraper.errors import Conflict, NotFound, Outdated
@@ -194,11 +195,15 @@ def started(connection: Connection, name: str, run_id: int, at: datetime, next_a
 
 def checked(connection: Connection, names: set[str], at: datetime) -> None:
     """Note that pages of these sources were just looked at."""
-    connection.execute(_CHECKED, {"names": sorted(names), "now": at})
+    _CHECKED.run(connection, sorted(names), now=at)
 
 
-_CHECKED = (
-    update(sources).where(sources.c.name.in_(bindparam("names", expanding=True))).values(checked_at=bindparam("now"))
+_CHECKED = Among(
+    lambda _: (
+        update(sources)
+        .where(sources.c.name.in_(bindparam("names", expanding=True)))
+        .values(checked_at=bindparam("now"))
+    )
 )
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from scraper.database import alarms, failures, frontier, hosts, items, pages, sources, usage
 from scraper.database import runs as runs_of
+from scraper.database.among import Among
 from scraper.database.bulk import IN_MOST, Bulk, upsert
 from scraper.database.models import hosts as hosts_of
 from scraper.database.models import in_state, runs, urls
@@ -148,34 +149,24 @@ def give_up(connection: Connection, host: str, at: datetime) -> None:
 
 def _settle(connection: Connection, visits: Sequence[Visit], owner: str) -> list[Visit]:
     """Give each URL its state; return the visits whose URLs we still held."""
-    ids = [visit.claim.url_id for visit in visits]
-    held: set[int] = set()
-    for start in range(0, len(ids), IN_MOST):
-        held.update(connection.scalars(_HELD, {"ids": ids[start : start + IN_MOST], "owner": owner}))
-    kept = [visit for visit in visits if visit.claim.url_id in held]
-    _SETTLE.run(
-        connection,
-        [
-            {
-                "url_id": visit.claim.url_id,
-                "to": UrlState.QUEUED if visit.retry_at else UrlState.FAILED if visit.failure else UrlState.DONE,
-                "tried": visit.claim.attempts + 1,
-                "later": visit.retry_at,
-            }
-            for visit in kept
-        ],
-    )
-    return kept
+    alike: defaultdict[tuple[UrlState, datetime | None], list[int]] = defaultdict(list)
+    for visit in visits:
+        state = UrlState.QUEUED if visit.retry_at else UrlState.FAILED if visit.failure else UrlState.DONE
+        alike[state, visit.retry_at].append(visit.claim.url_id)
+    held = {
+        row.id
+        for (state, later), ids in alike.items()
+        for row in _SETTLE.rows(connection, ids, to=state, later=later, owner=owner)
+    }
+    return [visit for visit in visits if visit.claim.url_id in held]
 
 
-_HELD = select(urls.c.id).where(
-    urls.c.id.in_(bindparam("ids", expanding=True)), urls.c.claimed_by == bindparam("owner")
-)
-_SETTLE = Bulk(
+_SETTLE = Among(
     lambda _: (
         update(urls)
-        .where(urls.c.id == bindparam("url_id"))
-        .values(state=bindparam("to"), attempts=bindparam("tried"), not_before=bindparam("later"), claimed_by=None)
+        .where(urls.c.id.in_(bindparam("ids", expanding=True)), urls.c.claimed_by == bindparam("owner"))
+        .values(state=bindparam("to"), attempts=urls.c.attempts + 1, not_before=bindparam("later"), claimed_by=None)
+        .returning(urls.c.id)
     )
 )
 
@@ -302,7 +293,7 @@ def _enter(
         run.id: frontier.Room(
             max(KNOWN_AT_LEAST, run.max_pages * KNOWN_PER_PAGE) - run.known, unknown_only=run.kind == RunKind.RETRY
         )
-        for run in connection.execute(_OPEN, {"ids": list(found)})
+        for run in _OPEN.rows(connection, list(found))
     }
     for run_id, entered in frontier.add(connection, rows, rooms).items():
         done.hosts |= {row["host"] for row in entered}
@@ -311,8 +302,10 @@ def _enter(
             done.known[run_id] = list(found[run_id])
 
 
-_OPEN = select(runs.c.id, runs.c.known, runs.c.max_pages, runs.c.kind).where(
-    runs.c.id.in_(bindparam("ids", expanding=True))
+_OPEN = Among(
+    lambda _: select(runs.c.id, runs.c.known, runs.c.max_pages, runs.c.kind).where(
+        runs.c.id.in_(bindparam("ids", expanding=True))
+    )
 )
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import signal
@@ -45,7 +44,7 @@ from api.routes import (
 from api.searching import Searching
 from api.security import BODY_MOST, Guard, too_long, with_headers
 from api.stream import Streams
-from scraper import logs
+from scraper import garbage, logs
 from scraper.config.load import Loaded
 from scraper.config.secrets import environment
 from scraper.config.settings import Http, Notify
@@ -115,10 +114,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     notifier = asyncio.create_task(Notifier(db, partial(_orders, service)).run(), name="notifier")
     noting = asyncio.create_task(noter.run(), name="noter")
     feeding = asyncio.create_task(_tell_systemd(service), name="systemd")
-    # What is there by now stays: to look for what may go among it stops every call for a tenth of a second. And a page makes
-    # much that goes again at once, which need not be looked at often.
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
+    garbage.settle()
     try:
         yield
     finally:

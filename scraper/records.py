@@ -2,17 +2,18 @@
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import date, datetime
 from typing import Any, Literal
 
 from scraper.compression import deflate
 from scraper.errors import Failure
+from scraper.value import value
 
 Kind = Literal["page", "sitemap"]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Claim:
     """A URL that this worker has taken from the frontier."""
 
@@ -28,7 +29,7 @@ class Claim:
     modified_at: datetime | None = None  # as a sitemap says
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Known:
     """What is stored of a URL already: its validators, and what was read from it by which rules."""
 
@@ -46,7 +47,7 @@ class Known:
     check_after: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Fetched:
     """What a site answered, decoded. Sizes in bytes, times in seconds."""
 
@@ -71,7 +72,7 @@ class Fetched:
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Link:
     """A URL to visit, in canonical form. Those of a higher priority are visited first."""
 
@@ -81,7 +82,7 @@ class Link:
     modified_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Item:
     """One extracted record; its key identifies it across pages and time."""
 
@@ -101,7 +102,7 @@ def unpacked(stored: bytes) -> tuple[Link, ...]:
     return tuple([Link(url) for url in zlib.decompress(stored).decode().split("\n")]) if stored else ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Manners:
     """What pages may ask of us. agent: our product token, lower case; None: what they ask of robots does not count."""
 
@@ -109,7 +110,7 @@ class Manners:
     today: date
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Before:
     """What is stored of a page that has changed since."""
 
@@ -117,7 +118,7 @@ class Before:
     headers: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Difference:
     """What is new on a page for those who read it: the text that went, the text that came, in how many words. 0: nothing."""
 
@@ -126,7 +127,7 @@ class Difference:
     words: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Reading:
     """What extraction made of one page.
 
@@ -145,7 +146,7 @@ class Reading:
     difference: Difference | None = None  # from what was stored; None: not compared
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Visit:
     """How one try at one URL went. Without a failure, fetched and reading are there.
 
@@ -167,7 +168,7 @@ class Visit:
     check_every_s: float | None = None  # how often it is worth to look from now on
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class HostTimes:
     """What is kept of a host between requests and over restarts: when it may be asked next, and its delay."""
 
@@ -182,7 +183,7 @@ class HostTimes:
     why: str | None = None  # why next_at is what it is
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RunTally:
     """The counts of one run, as they stand."""
 
@@ -196,7 +197,7 @@ class RunTally:
     failures: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RunCount:
     """How far an open run is."""
 
@@ -209,7 +210,7 @@ class RunCount:
 Level = Literal["info", "warning", "error"]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Event:
     """Something that happened to the machinery, for people to follow. kind: process, service, shared_state or run."""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from bench.storage.places import source_of
 from bench.storage.site import Answer, Sites, number_of, place_of
+from scraper import garbage
 from scraper.config import allowance
 from scraper.config.settings import Database, Http
 from scraper.crawl.recorder import Lane, Recorder
@@ -58,7 +59,7 @@ class _Writer:
 
     job: Job
     owner: str
-    ready: dict[tuple[int, int], Answer] = field(default_factory=dict)
+    ready: dict[str, Answer] = field(default_factory=dict)
     late: int = 0
     claim_s: float = 0.0
 
@@ -67,11 +68,12 @@ class _Writer:
         job = self.job
         for place in job.mine:
             for number in range(job.first, job.first + int(job.each * AHEAD) + 1):
-                self.ready[place, number] = job.sites.answer(place, number)
+                self.ready[job.sites.url(place, number)] = job.sites.answer(place, number)
 
     async def store_all(self) -> Stored:
         """Store until there is no more."""
         job = self.job
+        garbage.settle()  # as in every scraper
         wanted = {place % job.sites.sources for place in job.mine}
         self.works = {job.sites.source(n): Work.of(source_of(job.sites, n), Http(), {}) for n in wanted}
         began, cpu = time.monotonic(), time.process_time()
@@ -103,11 +105,10 @@ class _Writer:
             recorder.add(self._visit(claim), lane)
 
     def _visit(self, claim: Claim) -> Visit:
-        name = place_of(claim.host), number_of(claim.url)
-        answer = self.ready.pop(name, None)
+        answer = self.ready.pop(claim.url, None)
         if answer is None:
             self.late += 1
-            answer = self.job.sites.answer(*name)
+            answer = self.job.sites.answer(place_of(claim.host), number_of(claim.url))
         rules = self.works[claim.source].rules
         return Visit(claim, now(), answer.fetched, answer.reading, rules=rules, digest=answer.digest)
 

@@ -1,5 +1,6 @@
 """Pages stored per second: Bowerbird with one, two and four processes, and bare loops, in turn."""
 
+import gc
 import multiprocessing
 import statistics
 from collections.abc import Callable
@@ -57,6 +58,7 @@ def _loop(url: str, sites: Sites, upto: int, runs: dict[str, int], made_ready: b
     numbers = range(int(upto * AHEAD) + 20)
     answers = {(place, number): sites.answer(place, number) for place in range(sites.hosts) for number in numbers}
     loop = bare.Loop(sites, runs, upto, answers, bare.moment_of(url))
+    gc.freeze()  # the answers, which belong to the measuring
     told.put((*bare.store(url, loop, made_ready), ours.peak_mib()))
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
@@ -18,6 +18,7 @@ from scraper.crawl.http1 import RATE_LEAST, Answer, HeadersSeen, PieceSeen, Pool
 from scraper.errors import Failure, VisitFailed
 from scraper.records import Fetched
 from scraper.urls import canonical
+from scraper.value import value
 
 if TYPE_CHECKING:
     from scraper.crawl.carrier import Carrier
@@ -46,7 +47,7 @@ def user_agent(template: str) -> str:
     return "".join(c for c in filled if c.isprintable())
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Request:
     """What is asked of one URL. headers: beside those that every request has. trickles: the answer may come word by word."""
 

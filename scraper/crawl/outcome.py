@@ -1,9 +1,9 @@
 """What becomes of a URL after a failure: one table. Pure."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from scraper.errors import Failure
+from scraper.value import value
 
 RETRY_BASE_S = 1.0
 RETRY_MAX_S = 300.0
@@ -52,7 +52,7 @@ OUTCOMES: dict[Failure, Cure] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Verdict:
     """Whether a URL is tried again, after how many seconds, and for how long its host is left alone."""
 

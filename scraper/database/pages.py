@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,6 +15,7 @@ from scraper.database.models import UNREAD, page_versions, pages
 from scraper.errors import NotFound
 from scraper.records import Fetched, Visit, packed
 from scraper.urls import fingerprint
+from scraper.value import value
 
 # What a site sets in a visitor's browser is nobody's business later.
 _SECRET_HEADERS = {"set-cookie", "set-cookie2"}
@@ -126,7 +126,7 @@ def _pace(visit: Visit) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ready:
     """A visit and what is to be stored of its page, as far as that does not depend on what is stored already."""
 

@@ -4,6 +4,9 @@ import asyncio
 import pickle
 import socket
 import struct
+from collections.abc import Callable
+from dataclasses import fields
+from operator import attrgetter
 from typing import Any
 
 from scraper.records import Fetched, Item, Link, Reading
@@ -46,12 +49,14 @@ def _exactly(end: socket.socket, length: int) -> bytes:
     return bytes(buffer)
 
 
-# Frozen dataclasses take long to pickle: what goes over on every page goes as tuples.
+_FETCHED: Callable[[Fetched], tuple[Any, ...]] = attrgetter(*(each.name for each in fields(Fetched)))
+
+# Dataclasses take long to pickle: what goes over on every page goes as tuples.
 
 
 def flat(fetched: Fetched) -> tuple[Any, ...]:
     """Return a response as a tuple; Fetched(*it) is the response again."""
-    return tuple(getattr(fetched, name) for name in Fetched.__slots__)
+    return _FETCHED(fetched)
 
 
 def flat_reading(reading: Reading) -> tuple[Any, ...]:

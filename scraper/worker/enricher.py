@@ -1,9 +1,9 @@
 """A process that makes something of what was scraped: its database, and its runner."""
 
 import asyncio
-import gc
 from pathlib import Path
 
+from scraper import garbage
 from scraper.config import secrets
 from scraper.crawl.store import Store
 from scraper.database import Db
@@ -22,7 +22,7 @@ class Enricher(Process):
         base = Path(str(self._boot["base"]))
         runner = Runner(store, self._settings, base, secrets.environment(base), self._orders())
         self._hear(runner)
-        gc.freeze()
+        garbage.settle()
         heart = asyncio.create_task(self._heart.run(runner), name="heartbeat")
         runner.rely_on(heart)
         try:

@@ -1,12 +1,12 @@
 """A scraper process: its database, its engine, and what keeps house beside it."""
 
 import asyncio
-import gc
 import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from scraper import garbage
 from scraper.config import secrets
 from scraper.config.settings import Http
 from scraper.crawl.engine import Before, Engine
@@ -53,9 +53,7 @@ class Scraper(Process):
             self._place(),
         )
         self._hear(engine)
-        # What is there by now stays; and pages make much that goes again at once, which need not be looked at often.
-        gc.freeze()
-        gc.set_threshold(20_000, 20, 50)
+        garbage.settle()
         heart = asyncio.create_task(self._heart.run(engine), name="heartbeat")
         upkeep, indexer = Upkeep(store, self._settings.retention, engine.idle), Indexer(store, engine.idle)
         house: list[Upkeep | Indexer] = [upkeep] if self._place()[0] == 0 else []  # in one process of all

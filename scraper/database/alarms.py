@@ -25,15 +25,15 @@ Filled = dict[tuple[int, str, str], int]
 
 def count(visits: Sequence[Visit]) -> Filled:
     """Return in how many items of each run and kind each field is filled; the field "" counts the items."""
-    found: Filled = {}
+    found: dict[tuple[int, str], dict[str, int]] = {}
     for visit in visits:
         for item in visit.reading.items:
-            run_id, kind = visit.claim.run_id, item.kind
-            found[run_id, kind, ""] = found.get((run_id, kind, ""), 0) + 1
+            counted = found.setdefault((visit.claim.run_id, item.kind), {"": 0})
+            counted[""] += 1
             for name, value in item.data.items():
                 filled = value is not None and value != "" and value != []
-                found[run_id, kind, name] = found.get((run_id, kind, name), 0) + filled
-    return found
+                counted[name] = counted.get(name, 0) + filled
+    return {(run_id, kind, name): n for (run_id, kind), counted in found.items() for name, n in counted.items()}
 
 
 def add(connection: Connection, filled: Filled) -> None:

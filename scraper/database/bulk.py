@@ -214,7 +214,7 @@ def written(of: Any, dialect: Dialect) -> Callable[[Any], str]:
     if isinstance(of, LargeBinary):
         return lambda value: f'"\\\\x{value.hex()}"'
     if isinstance(of, Json):
-        serialize = getattr(dialect, "_json_serializer", None) or json.dumps
+        serialize = _serializer(dialect)
         return lambda value: _quoted(serialize(value))
     return _quoted if isinstance(of, String) else str
 
@@ -232,8 +232,15 @@ def processor(of: Any, dialect: Dialect) -> Processor | None:
     """Return how a value of a type is made what the driver takes; None if it is that already."""
     if isinstance(of, Instant):
         return _instant(dialect)
+    if isinstance(of, Json) and dialect.name == "sqlite":
+        return _serializer(dialect)
     convert: Processor | None = of.dialect_impl(dialect).bind_processor(dialect)
     return convert
+
+
+def _serializer(dialect: Dialect) -> Processor:
+    """How a document is written: by the engine's own way, without the steps that SQLAlchemy puts before it."""
+    return getattr(dialect, "_json_serializer", None) or json.dumps
 
 
 @lru_cache(maxsize=8)

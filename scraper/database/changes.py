@@ -1,6 +1,6 @@
 """changes: what was created, changed, removed, returned and moved."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +13,7 @@ from scraper.errors import NotFound
 NAMES = ("id", "at", "source", "of", "kind", "change", "item_id", "page_id", "fields")
 KINDS = ("created", "changed", "removed", "returned", "moved")
 COUNTED_MOST = 1000
+NONE: Mapping[str, Any] = {}
 
 _TELL = Bulk(lambda _: insert(changes))
 
@@ -27,10 +28,28 @@ def tell(connection: Connection, told: Sequence[dict[str, Any]]) -> None:
         _TELL.run(connection, told)
 
 
-def row(at: datetime, source: str, of: str, change: str, **more: Any) -> dict[str, Any]:
-    """Return a change as it is kept. more: kind, item_id, page_id, fields."""
-    made = {"at": at, "source": source, "of": of, "change": change}
-    return made | {"kind": None, "item_id": None, "page_id": None, "fields": {}} | more
+def row(
+    at: datetime,
+    source: str,
+    of: str,
+    change: str,
+    *,
+    kind: str | None = None,
+    item_id: int | None = None,
+    page_id: int | None = None,
+    fields: Mapping[str, Any] = NONE,
+) -> dict[str, Any]:
+    """Return a change as it is kept."""
+    return {
+        "at": at,
+        "source": source,
+        "of": of,
+        "kind": kind,
+        "change": change,
+        "item_id": item_id,
+        "page_id": page_id,
+        "fields": fields,
+    }
 
 
 def public(row: Row[Any]) -> dict[str, Any]:

@@ -143,10 +143,11 @@ def touch(connection: Connection, visits: Sequence[Visit]) -> None:
 def _write(connection: Connection, batch: _Batch) -> None:
     if batch.made:
         ids = reserve(connection, items, len(batch.made))
-        _CREATE.run(connection, [{"id": n} | row for n, row in zip(ids, batch.made, strict=True)])
-        for item_id, (visit, page_id, item) in zip(ids, batch.made_of, strict=True):
+        for item_id, row, (visit, page_id, item) in zip(ids, batch.made, batch.made_of, strict=True):
+            row["id"] = item_id
             fields = {name: [None, value] for name, value in item.data.items()}
             _tell(batch, visit, page_id, item_id, item, "created", fields)
+        _CREATE.run(connection, batch.made)
     _SEE.run(connection, batch.seen)
     _ALTER.run(connection, batch.altered)
     _HUSH.run(connection, batch.hushed)
@@ -154,7 +155,6 @@ def _write(connection: Connection, batch: _Batch) -> None:
 
 
 def _create(batch: _Batch, visit: Visit, page_id: int, item: Item) -> None:
-    moments = {"first_seen": visit.at, "last_seen": visit.at, "changed_at": visit.at}
     batch.made_of.append((visit, page_id, item))
     batch.made.append(
         {
@@ -165,7 +165,9 @@ def _create(batch: _Batch, visit: Visit, page_id: int, item: Item) -> None:
             "page_id": page_id,
             "run_id": visit.claim.run_id,
             "data": item.data,
-            **moments,
+            "first_seen": visit.at,
+            "last_seen": visit.at,
+            "changed_at": visit.at,
         }
     )
 
@@ -198,8 +200,9 @@ def _see(batch: _Batch, visit: Visit, page_id: int, item: Item, row: Row[Any]) -
 def _tell(
     batch: _Batch, visit: Visit, page_id: int, item_id: int, item: Item, change: str, fields: dict[str, Any]
 ) -> None:
-    named = {"kind": item.kind, "item_id": item_id, "page_id": page_id, "fields": fields}
-    batch.told.append(changes.row(visit.at, visit.claim.source, "item", change, **named))
+    source, kind = visit.claim.source, item.kind
+    told = changes.row(visit.at, source, "item", change, kind=kind, item_id=item_id, page_id=page_id, fields=fields)
+    batch.told.append(told)
 
 
 def _url(visit: Visit) -> str:

@@ -353,6 +353,7 @@ class Visitor:
                 asked_s = obeyed_s(retry_after(answer.headers, self._now()))
                 if asked_s and place.gate is not None:
                     place.gate.pause(asked_s, f"it answered {answer.status} to a page's request, with Retry-After")
+                    await self._politeness.keep_pause(place.gate)
             wire_bytes += answer.wire_bytes
             return answer
 

@@ -141,6 +141,17 @@ async def test_the_delay_holds_for_what_a_page_asks_for(site: Site) -> None:
     assert times[-1] - times[0] > 0.3 * 5 * 0.9
 
 
+async def test_a_wait_that_a_request_of_a_page_is_asked_for_holds_for_the_host(crawler: Crawler, site: Site) -> None:
+    site.page("/", "<script>fetch('/busy').then(r => document.title = r.status)</script><a href='/next'>n</a>")
+    site.raw("/busy", b"HTTP/1.1 503 B\r\nRetry-After: 3\r\nContent-Length: 0\r\n\r\n")
+    site.page("/next", "<p>next")
+    run = await crawler.run(Source(name="s", start=(site.url + "/",), follow=True, render=True), HTTP)
+    assert (run["state"], run["pages"]) == ("done", 2)
+    assert [page["title"] for page in crawler.rows("pages")][0] == "503"
+    asked = {request.path: request.at for request in site.log}
+    assert asked["/next"] - asked["/busy"] > 2.9
+
+
 def test_what_a_killed_scraper_left_of_its_browser_is_removed() -> None:
     gone = subprocess.Popen(["true"])
     gone.wait()

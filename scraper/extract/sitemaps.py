@@ -1,9 +1,12 @@
-"""Sitemaps (sitemaps.org: XML, index, text, gzip, news), feeds (RSS, Atom), robots.txt: the URLs that they name."""
+"""Sitemaps (sitemaps.org: XML, index, text, gzip, news), feeds (RSS, Atom, JSON Feed), robots.txt: the URLs that they name."""
 
+import json
 import re
+from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from itertools import islice
 from typing import Any
+from urllib.parse import urljoin
 
 from lxml import etree
 
@@ -27,6 +30,7 @@ _START = re.compile(rb"<\?xml\b|<(?:urlset|sitemapindex|rss|feed)\b")
 _AMPERSAND = re.compile(
     rb"<!\[CDATA\[.*?(?:\]\]>|\Z)|&(?!(?:amp|lt|gt|quot|apos|#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6});)", re.DOTALL
 )
+_JSON_DATES = ("date_modified", "date_published")
 _DATES = ("lastmod", "publication_date", "pubDate", "updated", "published", "date")
 
 
@@ -37,7 +41,8 @@ def links(page: Page, today: date) -> tuple[Link, ...]:
     """
     body = _document(page)
     if body is None:
-        return _of_text(decode(_unzipped(page.body), page.headers.get("content-type", "")), page.url)
+        text = decode(_unzipped(page.body), page.headers.get("content-type", ""))
+        return _of_json(text, page.url, today) or _of_text(text, page.url)
     pages: dict[str, tuple[int, datetime | None]] = {}
     sitemaps: list[str] = []
     parser = etree.XMLPullParser(events=("end",), resolve_entities=False, no_network=True, recover=True)
@@ -54,7 +59,7 @@ def links(page: Page, today: date) -> tuple[Link, ...]:
         if kind == "sitemap":
             sitemaps.append(url)
         elif kind is not None:
-            pages.setdefault(url, _dated(element.getparent(), today))
+            pages.setdefault(url, _dated(_told(element.getparent()), today))
         if len(pages) + len(sitemaps) >= MAX_URLS:
             break
     if not pages and not sitemaps and _name(root).lower() == "html":
@@ -68,8 +73,10 @@ def links(page: Page, today: date) -> tuple[Link, ...]:
 def _document(page: Page) -> bytes | None:
     """The sitemap from its first tag on, fit for a parser of XML; None for one of plain text."""
     body = _unzipped(page.body)
-    if body.startswith((b"\xfe\xff", b"\xff\xfe")):
-        body = re.sub(r"^\s*<\?xml[^>]*\?>", "", decode(body, "")).encode("utf-8", "replace")
+    wide = {b"\xfe\xff": "utf-16-be", b"\xff\xfe": "utf-16-le", b"\0<": "utf-16-be", b"<\0": "utf-16-le"}.get(body[:2])
+    if wide is not None:
+        text = body.decode(wide, "replace").removeprefix("\ufeff")
+        body = re.sub(r"^\s*<\?xml[^>]*\?>", "", text).encode("utf-8", "replace")
     body = body.removeprefix(b"\xef\xbb\xbf").lstrip()
     if not body.startswith(b"<"):
         start = _START.search(body[:PREAMBLE_MOST])  # what a broken site says before its sitemap
@@ -90,6 +97,23 @@ def _of_text(text: str, base: str) -> tuple[Link, ...]:
     return tuple(Link(url) for url in _usable(named, base))
 
 
+def _of_json(text: str, base: str, today: date) -> tuple[Link, ...]:
+    """What a JSON Feed names (https://www.jsonfeed.org/version/1.1/): its items, and where it goes on."""
+    try:
+        feed = json.loads(text) if "jsonfeed.org/version/" in text[:PREAMBLE_MOST] else None
+    except (ValueError, RecursionError):
+        return ()
+    found = []
+    items = feed.get("items") if isinstance(feed, dict) else None
+    for item in items[:MAX_URLS] if isinstance(items, list) else []:
+        told = {name: value for name, value in item.items() if isinstance(value, str)} if isinstance(item, dict) else {}
+        priority, changed = _dated((told[name] for name in _JSON_DATES if name in told), today)
+        url = told.get("url") or told.get("external_url") or ""
+        found += [Link(url, priority=priority, modified_at=changed) for url in _usable([url], base)]
+    further = feed.get("next_url") if isinstance(feed, dict) else None
+    return (*(Link(url, "sitemap") for url in _usable([str(further or "")], base)), *dict.fromkeys(found))
+
+
 def _named(element: Any) -> tuple[Kind | None, str]:
     """What an element names, if anything: a page or a sitemap."""
     name, outer = _name(element), _name(element.getparent())
@@ -98,7 +122,7 @@ def _named(element: Any) -> tuple[Kind | None, str]:
             element.xpath("string()") if len(element) else element.text or ""
         )
     if name == "link" and outer in ("item", "entry") and element.get("rel", "alternate") == "alternate":
-        return "page", element.get("href") or element.text or ""
+        return "page", urljoin(element.base or "", element.get("href") or element.text or "")  # of XML Base
     if name == "guid" and outer == "item" and element.get("isPermaLink", "true").lower() == "true":
         others = any(
             _name(other) == "link" for other in element.getparent()
@@ -113,17 +137,21 @@ def _named_by_robots(text: str) -> list[str]:
     return [value.strip() for name, _, value in lines if name.strip().lower() == "sitemap"]
 
 
-def _dated(entry: Any, today: date) -> tuple[int, datetime | None]:
-    """The priority of an entry, and its date of change; all its elements are there when the whole document was read."""
-    for element in islice(entry.iter(), ENTRY_MOST):
-        if _name(element) in _DATES and element.text:
-            try:
-                text = convert(element.text.strip(), "date", "")
-                changed = date.fromisoformat(text[:10])
-            except ValueError:
-                continue
-            age = (today - changed).days
-            return next((priority for days, priority in FRESH_DAYS if 0 <= age <= days), 0), _until(text)
+def _told(entry: Any) -> Iterator[str]:
+    """The dates of change that an entry tells; all its elements are there when the whole document was read."""
+    return (e.text for e in islice(entry.iter(), ENTRY_MOST) if _name(e) in _DATES and e.text)
+
+
+def _dated(dates: Iterable[str], today: date) -> tuple[int, datetime | None]:
+    """The priority of an entry, and its date of change: the first that is one."""
+    for said in dates:
+        try:
+            text = convert(said.strip(), "date", "")
+            changed = date.fromisoformat(text[:10])
+        except ValueError:
+            continue
+        age = (today - changed).days
+        return next((priority for days, priority in FRESH_DAYS if 0 <= age <= days), 0), _until(text)
     return 0, None
 
 

@@ -1,8 +1,9 @@
 """Pages as people write them: what browsers, search engines and Scrapy make of them, we do."""
 
+import json
 import time
 from collections.abc import AsyncIterator
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from scraper.extract.items import by_parser
 from scraper.extract.links import Linker
 from scraper.extract.page import Page
 from scraper.extract.sitemaps import links as named
+from scraper.records import Link
 from scraper.urls import Scope
 
 URL = "http://a.org/folder/page.html"
@@ -195,6 +197,10 @@ FEED = '<rss version="2.0"><channel><item>{}</item></channel></rss>'
         (FEED.format('<guid isPermaLink="false">http://a.org/1</guid>'), []),
         (FEED.format("<guid>tag:1</guid>"), []),
         ("<urlset><url><loc>http://a.org/<!-- c -->1</loc></url></urlset>", ["http://a.org/1"]),
+        (
+            '<feed xml:base="/blog/"><entry><link href="1"/></entry><entry xml:base="/x/y"><link href="2"/></entry></feed>',
+            ["http://a.org/blog/1", "http://a.org/x/2"],
+        ),
         ("Sitemap: /map.xml # the main one\nSitemap: /a#b", ["http://a.org/map.xml", "http://a.org/a"]),
     ],
 )
@@ -202,6 +208,25 @@ def test_what_feeds_and_sitemaps_name(body: str, urls: list[str]) -> None:
     url = "http://a.org/robots.txt" if body.startswith("Sitemap") else "http://a.org/feed"
     made = page(body, "text/plain" if body.startswith("Sitemap") else "application/xml", url)
     assert [link.url for link in named(made, date(2026, 1, 1))] == urls
+
+
+def json_feed(items: object, **more: object) -> tuple[Link, ...]:
+    text = json.dumps({"version": "https://jsonfeed.org/version/1.1", "items": items, **more})
+    return named(page(text, "application/feed+json", "http://a.org/feed.json"), date(2026, 1, 9))
+
+
+def test_a_json_feed_is_one_too() -> None:
+    first, second = json_feed(
+        [{"id": 1, "url": "/1", "date_published": "2026-01-08T10:00:00Z"}, {"external_url": "http://b.org/2"}, 7, {}]
+    )
+    assert (first.url, first.priority, first.modified_at) == ("http://a.org/1", 4, datetime(2026, 1, 8, 10, tzinfo=UTC))
+    assert (second.url, second.priority, second.modified_at) == ("http://b.org/2", 0, None)
+    assert json_feed([], next_url="/feed.json?page=2") == (Link("http://a.org/feed.json?page=2", "sitemap"),)
+
+
+@pytest.mark.parametrize("items", [None, "x", [[]], [{"url": 7}], {"url": "/1"}])
+def test_a_json_feed_of_anything_names_nothing(items: object) -> None:
+    assert json_feed(items) == ()
 
 
 async def yields(page: Page) -> AsyncIterator[dict[str, int]]:

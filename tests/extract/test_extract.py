@@ -319,6 +319,9 @@ def test_sitemaps_as_they_are_found() -> None:
     expected = ["http://a.org/shop?cat=1&page=2&copy=3&z=1", "http://a.org/x?a=1&b=2"]
     for before in (b"", b"\xef\xbb\xbf\n", b"\n", b"Warning: foo() in bar.php on line 3\n", b"<?xml version='1.0'?>"):
         assert sitemap_of(before + locs) == expected
+    wide = b"<?xml version='1.0' encoding='utf-16'?>" + locs
+    for way in ("utf-16", "utf-16-le", "utf-16-be"):
+        assert sitemap_of(wide.decode().encode(way)) == expected
     with pytest.raises(VisitFailed, match="an HTML page"):
         sitemap_of(b"<!DOCTYPE html><html><body>Not here</body></html>")
     assert sitemap_of(b"<urlset></urlset>") == []

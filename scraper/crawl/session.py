@@ -136,7 +136,7 @@ class Session:
 
         await enter(url)
         page = Page.of(await fetcher.fetch(Request(url), http, admit=enter, visitor=self, may_take=_screen))
-        form = form_with(page, self._form)
+        form = await asyncio.to_thread(form_with, page, self._form)  # to parse a large page takes a while
         if form is None:
             named = ", ".join(self._form)
             raise VisitFailed(Failure.EXTRACT, f"login: {url} has no form with the fields {named}")
@@ -150,5 +150,6 @@ class Session:
             request = Request(form.action, "POST", kind, fields.encode())
         await enter(request.url)
         answer = Page.of(await fetcher.fetch(request, http, admit=enter, visitor=self, may_take=_screen))
-        if answer.status >= 400 or form_with(answer, self._form) is not None:
+        asked_again = await asyncio.to_thread(form_with, answer, self._form)
+        if answer.status >= 400 or asked_again is not None:
             raise VisitFailed(Failure.HTTP_4XX, f"login: {url} did not take user and password (status {answer.status})")

@@ -23,20 +23,40 @@ def form_with(page: Page, names: Collection[str]) -> Form | None:
         return None
     forms: Any = page.root.iter("form")
     for form in forms:
-        inputs = {
-            name: element for element in form.iter("input", "select", "textarea") if (name := element.get("name"))
-        }
-        if not set(names) <= set(inputs):
+        inputs = [element for element in form.iter("input", "select", "textarea", "button") if element.get("name")]
+        if not set(names) <= {element.get("name") for element in inputs}:
             continue
-        fields = {name: element.get("value") or "" for name, element in inputs.items() if _is_sent(element)}
+        # Who logs in presses the first button there is, and some sites look which one it was.
+        pressed = next((element for element in inputs if _kind(element) == "submit"), None)
+        fields = {e.get("name"): _value(e) for e in inputs if e is pressed or _is_sent(e)}
         action = canonical(form.get("action") or page.url, page.base_url)
         if action is not None:
             return Form(action, (form.get("method") or "get").upper(), fields)
     return None
 
 
+def _kind(element: Any) -> str:
+    return (element.get("type") or ("submit" if element.tag == "button" else "")).strip().lower()
+
+
 def _is_sent(element: Any) -> bool:
-    kind = (element.get("type") or "").lower()
-    if kind in ("submit", "button", "image", "reset", "file"):
+    """Whether a form sends an element though nobody touched it (https://html.spec.whatwg.org/#constructing-the-form-data-set)."""
+    kind = _kind(element)
+    if element.tag == "button" or kind in ("submit", "button", "image", "reset", "file"):
+        return False
+    if element.get("disabled") is not None:
         return False
     return kind not in ("checkbox", "radio") or element.get("checked") is not None
+
+
+def _value(element: Any) -> str:
+    if element.tag == "textarea":
+        return "".join(element.itertext())
+    if element.tag == "select":
+        options = list(element.iter("option"))
+        chosen = next((each for each in options if each.get("selected") is not None), options[0] if options else None)
+        return _value(chosen) if chosen is not None else ""
+    if element.tag == "option":
+        told = element.get("value")
+        return str(told if told is not None else "".join(element.itertext()).strip())
+    return element.get("value") or ("on" if _kind(element) in ("checkbox", "radio") else "")

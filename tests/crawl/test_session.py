@@ -108,7 +108,7 @@ class Shop:
         if path == "/login":
             return 200, {}, self._form()
         if path == "/enter":
-            right = {"user": USER, "password": PASSWORD, "token": "t0ken", "empty": "", "stay": "yes"}
+            right = {"user": USER, "password": PASSWORD, "token": "t0ken", "empty": "", "stay": "yes", "go": "Go"}
             if self.takes_none or form != right:
                 return 200, {}, self._form()
             number = f"sess10n-{self.entered}"
@@ -259,7 +259,7 @@ async def test_a_login_fills_in_the_form_once_and_keeps_the_cookie(crawler: Craw
     assert (run["state"], run["pages"], run["failures"]) == ("done", 5, 0)
     assert (shop.times("GET", "/login"), shop.times("POST", "/enter")) == (1, 1)
     sent = next(asked.form for asked in shop.log if asked.path == "/enter")
-    assert sent == {"user": USER, "password": PASSWORD, "token": "t0ken", "empty": "", "stay": "yes"}
+    assert sent == {"user": USER, "password": PASSWORD, "token": "t0ken", "empty": "", "stay": "yes", "go": "Go"}
     assert {asked.cookie for asked in shop.log if asked.path in ("/", "/1", "/2", "/3", "/4")} == {"shop=sess10n-0"}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from scraper.errors import VisitFailed
+from scraper.extract.forms import form_with
 from scraper.extract.items import by_parser
 from scraper.extract.links import Linker
 from scraper.extract.page import Page
@@ -241,3 +242,24 @@ async def returns(page: Page) -> list[dict[str, int]]:
 def test_a_parser_that_is_async_is_told_to_be_a_plain_one(parser: Any) -> None:
     with pytest.raises(VisitFailed, match="def in place of async def"):
         by_parser(page("x"), parser)
+
+
+def test_a_form_sends_what_a_browser_would() -> None:
+    form = form_with(
+        page(
+            "<form action=/in method=post><input name=user><input name=password type=password><input type=hidden name=csrf value=t>"
+            "<select name=lang><option value=en>English<option selected>Deutsch</select><select name=site><option value=1>a<option>b</select>"
+            "<select name=none></select><textarea name=note>so <!-- x -->it is</textarea><input type=checkbox name=keep checked>"
+            "<input type=checkbox name=spam><input name=off value=x disabled><input type=radio name=r value=1><input type=radio name=r value=2 checked>"
+            "<button name=do value=login>Log in</button><button name=do value=register>Register</button><input type=reset name=z></form>"
+        ),
+        ("user", "password"),
+    )
+    assert form is not None
+    assert (form.action, form.method) == ("http://a.org/in", "POST")
+    assert form.fields == {"user": "", "password": "", "csrf": "t", "lang": "Deutsch", "site": "1", "none": ""} | {
+        "note": "so <!-- x -->it is",
+        "keep": "on",
+        "r": "2",
+        "do": "login",
+    }

@@ -5,7 +5,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -16,9 +16,9 @@ from scraper.cli.options import ConfigFile
 from scraper.cli.serve import bound
 from scraper.config.load import FILE_NAME, Loaded
 from scraper.database import Db, pgvector, sqlite
-from scraper.errors import BowerbirdError, Conflict, Unusable
+from scraper.errors import BadConfig, BowerbirdError, Conflict, Unusable
 from scraper.service import Service
-from scraper.startup import advice_on, crowding_of, preflight, settings_of
+from scraper.startup import advice_on, crowding_of, preflight, review_parsers, settings_of
 
 # What was looked at, what was found, and whether it is good; None: neither.
 Check = tuple[str, str, bool | None]
@@ -89,6 +89,7 @@ def _checks(config: Path | None) -> Iterator[Check]:
     yield "bowerbird", f"{version('bowerbird')}, Python {platform.python_version()}, {platform.platform()}", True
     try:
         loaded = settings_of(config)
+        review_parsers(loaded)
     except BowerbirdError as error:
         for line in str(error).splitlines():
             yield "config", line, False
@@ -96,8 +97,8 @@ def _checks(config: Path | None) -> Iterator[Check]:
     count = len(loaded.settings.source)
     where = loaded.path or f"no {FILE_NAME} in {loaded.base}; `bowerbird init` writes one"
     yield "config", f"{where}, {count} source{'' if count == 1 else 's'}", True if count else None
-    yield _tried("database", lambda: _opened(loaded))
-    yield _tried("state directory", lambda: str(Service(loaded).state_dir))
+    yield from _tried("database", lambda: _opened(loaded))
+    yield from _tried("state directory", lambda: str(Service(loaded).state_dir))
     yield from _database(loaded)
     yield from _system(loaded)
     for extra, module in (
@@ -160,12 +161,11 @@ def _opened(loaded: Loaded) -> str:
         return made.shown
 
 
-def _tried(name: str, attempt: object) -> Check:
-    assert callable(attempt)
+def _tried(name: str, attempt: Callable[[], str]) -> Iterator[Check]:
     try:
-        return name, str(attempt()), True
+        yield name, attempt(), True
     except BowerbirdError as error:
-        return name, str(error), False
+        yield "config" if isinstance(error, BadConfig) else name, str(error), False
 
 
 def _system(loaded: Loaded) -> Iterator[Check]:

@@ -163,6 +163,17 @@ def test_the_doctor_and_the_start_say_so(serve: Serve, project: Project, address
     assert "1 API workers may open 104 connections each" in project.output()
 
 
+def test_the_doctor_names_a_parser_that_is_not_there_as_what_it_is(project: Project) -> None:
+    (project.path / "bowerbird.toml").write_text(
+        "[[source]]\nname = 'a'\nstart = ['http://a.org/']\nparser = 'no_such:parse'"
+    )
+    told = project.run("doctor")
+    assert told.returncode == 1
+    (failed,) = (line for line in told.stdout.splitlines() if line.startswith("FAIL"))
+    assert failed.startswith("FAIL  config: ")
+    assert "no_such:parse" in failed
+
+
 def test_the_doctor_of_a_file(project: Project) -> None:
     project.configure("")
     assert project.run("db", "upgrade").returncode == 0

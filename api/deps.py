@@ -183,3 +183,23 @@ _ZONE = re.compile(r" ([0-9]{2}:?[0-9]{2})$")
 Since = Annotated[datetime | None, BeforeValidator(_plus), AfterValidator(_instant)]
 Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 Word = Annotated[str | None, Query(max_length=2048, pattern=r"^[^\x00]*$")]
+Number = Annotated[int | None, Query(ge=0, lt=2**63)]
+
+
+def change_filters(
+    source: Word = None,
+    change: Change | None = None,
+    of: Of | None = None,
+    kind: Word = None,
+    item_id: Number = None,
+    page_id: Number = None,
+    since: Since = None,
+    until: Since = None,
+    unread: bool | None = None,
+) -> dict[str, Any]:
+    """Return which changes are meant: of the list, and of the feed."""
+    named = {"source": source, "change": change, "of": of, "kind": kind, "item_id": item_id, "page_id": page_id}
+    return named | {"since": since, "until": until, "unread": unread}
+
+
+OfChanges = Annotated[dict[str, Any], Depends(change_filters)]

@@ -9,6 +9,7 @@ from itertools import islice
 
 from scraper.config.settings import Database
 from scraper.database import Db, events
+from scraper.database.connection import UNSTORABLE
 from scraper.database.postgres import for_one_thread
 from scraper.errors import BowerbirdError
 from scraper.records import Event
@@ -78,7 +79,7 @@ class Journal:
             db.write(lambda c: events.add(c, [*batch, *told]))
         except BowerbirdError:  # what the database lacks is said by those who cannot work without it
             return False
-        except Exception as error:  # one that cannot be stored must not keep the others
+        except UNSTORABLE as error:  # one of them, which must not keep the others
             log.exception("events cannot be stored", exc_info=error)
             self._given_up += self._one_by_one(db, batch)
         self._given_up -= lost
@@ -93,6 +94,6 @@ class Journal:
         for event in batch:
             try:
                 db.write(partial(events.add, batch=[event]))
-            except Exception:  # noqa: BLE001  the log has the first of them, and an event has their number
+            except (BowerbirdError, *UNSTORABLE):  # the log has the first of them, and an event has their number
                 refused += 1
         return refused

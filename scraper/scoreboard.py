@@ -34,7 +34,7 @@ BROKEN = (EOFError, OSError, AssertionError, multiprocessing.AuthenticationError
 log = logging.getLogger(__name__)
 
 
-def _in_manager(parent_pid: int, family: str, folder: str) -> None:
+def _in_manager(family: str, folder: str) -> None:
     """Outlive group signals, and nothing else: gone when the service is, and then nothing of its family is left."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -52,9 +52,9 @@ def _in_manager(parent_pid: int, family: str, folder: str) -> None:
 
 
 def end_left_by(family: str, folder: Path) -> None:
-    """End all that a dead service has left: what carries its mark, and what is of the sessions of its scrapers."""
+    """End all that a dead service has left: what carries its mark, and what is of the sessions of its processes."""
     kernel.end_all_of(family)
-    for file in folder.glob("scraper-*.lock"):
+    for file in (*folder.glob("scraper-*.lock"), *folder.glob("enricher-*.lock")):
         try:
             holder = json.loads(file.read_text())
             pid, born = int(holder["pid"]), str(holder["born"])
@@ -151,7 +151,7 @@ class Scoreboard:
         manager = SyncManager(address=address, ctx=SPAWN)
         self._manager = manager
         self._touched = time.monotonic() + BOOT_S - STUCK_S
-        manager.start(_in_manager, (os.getpid(), self._family, str(self._folder)))
+        manager.start(_in_manager, (self._family, str(self._folder)))
         board = manager.dict()
         self._touched = time.monotonic()
         self.ticket = base64.b64encode(pickle.dumps(board)).decode()

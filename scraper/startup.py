@@ -22,8 +22,6 @@ from scraper.database.connection import now, resolved_url, sqlite_file
 from scraper.errors import BadConfig, Problem, Unavailable, Unusable
 from scraper.extract.items import faults
 
-NEEDS_SOCKS = 'a SOCKS proxy needs the extra: pip install "bowerbird[socks]"'
-
 log = logging.getLogger(__name__)
 
 
@@ -137,8 +135,6 @@ def review(source: Source) -> Iterator[tuple[tuple[str | int, ...], str]]:
     yield from faults(source)
     if source.cron is not None and (fault := cron_fault(source.cron, datetime.now().astimezone())):
         yield ("cron",), fault
-    if str(source.http.get("proxy", "")).lower().startswith("socks") and not _found("socksio"):
-        yield ("http",), NEEDS_SOCKS
 
 
 # What decides whom this machine asks is the operator's, not a caller's.
@@ -214,8 +210,6 @@ def preflight(loaded: Loaded) -> Db:
     Raises Unusable if a person has to mend something. A database that is merely away, or locked by another program, is only told: it is waited for.
     """
     review_parsers(loaded)
-    if loaded.settings.http.proxy.lower().startswith("socks") and not _found("socksio"):
-        raise BadConfig([Problem(str(loaded.path or "settings"), f"[http] proxy: {NEEDS_SOCKS}")])
     db = Db(loaded.settings.database, role="api")
     log.info("connecting to the database", extra={"database": db.shown})
     for advice in advice_on(db):

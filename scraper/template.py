@@ -38,6 +38,6 @@ def filled(template: str, values: Mapping[str, Any], most: int) -> str:
             length += len(piece)
             if length > most:  # a loop may have no end worth waiting for
                 break
-    except Exception as error:  # noqa: BLE001  a template may raise whatever its values make it raise
+    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError) as error:
         raise BadTemplate(f"the template cannot be filled in: {type(error).__name__}: {error}") from None
     return "".join(made)

@@ -39,12 +39,15 @@ async def stream_events(
     with commas. With `Accept: application/json` a list without changes, the newest first. An event named `resync` says that
     something after that id is there no more: look at the whole again, and go on from the id that it carries.
     """
+    kinds = frozenset(word.strip() for word in kind.split(",")) if kind else None
+    place = place_of(last_event_id) or place_of(since)
+    # A list has ids of events alone, a stream such as name a place among changes too.
+    after = (place.event or place.change) if place is not None else None
+    wanted = {"kinds": kinds, "level": level, "after": after}
     accept = request.headers.get("accept", "")
     if "application/json" in accept and "text/event-stream" not in accept:
-        listed = await to_thread.run_sync(lambda: page.answer(db, "events", kind=kind, level=level))
+        listed = await to_thread.run_sync(lambda: page.answer(db, "events", **wanted))
         return JSONResponse(jsonable_encoder(listed, custom_encoder={datetime: export.text}))
-    place = place_of(last_event_id) or place_of(since)
-    kinds = frozenset(word.strip() for word in kind.split(",")) if kind else None
     with ExitStack() as stack:
         stack.enter_context(streams.seat())
         found = streams.follow(await streams.newest() if place is None else place, kinds)

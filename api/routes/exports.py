@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, HTTPException, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from api.deps import Change, Of, Since, TheDb, Word
+from api.deps import Change, Of, OfChanges, Since, TheDb, Word
 from scraper import export
 from scraper.database import Db, changes, listing, sources
 from scraper.errors import Failure
@@ -116,18 +116,12 @@ def _wanted(
 def changes_feed(
     request: Request,
     db: TheDb,
-    source: Word = None,
-    change: Word = None,
-    of: Word = None,
-    kind: Word = None,
-    since: Since = None,
-    until: Since = None,
+    filters: OfChanges,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """The newest changes as an Atom feed."""
-    filters = {"source": source, "change": change, "of": of, "kind": kind, "since": since, "until": until}
     rows = db.read(lambda c: changes.with_subjects(c, listing.rows(c, "changes", filters, None, FEED_MOST)))
-    title = " ".join(["Changes", *(f"of {source}" for source in [source] if source)])
+    title = f"Changes of {filters['source']}" if filters["source"] else "Changes"
     body = atom.feed(rows, title, str(request.url))
     headers = {"ETag": f'"{hashlib.sha256(body).hexdigest()[:32]}"', "Cache-Control": "no-cache"}
     if _matches(if_none_match, headers["ETag"]):

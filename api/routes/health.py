@@ -32,12 +32,12 @@ async def readyz(db: TheDb, service: TheService, response: Response) -> dict[str
     with move_on_after(PATIENCE_S):
         checks["database"] = await to_thread.run_sync(_database, db, abandon_on_cancel=True)
     status = service.status()
-    # Of the scrapers alone: what keeps a task from its language model keeps nobody from scraping.
-    troubles = [p.trouble for p in status.processes if p.trouble and not p.name.startswith(ENRICHER)]
-    if troubles:
+    # What keeps a task from its language model keeps nobody from scraping.
+    scrapers = [process for process in status.processes if not process.name.startswith(ENRICHER)]
+    if troubles := [process.trouble for process in scrapers if process.trouble]:
         checks["database"] = troubles[0]
     bad = {State.FAILED: "has failed", State.HUNG: "is hung"}
-    checks["scraper"] = next((f"{p.name} {bad[p.state]}" for p in status.processes if p.state in bad), "ok")
+    checks["scraper"] = next((f"{p.name} {bad[p.state]}" for p in scrapers if p.state in bad), "ok")
     stuck_s = service.lag_s()
     checks["supervisor"] = "ok" if stuck_s < STUCK_S else f"it has not moved for {stuck_s:.0f} s"
     ready = all(value == "ok" for value in checks.values())

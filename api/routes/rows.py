@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
-from api.deps import Change, Given, Of, Paging, RowId, Since, Text, TheDb, Word
+from api.deps import Given, OfChanges, Paging, RowId, Since, Text, TheDb, Word
 from api.examples import example
 from api.verbs import end_run, retry_all
 from scraper.database import alarms, changes, items, pages, runs, visits
@@ -103,22 +103,9 @@ def get_history(item_id: RowId, db: TheDb) -> dict[str, Any]:
 
 
 @router.get("/changes", tags=["changes"], responses=example("change", listed=True))
-def list_changes(
-    db: TheDb,
-    page: Paging,
-    source: Word = None,
-    change: Change | None = None,
-    of: Of | None = None,
-    kind: Word = None,
-    item_id: Annotated[int | None, Query(ge=0, lt=2**63)] = None,
-    page_id: Annotated[int | None, Query(ge=0, lt=2**63)] = None,
-    since: Since = None,
-    until: Since = None,
-    unread: bool | None = None,
-) -> dict[str, Any]:
+def list_changes(db: TheDb, page: Paging, filters: OfChanges) -> dict[str, Any]:
     """What was created, changed, removed, came back and moved, with what changed: {name: [old, new]}."""
-    named = {"source": source, "change": change, "of": of, "kind": kind, "item_id": item_id, "page_id": page_id}
-    return page.answer(db, "changes", since=since, until=until, unread=unread, **named)
+    return page.answer(db, "changes", **filters)
 
 
 class Read(Given):

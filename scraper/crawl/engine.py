@@ -413,7 +413,7 @@ class Engine:
     def _advance(self, connection: Connection, *, may_start: bool) -> Seen:
         at = self._store.now()
         fresh = Sources.of(connection) if sources.edition(connection) != self._sources.edition else None
-        names = [name for name in self._works if name in self._sources.definitions or self._once is not None]
+        names = [name for name in list(self._works) if name in self._sources.definitions or self._once is not None]
         if fresh is not None and self._once is None:
             runs.stop_strangers(connection, list(fresh.definitions), at)
         if self._once is None and may_start:
@@ -494,7 +494,7 @@ class Engine:
         """How many pages each open run of ours may visit now."""
         return allowance.budgets(
             [run for run in runs.counts(connection, self._once) if self._may_visit(run.source)],
-            {name: work.source for name, work in self._works.items()},
+            {name: work.source for name, work in list(self._works.items())},  # the loop adds to them meanwhile
             frontier.claimed(connection),
             usage.of(connection, at),
             at,

@@ -16,6 +16,7 @@ from scraper.config.settings import Noise
 from scraper.crawl.store import Store
 from scraper.crawl.visit import is_short
 from scraper.database import Db, documents, pgvector
+from scraper.database.connection import UNSTORABLE
 from scraper.errors import BowerbirdError, Unusable, VisitFailed
 
 AT_ONCE = 20  # the storing of what was scraped waits for no more than these
@@ -38,9 +39,7 @@ def _store(db: Db, portion: documents.Portion, made: list[tuple[documents.Subjec
     """Keep the texts of a portion; one that cannot be kept does not keep the others, nor this process, from going on."""
     try:
         db.write(partial(documents.put, portion=portion, made=made))
-    except BowerbirdError:
-        raise
-    except Exception as error:
+    except UNSTORABLE as error:
         if not made:
             raise
         log.warning("a text cannot be stored, and is not found", extra={"url": made[0][0].url}, exc_info=error)

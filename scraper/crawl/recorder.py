@@ -15,7 +15,8 @@ from sqlalchemy import Connection
 from scraper.crawl.store import Store
 from scraper.crawl.visit import Work
 from scraper.database import activity, changes, visits
-from scraper.errors import Failure, Unavailable, Unusable
+from scraper.database.connection import UNSTORABLE
+from scraper.errors import Failure
 from scraper.records import Claim, HostTimes, Visit
 
 BATCH = 128
@@ -228,9 +229,7 @@ class Recorder:
     ) -> tuple[visits.Finished, dict[str, list[Claim]]]:
         try:
             return await self._put(batch, times, wanted)
-        except (Unavailable, Unusable):
-            raise
-        except Exception as error:  # one of them cannot be stored: the others must not suffer for it
+        except UNSTORABLE as error:  # one of them: the others must not suffer for it
             if len(batch) > 1:
                 log.warning("a batch of visits cannot be stored, storing them one by one", exc_info=error)
                 done = visits.Finished()
@@ -246,8 +245,10 @@ class Recorder:
         self, visit: Visit, times: list[HostTimes], wanted: list[tuple[str, int]], error: Exception
     ) -> tuple[visits.Finished, dict[str, list[Claim]]]:
         """One visit that could not be stored: another worker may have stored the like meanwhile, so once more."""
-        with contextlib.suppress(Exception):
+        try:
             return await self._put([visit], times, wanted)
+        except UNSTORABLE as last:
+            error = last
         log.error("a visit cannot be stored", extra={"url": visit.claim.url}, exc_info=error)
         said = f"{type(error).__name__}: {error}".partition("\n")[0][:500]
         work = self._works.get(visit.claim.source)

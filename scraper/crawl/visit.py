@@ -20,7 +20,7 @@ from scraper.crawl.politeness import STRIKING, Place, Politeness
 from scraper.crawl.robots import MAX_BYTES, Robots, agent_token, decoded
 from scraper.crawl.schedule import next_check
 from scraper.crawl.session import Session
-from scraper.errors import Failure, VisitFailed
+from scraper.errors import BowerbirdError, Failure, VisitFailed
 from scraper.offload import Browsers, Readers, Wish
 from scraper.records import Before, Claim, Fetched, Manners, Reading, Visit, unpacked
 from scraper.tags import LONG, may_be_long
@@ -193,15 +193,10 @@ class Visitor:
                 if place.gate is not None:
                     place.gate.answered(fetched.latency_s, adapt=work.http.auto_throttle)
                 place.leave()
-                said = "x-robots-tag" in fetched.headers  # by a 304 too (RFC 9111 section 3.2)
-                if fetched.not_modified and not said and claim.known and claim.known.rules == work.rules != "":
-                    links = Reading(links=unpacked(claim.known.links))
-                    every_s = self._check_every_s(claim, work, changed=False)
-                    now = self._now()
-                    return Visit(claim, now, fetched, links, unchanged=True, rules=work.rules, check_every_s=every_s)
+                if self._is_as_stored(claim, work, fetched):
+                    return self._unchanged(claim, work, fetched)
                 fetched = await self._whole(claim, fetched)
-                if work.source.render and claim.kind == "page" and fetched.content_type in HTML:
-                    fetched = await self._rendered(claim, work, fetched)
+                fetched = await self._rendered(claim, work, fetched)
                 digest = hashlib.sha256(fetched.body).hexdigest()
                 reading = await self._read(claim, work, fetched, await self._before(claim, fetched, digest))
             except VisitFailed as error:
@@ -209,6 +204,8 @@ class Visitor:
                 if place.gate is not None:
                     await self._politeness.keep_pause(place.gate)
                 return failed
+            except BowerbirdError:  # the database's, not the page's
+                raise
             except Exception as error:
                 log.exception("a page could not be read", extra={"url": claim.url})
                 unforeseen = VisitFailed(Failure.EXTRACT, f"{type(error).__name__}: {error}")
@@ -219,6 +216,18 @@ class Visitor:
             watch.saw(claim.url, digest, reading.simhash, items=bool(reading.items))
         every_s = self._check_every_s(claim, work, changed=_has_changed(claim, digest, reading))
         return Visit(claim, self._now(), fetched, reading, rules=work.rules, digest=digest, check_every_s=every_s)
+
+    @staticmethod
+    def _is_as_stored(claim: Claim, work: Work, fetched: Fetched) -> bool:
+        """Whether a page is as it is stored, and was read by the rules of now; a 304 too may say how it is to be read (RFC 9111 section 3.2)."""
+        known, said = claim.known, "x-robots-tag" in fetched.headers
+        return fetched.not_modified and not said and known is not None and known.rules == work.rules != ""
+
+    def _unchanged(self, claim: Claim, work: Work, fetched: Fetched) -> Visit:
+        assert claim.known is not None
+        links = Reading(links=unpacked(claim.known.links))
+        every_s = self._check_every_s(claim, work, changed=False)
+        return Visit(claim, self._now(), fetched, links, unchanged=True, rules=work.rules, check_every_s=every_s)
 
     def _is_early(self, claim: Claim, work: Work) -> bool:
         """Whether it is too early to look at a page again: it seldom changes, and its sitemap says nothing else."""
@@ -334,7 +343,9 @@ class Visitor:
         return replace(fetched, body=body, headers={**headers, **fetched.headers})
 
     async def _rendered(self, claim: Claim, work: Work, fetched: Fetched) -> Fetched:
-        """The page as it is after its scripts; all that they ask for goes the same way as all else."""
+        """The page as it is after its scripts, if its source wants that; all that they ask for goes the same way as all else."""
+        if not work.source.render or claim.kind != "page" or fetched.content_type not in HTML:
+            return fetched
         wire_bytes = fetched.wire_bytes
 
         async def ask(wish: Wish) -> Fetched:

@@ -30,6 +30,9 @@ from scraper.errors import Unavailable, Unusable
 
 log = logging.getLogger(__name__)
 
+# What comes of values that a database does not take: of its driver, and of what makes them ready for it.
+UNSTORABLE = (SQLAlchemyError, TypeError, ValueError, ArithmeticError, RecursionError)
+
 T = TypeVar("T")
 Unit = Callable[[Connection], T]
 

@@ -227,7 +227,6 @@ class Asked:
     since: datetime | None = None
     ever: bool = False
     limit: int = 20
-    offset: int = 0
 
 
 def find(connection: Connection, asked: Asked) -> list[dict[str, Any]]:
@@ -249,14 +248,12 @@ def find(connection: Connection, asked: Asked) -> list[dict[str, Any]]:
     parts, values = _where(asked)
     chosen = f"{named}, {score} AS score, " + (f"{shown} AS snippet" if sqlite else "d.text")
     wanted = " AND ".join([meant, *parts])
-    sql = f"SELECT {chosen} FROM {source} WHERE {wanted} ORDER BY {order} LIMIT :most OFFSET :begin"
+    sql = f"SELECT {chosen} FROM {source} WHERE {wanted} ORDER BY {order} LIMIT :most"
     if not sqlite:  # a snippet takes long: of those alone that are shown
         sql = f"SELECT d.*, {shown} AS snippet FROM ({sql}) AS d ORDER BY d.score DESC, d.id"
     instants = [bindparam(name, type_=documents.c.at.type) for name in values if name == "since"]
     statement = text(sql).bindparams(*instants).columns(at=documents.c.at.type, until=documents.c.until.type)
-    rows = connection.execute(
-        statement, values | {"words": asked.expression, "most": asked.limit, "begin": asked.offset}
-    )
+    rows = connection.execute(statement, values | {"words": asked.expression, "most": asked.limit})
     names = ("of", "subject_id", "source", "kind", "url", "title", "at", "version", "until", "score", "snippet", "lead")
     return [{name: getattr(row, name) for name in names} for row in rows]
 

@@ -473,7 +473,7 @@ _SAID = select(sources.c.name, _MESSAGE).where(sources.c.name.in_(_NAMES))
 
 
 def outcomes(connection: Connection, names: Sequence[str], most: int = OUTCOMES) -> dict[str, list[dict[str, Any]]]:
-    """Return the last runs of each source, the oldest first, at most so many."""
+    """Return the last runs of each source, save those that only try again what failed: the oldest first, at most so many."""
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     statement = _outcomes(connection.dialect.name, most)
     for start in range(0, len(names), IN_MOST):
@@ -493,11 +493,14 @@ _by_id = itemgetter("id")
 def _outcomes(dialect: str, most: int) -> Select[Any]:
     """Of each source its last runs, by a leap over an index. What PostgreSQL has for that, SQLite has not: it leaps twice."""
     facts = [runs.c[name] for name in ("id", "state", "pages", "failures", "started_at", "finished_at")]
-    last = select(*facts).where(runs.c.source == sources.c.name).order_by(runs.c.id.desc()).limit(most)
+    whole = runs.c.kind != RunKind.RETRY
+    last = select(*facts).where(runs.c.source == sources.c.name, whole).order_by(runs.c.id.desc()).limit(most)
     ours = sources.c.name.in_(_NAMES)
     if dialect != "sqlite":
         each = last.correlate(sources).lateral()
         return select(sources.c.name, *each.c).select_from(sources.join(each, true())).where(ours)
     first = last.with_only_columns(runs.c.id).limit(1).offset(most - 1).correlate(sources).scalar_subquery()
     begin = select(sources.c.name, func.coalesce(first, 0).label("first")).where(ours).subquery()
-    return select(begin.c.name, *facts).join(runs, (runs.c.source == begin.c.name) & (runs.c.id >= begin.c.first))
+    return select(begin.c.name, *facts).join(
+        runs, (runs.c.source == begin.c.name) & (runs.c.id >= begin.c.first) & whole
+    )

@@ -16,6 +16,8 @@ from scraper.records import Item, Visit
 
 Name = tuple[str, str, str]
 
+SHOWN = 50
+
 _SEEN: dict[Any, Any] = {
     items.c.page_id: bindparam("page"),
     items.c.run_id: bindparam("run"),
@@ -255,9 +257,9 @@ def count(connection: Connection, filters: Mapping[str, Any], most: int) -> int:
     return int(connection.scalar(select(func.count()).select_from(some)) or 0)
 
 
-def on_page(connection: Connection, page_id: int, most: int = 50) -> list[dict[str, Any]]:
-    """Return the items that were seen on a page."""
-    rows = connection.execute(select(items).where(items.c.page_id == page_id).order_by(items.c.id).limit(most))
+def on_page(connection: Connection, page_id: int) -> list[dict[str, Any]]:
+    """Return the items that were seen on a page, the first fifty."""
+    rows = connection.execute(select(items).where(items.c.page_id == page_id).order_by(items.c.id).limit(SHOWN))
     return [public(row) for row in rows]
 
 

@@ -1,6 +1,6 @@
 """jobs: what is to be made of which page or item. Laid out, claimed in small portions with leases, finished once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -53,18 +53,16 @@ class Try:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What becomes of a claimed job. records: what was made, if it is done; reason: why it failed or has to wait.
+    """What becomes of a claimed job. reason: why it failed or has to wait.
 
     not_before: when it may be tried again; None with a reason: it has failed. free: this try does not count.
     """
 
     job: Row[Any]
-    records: Sequence[Mapping[str, Any]] = ()
     reason: str | None = None
     message: str | None = None
     not_before: datetime | None = None
     free: bool = False
-    model: str | None = None
     tries: Sequence[Try] = field(default_factory=tuple)
 
 

@@ -78,6 +78,8 @@ def _moment(columns: Any) -> Any:
 _FILTERS: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
     "changed_since": lambda c, value: c.changed_at >= value,
     "fetched_since": lambda c, value: c.fetched_at >= value,
+    "kinds": lambda c, value: c.kind.in_(sorted(value)),
+    "after": lambda c, value: c.id > value,
     "since": lambda c, value: _moment(c) >= value,
     "until": lambda c, value: _moment(c) < value,
     "q": lambda c, value: cast(c.data, String).icontains(value, autoescape=True),

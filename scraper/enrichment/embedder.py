@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from scraper.config.settings import Embed
 from scraper.errors import BowerbirdError
@@ -24,15 +24,6 @@ TOKENS_MOST = 256
 
 class Lacking(BowerbirdError):
     """A model, or what runs it, is not there."""
-
-
-class Embedder(Protocol):
-    """What makes vectors. name: of the model, as it is kept beside each vector."""
-
-    name: str
-
-    def embed(self, texts: Sequence[str]) -> list[bytes]:
-        """Return for each text its vector: 32-bit floats, of length one."""
 
 
 def name_of(settings: Embed) -> str:

@@ -86,7 +86,7 @@ class Work:
         found = await self._memory.robots(parts(url).origin)
         if found is None or not 200 <= found.status < 300:
             return
-        agent = user_agent(self._settings.http.user_agent).partition("/")[0]
+        agent = robots.agent_token(user_agent(self._settings.http.user_agent))
         if robots.signals(found.text, agent).get(AI_INPUT) is False:
             raise NoRecord(Trouble.SIGNAL, f"{parts(url).origin}/robots.txt says Content-Signal: {AI_INPUT}=no")
 

@@ -115,12 +115,12 @@ def _repeated(elements: Sequence[Any]) -> Iterator[dict[str, Any]]:
             yield {
                 "kind": "item",
                 "select": select,
-                "fields": _fields(found[0], found),
+                "fields": _fields(found[0]),
                 "_why": f"there are {len(found)} of these beside each other",
             }
 
 
-def _fields(element: Any, like: Sequence[Any]) -> dict[str, Any]:
+def _fields(element: Any) -> dict[str, Any]:
     """What stands in each of several like elements: its texts by their places, its link, its picture."""
     fields: dict[str, Any] = {}
     for inner in element.iterdescendants():

@@ -12,7 +12,7 @@ from scraper.notify import message
 from scraper.states import RunState, State
 
 AT_ONCE = 500
-RUNS_SEEN = 50
+RUNS_SEEN = 50  # rules count to 30, and some are open
 CHANGES = set(changes.KINDS)
 BACK = (State.IDLE, State.SCRAPING)
 
@@ -102,7 +102,7 @@ def _standing(connection: Connection, rule: Notify) -> Iterator[Story]:
 def _failing(connection: Connection, rule: Notify) -> Iterator[Story]:
     names = [one.name for one in health.summaries(connection) if one.health == "failing" and _wants(rule, one.name)]
     messages = health.messages(connection, names)
-    for name, runs in health.outcomes(connection, names).items():
+    for name, runs in health.outcomes(connection, names, RUNS_SEEN).items():
         ended = [run for run in reversed(runs) if run["state"] not in (RunState.QUEUED, RunState.RUNNING)]
         row = next((place for place, run in enumerate(ended) if run["state"] != RunState.FAILED), len(ended))
         if row >= rule.after:

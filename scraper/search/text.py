@@ -18,7 +18,6 @@ def search(
     source: str | None = None,
     kind: str | None = None,
     limit: int = 20,
-    offset: int = 0,
 ) -> list[dict[str, Any]]:
     """Return the pages and items that a text asks for, the best first. source, kind: beside those that the text names.
 
@@ -35,7 +34,6 @@ def search(
         since=query.since,
         ever=query.ever,
         limit=min(limit, MOST + 1),
-        offset=offset,
     )
     found = documents.find(connection, asked)
     return [

@@ -146,7 +146,7 @@ class Supervisor:
         self._ours.close()
         self._theirs.close()
 
-    def status(self, *, wanted: bool, message: str = "", ended: bool = False) -> ScraperStatus:
+    def status(self, *, wanted: bool, message: str = "") -> ScraperStatus:
         """Return the picture of this moment."""
         processes = tuple(slot.status for slot in self._slots)
         role = processes[0].role  # what they make of what was scraped is told of those processes alone
@@ -161,7 +161,6 @@ class Supervisor:
             last_check=max((p.last_check for p in processes if p.last_check), default=self._last_check),
             shared_state=SharedState(board.alive, board.pid, board.restarts, board.copied),
             message=message,
-            ended=ended,
             family=self._terms.family,
         )
 

@@ -12,6 +12,7 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import Connection, Insert, delete, insert, select
 
+from api.stream import Place
 from scraper.database import Db, answers, sources
 from scraper.database.connection import made_id, now
 from scraper.database.models import alarms, events, runs
@@ -270,6 +271,21 @@ async def test_only_the_fields_that_are_asked_for_are_told(http: httpx.AsyncClie
     assert "there is no 'stat'" in refused.text
     answer = await http.get("/api/events?fields=facts.pid", headers={"Accept": "application/json"})
     assert answer.json()["items"] == [{"facts": {"pid": 7}}]
+
+
+async def test_the_list_of_events_has_the_filters_of_the_stream(http: httpx.AsyncClient, kept: Db) -> None:
+    row = {"at": now(), "name": "x", "event": "moved", "level": "info", "facts": {}}
+    kept.write(lambda c: c.execute(insert(events), [row | {"kind": kind} for kind in ("process", "run", "service")]))
+
+    async def kinds(query: str) -> list[str]:
+        answer = await http.get(f"/api/events?{query}", headers={"Accept": "application/json"})
+        return [event["kind"] for event in answer.json()["items"]]
+
+    assert await kinds("kind=run, process") == ["run", "process"]
+    assert await kinds("kind=run&level=error") == []
+    (first, *_) = (await http.get("/api/events?kind=process", headers={"Accept": "application/json"})).json()["items"]
+    for place in (first["id"], Place(first["id"], 7)):
+        assert await kinds(f"since={place}") == ["service", "run"]
 
 
 async def test_an_alarm_is_accepted_once_and_a_run_is_stopped(http: httpx.AsyncClient, kept: Db) -> None:

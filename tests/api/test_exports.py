@@ -140,13 +140,21 @@ async def test_changes_are_a_feed_that_is_sent_once(http: httpx.AsyncClient, db:
         ("change=removed", 1),
         ("kind=disc", 1),
         ("since=2026-01-06T10:31:00Z", 2),
+        ("item_id=7", 1),
+        ("unread=false", 0),
+        ("page_id=99", 0),
     ],
 )
 async def test_the_feed_has_the_filters_of_the_list(http: httpx.AsyncClient, db: Db, query: str, count: int) -> None:
-    stock.changed(db, {}, {"change": "removed"}, {"kind": "disc"})
+    stock.changed(db, {}, {"change": "removed"}, {"kind": "disc", "item_id": 7})
     root = etree.fromstring((await http.get(f"/api/changes.atom?{query}")).content)
     assert len(root.findall("{*}entry")) == count
     assert len((await http.get(f"/api/changes?{query}")).json()["items"]) == count
+
+
+async def test_the_feed_refuses_what_the_list_refuses(http: httpx.AsyncClient) -> None:
+    for path in ("/api/changes", "/api/changes.atom"):
+        assert (await http.get(f"{path}?change=eaten")).status_code == 422
 
 
 async def test_a_page_that_changed_is_told_by_its_title(http: httpx.AsyncClient, db: Db) -> None:

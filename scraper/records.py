@@ -165,6 +165,7 @@ class Visit:
     rules: str = ""
     digest: str = ""  # SHA-256 of the body
     skipped: bool = False  # not asked for: it is too early to look again
+    dropped: bool = False  # not asked for: its source does not include it any more
     check_every_s: float | None = None  # how often it is worth to look from now on
 
 

@@ -16,6 +16,7 @@ from scraper.config import secrets
 from scraper.config.load import Loaded, dotted, load
 from scraper.config.settings import Enrich, Settings, Source, secrets_of
 from scraper.config.shape import Fault, build
+from scraper.config.zones import local
 from scraper.crawl.schedule import cron_fault, next_due
 from scraper.database import Db, postgres, schema, sources, sqlite, tasks
 from scraper.database.connection import now, resolved_url, sqlite_file
@@ -80,7 +81,7 @@ def checked_task(task: Enrich, base: Path) -> None:
     found = [("prompt", template.fault(task.prompt)), ("system", template.fault(task.system))]
     found.append(("where", layout.condition_fault(task.where)))
     if task.when not in (tasks.ASKED, tasks.STORED):
-        fault = cron_fault(task.when, datetime.now().astimezone())
+        fault = cron_fault(task.when, local(now()))
         found.append(("when", fault and f"{fault}; write asked, stored, or a cron expression"))
     for key, path in (("function", task.function), ("schema", task.schema)):
         if isinstance(path, str) and (fault := _lacking(base, path)) is not None:
@@ -133,7 +134,7 @@ def _not_in(file: Path, name: str) -> str | None:
 def review(source: Source) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Yield what only the rooms that use them can say of a source's values, as (path in the source, message)."""
     yield from faults(source)
-    if source.cron is not None and (fault := cron_fault(source.cron, datetime.now().astimezone())):
+    if source.cron is not None and (fault := cron_fault(source.cron, local(now()))):
         yield ("cron",), fault
 
 
@@ -182,7 +183,7 @@ def _unfit(value: str, variables: Mapping[str, str], trusted: bool) -> Iterator[
 
 def due(source: Source, last: datetime | None) -> datetime | None:
     """Return when a source is due, whose last run began at an instant."""
-    return next_due(source.every, source.cron, last, now().astimezone())
+    return next_due(source.every, source.cron, last, local(now()))
 
 
 def review_parsers(loaded: Loaded) -> None:

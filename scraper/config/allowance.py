@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
-from zoneinfo import ZoneInfo
 
 from scraper.config.settings import Source
+from scraper.config.zones import zone_of
 from scraper.records import RunCount
 
 
@@ -25,7 +25,7 @@ def opens_at(source: Source, at: datetime) -> datetime | None:
     """Return when the source may be visited next, or None if it may be now."""
     if not source.window:
         return None
-    local = at.astimezone(ZoneInfo(source.zone) if source.zone else None)
+    local = at.astimezone(zone_of(source.zone))
     clock = local.time().replace(tzinfo=None)
     begins: list[datetime] = []
     for begin, end in map(hours, source.window):
@@ -40,7 +40,7 @@ def quiet_until(windows: Sequence[str], zone: str, at: datetime) -> datetime | N
     """Return when the quiet hours end in which an instant lies, or None if it lies in none."""
     until = at
     for _ in range(len(windows) + 1):  # one may end in another
-        local = until.astimezone(ZoneInfo(zone) if zone else None)
+        local = until.astimezone(zone_of(zone))
         clock = local.time().replace(tzinfo=None)
         ends = [
             end

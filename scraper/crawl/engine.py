@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from scraper.config import allowance
 from scraper.config.settings import Http, Limits, Source
 from scraper.config.shape import build
+from scraper.config.zones import local
 from scraper.crawl import schedule
 from scraper.crawl.fetcher import Fetcher
 from scraper.crawl.lanes import TICK_S, Lanes
@@ -260,9 +261,10 @@ class Engine:
     def _take_over(
         self, connection: Connection, wanted: Sequence[Source], before: Before
     ) -> tuple[Sources, datetime | None]:
+        visits.set_right(connection, self._store.now())
         if self._once is None:
-            local = self._store.now().astimezone()
-            sources.sync(connection, wanted, lambda s, last: schedule.next_due(s.every, s.cron, last, local))
+            here = local(self._store.now())
+            sources.sync(connection, wanted, lambda s, last: schedule.next_due(s.every, s.cron, last, here))
             sources.spread(connection, self._store.now(), SPREAD_EACH_S, SPREAD_MOST_S)
         if before.suspect and visits.crashed_on(connection, before.suspect, self._store.now()):
             log.error("a URL is set aside: the scraper died on its page", extra={"url_id": before.suspect})
@@ -480,7 +482,7 @@ class Engine:
         rows = [frontier.row_of(run_id, source.name, link, 0) for link in seeds]
         known = frontier.add(connection, [row for row in rows if row], {run_id: frontier.Room(len(rows))})
         runs.start(connection, run_id, source.max_pages, len(known[run_id]), at)
-        next_at = schedule.next_due(source.every, source.cron, at, at.astimezone())
+        next_at = schedule.next_due(source.every, source.cron, at, local(at))
         sources.started(connection, source.name, run_id, at, next_at)
 
     # -- URLs

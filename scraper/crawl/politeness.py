@@ -21,6 +21,7 @@ SLOW_LEAST_S = 0.5
 STRIKES = 20  # failures in a row after which a host is left alone
 TRIP_FIRST_S = 15.0
 TRIP_MAX_S = 3600.0
+TRIPS_MOST = 100  # more are not told apart: a host may be down for years
 LEASE_RETRY_S = 0.5
 LOOK_AGAIN_S = 5.0
 LEASE_PATIENCE_S = 20.0
@@ -156,8 +157,8 @@ class Gate:
             return
         self.strikes += 1
         if self.strikes >= STRIKES:
-            rest = min(TRIP_FIRST_S * 2**self.trips, TRIP_MAX_S)
-            self.trips += 1
+            rest = min(TRIP_FIRST_S * 2 ** min(self.trips, TRIPS_MOST), TRIP_MAX_S)
+            self.trips = min(self.trips + 1, TRIPS_MOST)
             self.strikes = STRIKES - 1  # the next failure trips it again at once
             self.pause(rest, f"it failed {STRIKES} times in a row or more, last with {failure}")
 

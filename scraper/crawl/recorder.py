@@ -215,6 +215,8 @@ class Recorder:
         now.outcomes += taken.outcomes
 
     def _count(self, visit: Visit) -> None:
+        if visit.dropped:
+            return
         self.last_check = visit.at
         self._taken.count(visit)
         if visit.failure is None:

@@ -8,9 +8,10 @@ from cronsim import CronSim, CronSimError
 def next_due(every_s: float | None, cron: str | None, last: datetime | None, now: datetime) -> datetime | None:
     """Return when a source is due next, or None if only when asked.
 
-    last: when its last run started; never: an interval is due now, a cron expression at its next match. A cron
-    expression is read in the time zone of now. All instants are aware.
+    last: when its last run started; never, or later than now by a clock that was ahead: an interval is due now, a cron
+    expression at its next match. A cron expression is read in the time zone of now. All instants are aware.
     """
+    last = None if last is not None and last > now else last
     if every_s is not None:
         return now if last is None else last + timedelta(seconds=every_s)
     if cron is not None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from scraper.config.settings import Retention, Source, retention_of
 from scraper.config.shape import build
 from scraper.crawl.store import Store
-from scraper.database import retention, sources
+from scraper.database import retention, sources, visits
 from scraper.errors import BowerbirdError
 
 LOOK_EACH_S = 2.0
@@ -44,6 +44,7 @@ class Upkeep:
 
     async def prune(self) -> None:
         """Drop what the sources need not keep. Raises Unavailable, Unusable."""
+        await self._store.write(lambda c: visits.set_right(c, self._store.now()))
         definitions = await self._store.read(sources.definitions)
         for name, definition in definitions.items():
             source = build(Source, definition, (), [])

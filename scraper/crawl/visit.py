@@ -25,7 +25,7 @@ from scraper.offload import Browsers, Readers, Wish
 from scraper.records import Before, Claim, Fetched, Manners, Reading, Visit, unpacked
 from scraper.tags import LONG, may_be_long
 from scraper.traps import Watch
-from scraper.urls import Scope
+from scraper.urls import Scope, canonical
 
 if TYPE_CHECKING:
     from scraper.extract.guard import Guard
@@ -74,6 +74,7 @@ class Work:
     scope: Scope
     rules: str
     session: Session
+    starts: frozenset[str | None] = frozenset()
     elsewhere: int = 0
     _reader: "Reader | None" = field(default=None, repr=False)
     _read_by: Manners | None = None
@@ -84,7 +85,8 @@ class Work:
         http = http_of(base, source)
         scope = Scope.around((*source.start, *source.sitemaps), source.include, source.exclude)
         session = Session(source, http, variables)
-        return cls(source, http, scope, rules_of(source, polite=http.obey_robots), session)
+        starts = frozenset(map(canonical, source.start))
+        return cls(source, http, scope, rules_of(source, polite=http.obey_robots), session, starts)
 
     def manners(self) -> Manners:
         """Return what its pages may ask of us."""
@@ -186,9 +188,9 @@ class Visitor:
         fetched = None
         async with Place(self._politeness) as place:
             try:
+                if (visit := self._without_asking(claim, work)) is not None:
+                    return visit
                 watch = self._watched(claim, work)
-                if self._is_early(claim, work):
-                    return self._skipped(claim, work)
                 fetched = await self._as_user(claim, work, place)
                 if place.gate is not None:
                     place.gate.answered(fetched.latency_s, adapt=work.http.auto_throttle)
@@ -217,6 +219,15 @@ class Visitor:
         every_s = self._check_every_s(claim, work, changed=_has_changed(claim, digest, reading))
         return Visit(claim, self._now(), fetched, reading, rules=work.rules, digest=digest, check_every_s=every_s)
 
+    def _without_asking(self, claim: Claim, work: Work) -> Visit | None:
+        """The visit of a URL that is not to be asked for: its source includes it no more, or it is too early. Raises VisitFailed."""
+        if claim.kind == "page" and claim.url not in work.starts and not self._admits(work, claim.url):
+            return Visit(claim, self._now(), dropped=True)
+        if not self._is_early(claim, work):
+            return None
+        links = Reading(links=unpacked(claim.known.links if claim.known is not None else b""))
+        return Visit(claim, self._now(), None, links, unchanged=True, rules=work.rules, skipped=True)
+
     @staticmethod
     def _is_as_stored(claim: Claim, work: Work, fetched: Fetched) -> bool:
         """Whether a page is as it is stored, and was read by the rules of now; a 304 too may say how it is to be read (RFC 9111 section 3.2)."""
@@ -238,12 +249,9 @@ class Visitor:
             return False
         if claim.modified_at is not None and claim.modified_at > known.fetched_at:
             return False
-        return known.check_after > self._now()
-
-    def _skipped(self, claim: Claim, work: Work) -> Visit:
-        assert claim.known is not None
-        links = Reading(links=unpacked(claim.known.links))
-        return Visit(claim, self._now(), None, links, unchanged=True, rules=work.rules, skipped=True)
+        now = self._now()
+        latest = known.fetched_at + timedelta(seconds=work.source.recheck.latest)  # which may be another one by now
+        return known.fetched_at <= now < min(known.check_after, latest)
 
     @staticmethod
     def _check_every_s(claim: Claim, work: Work, *, changed: bool) -> float | None:

@@ -36,7 +36,7 @@ class Taken:
     def count(self, visit: Visit) -> None:
         """Count one visit."""
         outcome = str(visit.failure) if visit.failure is not None else STORED
-        if visit.skipped:
+        if visit.skipped or visit.dropped:
             return
         self.outcomes[visit.claim.source, outcome] += 1
         if visit.failure is None:

@@ -31,7 +31,7 @@ def sync(connection: Connection, wanted: Sequence[Source], next_due: NextDue) ->
             )
             fresh = True
         elif row.definition != plain(source) or row.origin != "file":
-            values = _values(source, "file", next_due(source, row.last_run_at))
+            values = _values(source, "file", _next(source, row, next_due))
             connection.execute(update(sources).where(sources.c.name == source.name).values(**values))
             fresh = True
     stale = [name for name, row in known.items() if row.origin == "file" and name not in names]
@@ -39,6 +39,11 @@ def sync(connection: Connection, wanted: Sequence[Source], next_due: NextDue) ->
         connection.execute(delete(sources).where(sources.c.name.in_(stale)))
     if fresh or stale:
         _touch(connection)
+
+
+def _next(source: Source, row: Row[Any], next_due: NextDue) -> datetime | None:
+    """When a source is due by its new definition: by another cron expression at its next match from now on."""
+    return next_due(source, row.last_run_at if source.cron == row.definition.get("cron") else None)
 
 
 def _values(source: Source, origin: str, next_at: datetime | None) -> dict[str, Any]:
@@ -78,7 +83,7 @@ def change(connection: Connection, source: Source, next_due: NextDue, expected: 
     it is another by now.
     """
     row = _own(connection, source.name, expected)
-    values = _values(source, "database", next_due(source, row.last_run_at))
+    values = _values(source, "database", _next(source, row, next_due))
     connection.execute(update(sources).where(sources.c.name == source.name).values(**values))
     _touch(connection)
 
@@ -160,7 +165,8 @@ def runnable(connection: Connection, name: str) -> None:
 
 def paused(connection: Connection) -> set[str]:
     """Return the names of the sources that are not to be visited now."""
-    return set(connection.scalars(select(sources.c.name).where(sources.c.paused_at.is_not(None))))
+    halted = sources.c.paused_at.is_not(None) | ~sources.c.enabled
+    return set(connection.scalars(select(sources.c.name).where(halted)))
 
 
 def spread(connection: Connection, at: datetime, each_s: float, most_s: float) -> None:

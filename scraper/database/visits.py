@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, select, update
@@ -14,6 +14,7 @@ from scraper.database.among import Among
 from scraper.database.bulk import IN_MOST, Bulk, upsert
 from scraper.database.models import hosts as hosts_of
 from scraper.database.models import in_state, runs, urls
+from scraper.database.models import sources as sources_of
 from scraper.errors import Failure
 from scraper.records import Claim, HostTimes, Link, Visit
 from scraper.states import RunKind, RunState, UrlState
@@ -24,6 +25,8 @@ from scraper.urls import fingerprint
 KNOWN_PER_PAGE = 3
 KNOWN_AT_LEAST = 1000
 GIVE_UP_AT_ONCE = 1000
+SKEW = timedelta(minutes=1)
+LONGEST_WAIT = timedelta(hours=25)  # a host is obeyed for a day at most
 INDEX_DEPTH = 3  # sitemaps that lead to sitemaps
 
 Counts = defaultdict[int, defaultdict[str, int]]
@@ -79,7 +82,7 @@ def finish(connection: Connection, batch: Batch, owner: str, states: Sequence[Ho
     kept = _settle(connection, batch.visits, owner)
     if len(kept) < len(batch.visits):  # what a dropped one links to may be what another one links to as well
         batch = prepare(kept, batch.bounds)
-    well = [visit for visit in kept if visit.failure is None]
+    well = [visit for visit in kept if visit.failure is None and not visit.dropped]
     if well:
         failures.resolve(connection, [visit.claim.url_id for visit in well], max(visit.at for visit in well))
         _keep(connection, well, batch.pages, counts, done.told)
@@ -101,11 +104,26 @@ def finish(connection: Connection, batch: Batch, owner: str, states: Sequence[Ho
     return done
 
 
+def set_right(connection: Connection, at: datetime) -> None:
+    """Take back what a clock that was ahead has put off: runs, hosts and URLs would wait until that time came."""
+    ahead, latest = at + SKEW, at + LONGEST_WAIT
+    late = sources_of.c.last_run_at > ahead
+    connection.execute(update(sources_of).where(late).values(last_run_at=at, next_at=at))
+    connection.execute(update(hosts_of).where(hosts_of.c.next_at > latest).values(next_at=None))
+    connection.execute(update(hosts_of).where(hosts_of.c.lease_until > latest).values(lease_until=at))
+    waits = in_state(UrlState.QUEUED) & (urls.c.not_before > latest)
+    connection.execute(update(urls).where(waits).values(not_before=None))
+
+
 def retry(connection: Connection, failure_ids: Sequence[int], at: datetime) -> dict[str, int]:
-    """Have URLs that failed, the poisonous ones too, visited again. Returns the run of each source that does it."""
+    """Have URLs that failed, the poisonous ones too, visited again. Returns the run of each source that does it.
+
+    Raises NotFound for a failure, or its source, that is not there; Conflict for a source that is not visited.
+    """
     found = failures.of(connection, failure_ids)
     asked = {}
     for source in sorted({row.source for row in found}):
+        sources.runnable(connection, source)
         asked[source] = runs_of.request_retry(connection, source, at)
         ids = [row.url_id for row in found if row.source == source]
         for start in range(0, len(ids), IN_MOST):
@@ -173,7 +191,7 @@ _SETTLE = Among(
 
 def _is_fresh(visit: Visit) -> bool:
     """Whether there is a page to store."""
-    return visit.failure is None and visit.claim.kind == "page" and not visit.unchanged
+    return visit.failure is None and visit.claim.kind == "page" and not visit.unchanged and not visit.dropped
 
 
 def _keep(

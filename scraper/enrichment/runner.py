@@ -15,6 +15,7 @@ from typing import Any
 
 from scraper.config.settings import Enrich, Settings
 from scraper.config.shape import build
+from scraper.config.zones import local
 from scraper.crawl.fetcher import Fetcher
 from scraper.crawl.schedule import next_due
 from scraper.crawl.store import Store
@@ -253,7 +254,7 @@ class Runner:
         elif when != ASKED and (row.next_at is None or row.next_at <= now):
             if row.next_at is not None:
                 await self._steps(sweep(self._store.db, task.settings, task.mark, Options()))
-            due_at = next_due(None, when, now, now.astimezone())
+            due_at = next_due(None, when, now, local(now))
             await self._store.write(lambda c: tasks.laid_out(c, row.name, next_at=due_at))
 
     async def _steps(self, work: Iterator[int]) -> None:

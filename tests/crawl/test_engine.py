@@ -16,6 +16,7 @@ from scraper.crawl.engine import Before, Engine
 from scraper.crawl.store import Store
 from scraper.database import Db, frontier, listing, runs, schema, sources, visits
 from scraper.database.connection import now
+from scraper.errors import Unusable
 from scraper.records import Link
 from scraper.states import State
 from tests.site import Request, Site, html, running
@@ -338,6 +339,22 @@ async def test_a_tag_that_apache_added_to_is_known_again(crawler: Crawler, site:
         run = await crawler.run(source(site))
         assert run["bytes"] < 100
     assert '"2c0e"' in site.log[-1].headers["if-none-match"]
+
+
+async def test_what_the_database_lacks_is_no_failure_of_a_page(
+    crawler: Crawler, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.raw("/", b'HTTP/1.1 200 OK\r\nETag: "a"\r\nContent-Length: 1\r\n\r\nx', close=False)
+    await crawler.run(source(site))
+
+    def lacking(connection: Any, page_id: int) -> None:
+        raise Unusable("the disk is gone")
+
+    monkeypatch.setattr("scraper.crawl.engine.pages.body_of", lacking)
+    site.raw("/", b"HTTP/1.1 304 Not Modified\r\n\r\n", close=False)
+    with pytest.raises(Unusable, match="the disk is gone"):
+        await crawler.run(source(site, item=(BOOK,)))
+    assert crawler.rows("failures") == []
 
 
 async def test_a_304_keeps_the_charset_of_what_is_stored(crawler: Crawler, site: Site) -> None:

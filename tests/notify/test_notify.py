@@ -396,13 +396,13 @@ def test_in_quiet_hours_nothing_is_told_and_afterwards_all_at_once(db: Db, recei
     assert [body["count"] for body in receiver.bodies()] == [2]
 
 
-def fail(db: Db, *states: RunState) -> None:
+def fail(db: Db, *states: RunState, kind: str = "crawl") -> None:
     """Have runs of the source books end so, one after the other."""
 
     def unit(c: Any) -> None:
         for state in states:
             values = {"source": "books", "state": state, "queued_at": START, "started_at": START, "finished_at": START}
-            c.execute(insert(run_rows).values(**values, kind="crawl", message="no page"))
+            c.execute(insert(run_rows).values(**values, kind=kind, message="no page"))
         c.execute(update(source_rows).values(last_run_at=START))
 
     db.write(unit)
@@ -432,6 +432,19 @@ def test_failing_is_told_after_so_many_runs_repeated_until_it_is_mended_and_then
     fail(db, RunState.FAILED, RunState.FAILED, RunState.FAILED)
     made.look()
     assert [one["type"] for one in made.payloads()][3:] == ["failing"]
+
+
+def test_a_rule_of_thirty_runs_counts_past_open_ones_and_retries(db: Db) -> None:
+    db.write(lambda c: sources.add(c, Source(name="books", start=("https://a.example/",)), lambda *_: None))
+    made = desk(db, rule(on=["failing"], after=30))
+    fail(db, *[RunState.FAILED] * 29)
+    fail(db, RunState.DONE, kind="retry")
+    made.look()
+    assert made.rows() == []
+    fail(db, RunState.FAILED, RunState.RUNNING)
+    made.look()
+    [told] = made.payloads()
+    assert "30 runs in a row" in told["said"]
 
 
 def test_an_alarm_is_told_once_and_when_it_is_over(db: Db) -> None:

@@ -19,7 +19,7 @@ _ESCAPE = re.compile(r"%[0-9a-f]{2}", re.IGNORECASE)
 # What names the visitor or where he came from, not the page.
 _VISITOR = re.compile(
     r"(?:utm_[a-z]+|gclid|fbclid|msclkid|mc_eid|phpsessid|jsessionid|aspsessionid[a-z]*|cfid|cftoken)=.*|"
-    r"(?:sid|s|session|session_?id|sess(?:ion)?_?key)=[0-9a-f]{16,}$",
+    r"(?:sid|s|session|session_?id|sess(?:ion)?_?key)=[0-9a-f]{32}(?:[0-9a-f]{8})?$",  # of MD5 or SHA-1
     re.IGNORECASE,
 )
 _PATH_SESSION = re.compile(r";(?:jsessionid|sid|phpsessid)=[^/?;]*", re.IGNORECASE)

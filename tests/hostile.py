@@ -226,7 +226,12 @@ HEADERS = [
     Case("folded header", sends(OK + b"X: a\r\n b\r\nContent-Length: 5\r\n\r\nhello"), ("protocol", STORED)),
     Case("NUL in a header", sends(OK + b"X: a\0b\r\n\r\nhello"), ("protocol",)),
     Case("bare CR in a header", sends(OK + b"X: a\rY: b\r\n\r\nhello"), ("protocol",)),
-    Case("bare LF for line ends", sends(b"HTTP/1.1 200 OK\nContent-Length: 5\n\nhello"), ("protocol", STORED)),
+    Case("bare LF for line ends", sends(b"HTTP/1.1 200 OK\nContent-Length: 5\n\nhello"), (STORED,)),
+    Case(
+        "an interim answer that closes",
+        sends(b"HTTP/1.1 103 Early Hints\r\nConnection: close\r\n\r\n" + whole(PAGE)),
+        (STORED,),
+    ),
     Case("bytes above 127 in a header", sends(OK + b"X: \xff\xfe\r\n\r\nhello"), (STORED,)),
     Case("control characters in a header", sends(OK + b"X: \x01\x1b[2J\r\n\r\nhello"), ("protocol", STORED)),
     Case("header injected by a cookie", sends(OK + b"Set-Cookie: a=b\r\n\r\nHTTP/1.1 200 OK\r\n\r\nx"), (STORED,)),

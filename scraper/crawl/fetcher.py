@@ -72,8 +72,8 @@ class Visitor(Protocol):
     def headers_for(self, url: str) -> Mapping[str, str]:
         """Return the headers that are for this URL's origin and no other."""
 
-    def took(self, url: str, set_cookies: Sequence[str]) -> None:
-        """Note the cookies that a response set."""
+    def took(self, url: str, set_cookies: Sequence[str]) -> bool:
+        """Note the cookies that a response set. Returns whether they are kept."""
 
 
 class Nobody:
@@ -83,8 +83,9 @@ class Nobody:
         """Return none."""
         return {}
 
-    def took(self, url: str, set_cookies: Sequence[str]) -> None:
+    def took(self, url: str, set_cookies: Sequence[str]) -> bool:
         """Take none."""
+        return False
 
 
 NOBODY = Nobody()
@@ -137,13 +138,13 @@ class Fetcher:
             left_s -= spent_s
             elapsed_s += spent_s
             wire_bytes += answer.wire_bytes
-            if answer.set_cookies:
-                visitor.took(request.url, answer.set_cookies)
+            if answer.set_cookies and visitor.took(request.url, answer.set_cookies):
+                seen.clear()  # who comes back with cookies may get another answer
             if answer.status not in REDIRECTS:
                 done = _fetched(first, request.url, answer, http.max_body, wire_bytes, elapsed_s)
                 return replace(done, moved=True) if statuses and statuses <= FOR_GOOD else done
             target = _target(request.url, answer)
-            if target in seen and not answer.set_cookies:
+            if target in seen:
                 raise VisitFailed(Failure.TOO_MANY_REDIRECTS, f"redirects in a circle, by {target}")
             seen.add(target)
             statuses.add(answer.status)
@@ -175,8 +176,8 @@ class Fetcher:
                 raise VisitFailed(Failure.BODY_TOO_LARGE, f"announces {length} bytes; at most {http.max_body} are read")
             may_take(status, received)
 
-        headers = {"User-Agent": user_agent(http.user_agent), **STANDING, **request.headers}
-        headers |= visitor.headers_for(request.url)
+        headers = {"User-Agent": user_agent(http.user_agent), **STANDING}
+        headers = _merged(headers, request.headers, visitor.headers_for(request.url))
         try:
             async with asyncio.timeout(max(0.0, left_s)):
                 if http.proxy or http.http2:
@@ -236,10 +237,33 @@ def _fetched(url: str, final: str, answer: Answer, max_body: int, wire_bytes: in
     )
 
 
+def _merged(ours: dict[str, str], *more: Mapping[str, str]) -> dict[str, str]:
+    """Headers of several origins: the later ones in place of the earlier, in whatever case they are named; cookies beside each other."""
+    if not any(more):
+        return ours
+    names = {name.lower(): name for name in ours}
+    for headers in more:
+        for name, said in headers.items():
+            before = names.setdefault(name.lower(), name)
+            beside = before in ours and name.lower() == "cookie"
+            ours[before] = _cookies(ours[before], said) if beside else said
+    return ours
+
+
+def _cookies(before: str, after: str) -> str:
+    """Two Cookie headers as one, each name once, with its later value."""
+    found = {each.partition("=")[0].strip(): each.strip() for said in (before, after) for each in said.split(";")}
+    return "; ".join(each for each in found.values() if each)
+
+
 def _target(url: str, answer: Answer) -> str:
     location = answer.headers.get("location", "")
-    if all(ord(c) < 256 for c in location):  # header bytes, most likely UTF-8
-        location = location.encode("latin-1").decode("utf-8", "replace")
+    if not location.isascii() and all(ord(c) < 256 for c in location):  # header bytes, most likely UTF-8
+        octets = location.encode("latin-1")
+        try:
+            location = octets.decode()
+        except UnicodeDecodeError:
+            location = "".join(chr(octet) if octet < 128 else f"%{octet:02X}" for octet in octets)
     target = canonical(location, url) if location else None
     if target is None:
         raise VisitFailed(Failure.BAD_REDIRECT, f"a {answer.status} without a usable Location: {location[:200]!r}")

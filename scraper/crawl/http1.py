@@ -72,6 +72,10 @@ class Answer:
             self.set_cookies.append(text)
             return
         held = self.headers.get(key)
+        if key == "location" and held is not None:
+            if held != text:
+                raise VisitFailed(Failure.BAD_REDIRECT, f"two Locations: {held[:200]!r} and {text[:200]!r}")
+            return
         if key == "content-type" and (held is not None or "," in text):
             self.headers[key] = _last_type(text if held is None else f"{held},{text}")
             return
@@ -208,6 +212,9 @@ class Connection(asyncio.Protocol):
     def on_body(self, data: bytes) -> None:
         if len(self.answer.body) + len(data) > self._max_body:
             raise VisitFailed(Failure.BODY_TOO_LARGE, f"the body is longer than {self._max_body} bytes")
+        if not self.answer.body and self.answer.status not in BODY_UNREAD:
+            self._measured = self.answer.wire_bytes - len(data)
+            self._watch_for(RATE_OVER_S, self._check_rate)
         self.answer.body += data
         if self._seen.piece is not None:
             self._seen.piece(data)
@@ -228,7 +235,11 @@ class Connection(asyncio.Protocol):
         assert self.transport is not None
         self.answer = Answer()
         self._parser = httptools.HttpResponseParser(self)
-        self._parser.set_dangerous_leniencies(lenient_spaces_after_chunk_size=True)  # RFC 9112 section 7.1.1: BWS
+        self._parser.set_dangerous_leniencies(
+            lenient_spaces_after_chunk_size=True,  # RFC 9112 section 7.1.1: BWS
+            lenient_optional_cr_before_lf=True,  # section 2.2: a line feed alone ends a line too
+            lenient_keep_alive=True,  # an interim answer says "close", and the final one comes
+        )
         self._max_body = max_body
         self._seen = seen
         self._header_bytes = self._header_count = self._interim = 0
@@ -236,8 +247,6 @@ class Connection(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self._done = loop.create_future()
         self._asked_at = time.monotonic()
-        self._measured = 0
-        self._watch_for(RATE_OVER_S, self._check_rate)
         try:
             self.transport.write(request)
             return await self._done
@@ -253,7 +262,7 @@ class Connection(asyncio.Protocol):
         """Give up on a body that only trickles."""
         came, self._measured = self.answer.wire_bytes - self._measured, self.answer.wire_bytes
         least = self._seen.least_rate
-        if self._in_body and came < least * RATE_OVER_S:
+        if came < least * RATE_OVER_S:
             self._fail(Failure.TIMEOUT, f"less than {least} bytes/s over {RATE_OVER_S:g} s")
             return
         self._watch_for(RATE_OVER_S, self._check_rate)

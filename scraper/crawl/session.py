@@ -79,10 +79,10 @@ class Session:
             headers["Cookie"] = "; ".join(cookies)[:HEADER_BYTES]
         return headers
 
-    def took(self, url: str, set_cookies: Sequence[str]) -> None:
-        """Note the cookies that a response set."""
+    def took(self, url: str, set_cookies: Sequence[str]) -> bool:
+        """Note the cookies that a response set. Returns whether they are kept."""
         if not self._keeps:
-            return
+            return False
         fit = [value for value in set_cookies if len(value) <= COOKIE_BYTES][:COOKIES_A_HOST]
         if _ADDRESS.fullmatch(parts(url).host):  # of an address no part is a domain (RFC 6265 section 5.1.3)
             fit = [_DOMAIN.sub("", value) for value in fit]
@@ -95,6 +95,7 @@ class Session:
         kept = [cookie for cookie in self._jar if host.endswith(cookie.domain) or cookie.domain.endswith(host)]
         for cookie in kept[: max(0, len(kept) - COOKIES_A_HOST)]:
             self._jar.clear(cookie.domain, cookie.path, cookie.name)
+        return True
 
     # -- the login
 

@@ -58,6 +58,8 @@ Stored = Awaitable[tuple[bytes, dict[str, str]] | None]
 StoredBody = Callable[[int], Stored]
 StoredOther = Callable[[str, str, str], Stored]
 
+SITEMAP_MOST = 50 * 2**20  # bytes (https://www.sitemaps.org/protocol.html)
+
 log = logging.getLogger(__name__)
 
 
@@ -327,7 +329,7 @@ class Visitor:
         conditional = _conditional(claim, work.rules) if claim.kind == "page" and not work.source.render else {}
         fetched = await self._fetcher.fetch(
             Request(claim.url, headers=conditional),
-            work.http,
+            work.http if claim.kind == "page" else replace(work.http, max_body=max(work.http.max_body, SITEMAP_MOST)),
             admit=admit,
             visitor=work.session,
             may_take=lambda status, headers: self._screen(claim, status, headers, asked=bool(conditional) and first),

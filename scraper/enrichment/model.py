@@ -110,8 +110,9 @@ class Key:
         """Return the header that is for this origin and no other."""
         return {"Authorization": f"Bearer {self._key}"} if self._key and _origin(url) == self._origin else {}
 
-    def took(self, url: str, set_cookies: Any) -> None:
+    def took(self, url: str, set_cookies: Any) -> bool:
         """Take none."""
+        return False
 
 
 def _origin(url: str) -> str:

@@ -10,8 +10,10 @@ from typing import Any, Self
 from scraper.urls import canonical
 
 _NUMBER = re.compile(
-    r"(?:(?<![0-9A-Za-z])[-+\u2212]\s?)?[0-9](?:[0-9.,'\u2019]|[\u00a0\u202f ](?=[0-9]{3}(?![0-9])))*(?:[eE][-+]?[0-9]{1,3}(?![0-9A-Za-z]))?"
+    r"(?:(?<![0-9A-Za-z])[-+\u2212]\s?)?(?:(?<![0-9A-Za-z.,])[.,](?=[0-9]))?[0-9](?:[0-9.,'\u2019]|[\u00a0\u202f ](?=[0-9]{3}(?![0-9])))*(?:[eE][-+]?[0-9]{1,3}(?![0-9A-Za-z]))?"
 )
+_THOUSANDS = re.compile(r"[-+]?[1-9][0-9]{0,2},[0-9]{3}")
+_DASHES = ("-", "\u2012", "\u2013", "\u2014")
 MAX_TEXT = 1000
 DIGITS_MOST = 400
 _TRUE = {"true", "yes", "y", "1", "on"}
@@ -37,19 +39,24 @@ Exact.__name__ = "float"  # JMESPath knows what may be done with a value by the 
 def number(text: str) -> Decimal:
     """Return the first number in a text, whatever currency, thousands mark or decimal mark it carries.
 
-    The last of two different marks is the decimal one; so is a single one, unless it is a comma before three digits.
+    The last of two different marks is the decimal one; so is a single one, unless it is a comma that three digits follow,
+    and one to three precede, which do not begin with 0. A mark before a dash is the decimal one: "1.500,-".
     """
-    match = _NUMBER.search(" ".join(text.split())[:MAX_TEXT])
+    text = " ".join(text.split())[:MAX_TEXT]
+    match = _NUMBER.search(text)
     if match is None:
         raise ValueError(f"no number in {text[:80]!r}")
     found, _, exponent = match[0].lower().partition("e")
-    found = re.sub(r"[\s'\u2019\u00a0\u202f]", "", found).replace("\u2212", "-").rstrip(".,")
+    found = re.sub(r"[\s'\u2019\u00a0\u202f]", "", found).replace("\u2212", "-")
+    if found[-1] in ".," and text[match.end() : match.end() + 1] in _DASHES:
+        found = found[:-1].replace("." if found[-1] == "," else ",", "")
+    found = found.rstrip(".,")
     dot, comma = found.rfind("."), found.rfind(",")
     if dot >= 0 and comma >= 0:
         thousands, decimal = (",", ".") if dot > comma else (".", ",")
         found = found.replace(thousands, "").replace(decimal, ".")
     elif comma >= 0:
-        single = found.count(",") == 1 and len(found) - comma - 1 != 3
+        single = found.count(",") == 1 and not _THOUSANDS.fullmatch(found)
         found = found.replace(",", "." if single else "")
     elif found.count(".") > 1:
         found = found.replace(".", "")
@@ -85,6 +92,8 @@ def _date(text: str, base: str) -> str:
     except ValueError:
         pass
     for form in _DATES:
+        if form == "%Y%m%d" and len(text) != 8:  # else "202512" would be the second of January
+            continue
         try:
             parsed: date = datetime.strptime(text, form).date()  # noqa: DTZ007  a day has no time zone
             return parsed.isoformat()

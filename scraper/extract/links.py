@@ -21,6 +21,7 @@ _FILES = re.compile(
     re.IGNORECASE,
 )
 
+LINKING = ("a", "area", "frame")
 UNKNOWN = object()
 Found = Any  # Link; why it is taken for a trap; None: it is not the source's
 
@@ -33,11 +34,12 @@ class Linker:
     The same references come again on page after page: what each one leads to is remembered, up to a bound.
     """
 
-    def __init__(self, scope: Scope, year: int, *, polite: bool) -> None:
-        """year: the present one. polite: rel=nofollow is obeyed."""
+    def __init__(self, scope: Scope, year: int, *, polite: bool, chosen: bool = False) -> None:
+        """year: the present one. polite: rel=nofollow is obeyed. chosen: by a person, so one that looks like a file's is followed too."""
         self._scope = scope
         self._year = year
         self._polite = polite
+        self._chosen = chosen
         self._known: dict[str, dict[str, Found]] = {}
         self._count = 0
 
@@ -95,7 +97,9 @@ class Linker:
         if not reference.strip():
             return None
         url = canonical(reference, base)
-        if url is None or not is_web(url) or _FILES.search(url.partition("?")[0]) or not self._scope.admits(url):
+        if url is None or not is_web(url) or not self._scope.admits(url):
+            return None
+        if not self._chosen and _FILES.search(url.partition("?")[0]):
             return None
         return traps.fault(url, self._year) or Link(url)
 
@@ -108,12 +112,14 @@ class Linker:
             for match in found:
                 if isinstance(match, str):
                     yield match
+                elif match.tag not in LINKING and (href := match.get("href")) is not None:
+                    yield href
                 else:
                     yield from self._hrefs(match)
 
     def _hrefs(self, place: Any) -> Iterator[str]:
         """What the links of a place refer to, itself included, save those that ask not to be followed."""
-        for element in place.iter("a", "area", "frame"):
+        for element in place.iter(*LINKING):
             if (href := element.get("href" if element.tag != "frame" else "src")) is None:
                 continue
             if not (self._polite and (rel := element.get("rel")) and "nofollow" in rel.lower().split()):

@@ -20,7 +20,8 @@ class Reader:
         self._agent = manners.agent
         self._scope = Scope.around((*source.start, *source.sitemaps), source.include, source.exclude)
         self._today = manners.today
-        self._linker = Linker(self._scope, manners.today.year, polite=manners.agent is not None)
+        polite, chosen = manners.agent is not None, isinstance(source.follow, tuple) or source.parser is not None
+        self._linker = Linker(self._scope, manners.today.year, polite=polite, chosen=chosen)
         self._parser: items.Parser | None = None
 
     def read(self, fetched: Fetched, kind: Kind, before: Before | None = None) -> Reading:

@@ -401,7 +401,8 @@ def fail(db: Db, *states: RunState, kind: str = "crawl") -> None:
 
     def unit(c: Any) -> None:
         for state in states:
-            values = {"source": "books", "state": state, "queued_at": START, "started_at": START, "finished_at": START}
+            ended = None if state is RunState.RUNNING else START
+            values = {"source": "books", "state": state, "queued_at": START, "started_at": START, "finished_at": ended}
             c.execute(insert(run_rows).values(**values, kind=kind, message="no page"))
         c.execute(update(source_rows).values(last_run_at=START))
 

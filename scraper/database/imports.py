@@ -48,7 +48,7 @@ def put(
         by_url.setdefault(place, []).append(item)
     places = pages.placed(connection, under.source, list(by_url), under.run_id, under.at)
     told = items.put(
-        connection, [(_visit(under, url, found), places[url]) for url, found in by_url.items()], pages.gone_among
+        connection, [(_visit(under, url, found), places[url]) for url, found in by_url.items()], pages.standing
     )
     connection.execute(
         update(runs)

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, delete, func, insert, select, update
 
 from scraper.database import changes
-from scraper.database.bulk import Bulk, given, reserve
-from scraper.database.models import item_versions, items, pages
+from scraper.database.among import Among
+from scraper.database.bulk import Bulk, given, reserve, upsert
+from scraper.database.models import also_on, item_versions, items, pages
 from scraper.errors import NotFound
 from scraper.records import Item, Visit
 
@@ -42,6 +43,10 @@ _THERE = (
 )
 _TOUCH = Bulk(lambda _: update(items).where(_THERE).values(run_id=bindparam("run"), last_seen=bindparam("at")))
 _KEEP = Bulk(lambda _: insert(item_versions))
+_LISTED = Among(lambda _: select(also_on).where(also_on.c.page_id.in_(bindparam("some", expanding=True))))
+_UNSEEN = (items.c.id == bindparam("item")) & (items.c.run_id < bindparam("run")) & items.c.removed_at.is_(None)
+_TOUCH_TOO = Bulk(lambda _: update(items).where(_UNSEEN).values(run_id=bindparam("run"), last_seen=bindparam("at")))
+_PASS_TOO = Bulk(lambda _: update(items).where(_UNSEEN).values(run_id=bindparam("run")))
 _PASS = Bulk(lambda _: update(items).where(_THERE).values(run_id=bindparam("run")))
 
 
@@ -56,7 +61,8 @@ class _Batch:
     hushed: list[dict[str, Any]] = field(default_factory=list)  # other data, and no news
     versions: list[dict[str, Any]] = field(default_factory=list)
     told: list[dict[str, Any]] = field(default_factory=list)
-    gone_pages: Collection[int] = ()
+    also: list[tuple[int, Name]] = field(default_factory=list)  # pages that list an item which is at home elsewhere
+    homes: Mapping[int, tuple[int, bool]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -68,14 +74,15 @@ class _Stored:
     row: Row[Any] | None
 
 
-GoneAmong = Callable[[Connection, Collection[int]], Collection[int]]
+Standing = Callable[[Connection, Collection[int]], Mapping[int, tuple[int, bool]]]
 
 
-def put(connection: Connection, visits: Sequence[tuple[Visit, int]], gone_among: GoneAmong) -> list[dict[str, Any]]:
+def put(connection: Connection, visits: Sequence[tuple[Visit, int]], standing: Standing) -> list[dict[str, Any]]:
     """Store the items of visits, each visit with the id of its page: new, changed, moved, back, or as they were.
 
-    An item that this run has seen on another page already stays as it was seen first. gone_among: says which pages are gone:
-    an item that is elsewhere now has moved only if it can be where it was no more. Returns what there is to tell.
+    An item that this run has seen on another page already stays as it was seen first. standing: says of pages when they were
+    seen last, and whether they are gone: an item that is elsewhere now has moved only if it can be where it was no more.
+    Returns what there is to tell.
     """
     found = [
         (visit, page_id, {(visit.claim.source, item.kind, item.key): item for item in visit.reading.items})
@@ -88,19 +95,64 @@ def put(connection: Connection, visits: Sequence[tuple[Visit, int]], gone_among:
         for name in named
         if (stored := known.get(name)) is not None and (row := stored.row) is not None and row.page_id != page_id
     }
-    batch = _Batch(gone_pages=gone_among(connection, elsewhere) if elsewhere else ())
+    batch = _Batch(homes=standing(connection, elsewhere) if elsewhere else {})
     for visit, page_id, named in found:
         for name, item in named.items():
             before = known.get(name)
             if before is None:
                 _create(batch, visit, page_id, item)
+                known[name] = _Stored(visit.claim.run_id, page_id, None)
             elif before.row is not None and (before.run_id < visit.claim.run_id or before.page_id == page_id):
                 _see(batch, visit, page_id, item, before.row)
+                if before.page_id != page_id and _is_to_be_seen(batch.homes.get(before.page_id), visit.claim.run_id):
+                    batch.also.append((before.page_id, name))
+                known[name] = _Stored(visit.claim.run_id, page_id, before.row)
             else:
-                continue
-            known[name] = _Stored(visit.claim.run_id, page_id, None)
-    _write(connection, batch)
+                batch.also.append((page_id, name))
+    made = _write(connection, batch)
+    there = made | {name: stored.row.id for name, stored in known.items() if stored.row is not None}
+    _ALONE.run(connection, [page_id for _, page_id in visits])
+    _ALSO.run(connection, [{"page_id": page_id, "item_id": there[name]} for page_id, name in batch.also])
+    _rehome(connection, {page_id: named for _, page_id, named in found})
     return batch.told
+
+
+def _rehome(connection: Connection, found: Mapping[int, Collection[Name]]) -> None:
+    """Have items that are on their home page no more be at home on another one that lists them. found: what pages list now."""
+    left = [
+        {"item": row.id, "to": row.other}
+        for row in _ELSEWHERE.rows(connection, list(found))
+        if (row.source, row.kind, row.key) not in found[row.page_id]
+    ]
+    _REHOME.run(connection, left)
+    _AT_HOME.run(connection, left)
+
+
+_ELSEWHERE = Among(
+    lambda _: (
+        select(items.c.id, items.c.source, items.c.kind, items.c.key, items.c.page_id)
+        .add_columns(func.min(also_on.c.page_id).label("other"))
+        .join(also_on, (also_on.c.item_id == items.c.id) & (also_on.c.page_id != items.c.page_id))
+        .where(items.c.page_id.in_(bindparam("some", expanding=True)))
+        .group_by(items.c.id)
+    )
+)
+_ADDRESS = select(pages.c.final_url).where(pages.c.id == bindparam("to")).scalar_subquery()
+_REHOME = Bulk(
+    lambda _: update(items).where(items.c.id == bindparam("item")).values(page_id=bindparam("to"), url=_ADDRESS)
+)
+_AT_HOME = Bulk(
+    lambda _: delete(also_on).where(also_on.c.page_id == bindparam("to"), also_on.c.item_id == bindparam("item"))
+)
+
+
+def _is_to_be_seen(home: tuple[int, bool] | None, run_id: int) -> bool:
+    """Whether a page is there, and this run has not come to it yet: it may list still what it listed."""
+    return home is not None and home[0] < run_id and not home[1]
+
+
+_ALONE = Among(lambda _: delete(also_on).where(also_on.c.page_id.in_(bindparam("some", expanding=True))))
+_ALSO = Bulk(lambda dialect: upsert(dialect, also_on).on_conflict_do_nothing())
 
 
 def urls_of(connection: Connection, names: Sequence[Name]) -> dict[Name, str]:
@@ -124,6 +176,10 @@ def _stored_as(dialect: str) -> Select[Any]:
 
 def touch(connection: Connection, visits: Sequence[Visit]) -> None:
     """Note that the items of pages that are as they were are still there; before the pages themselves are touched."""
+    of_page = {v.claim.known.page_id: v for v in visits if v.claim.known is not None}
+    listed = [(row.item_id, of_page[row.page_id]) for row in _LISTED.rows(connection, list(of_page))]
+    _TOUCH_TOO.run(connection, [{"item": n, "run": v.claim.run_id, "at": v.at} for n, v in listed if not v.skipped])
+    _PASS_TOO.run(connection, [{"item": n, "run": v.claim.run_id} for n, v in listed if v.skipped])
     _TOUCH.run(
         connection,
         [
@@ -142,11 +198,13 @@ def touch(connection: Connection, visits: Sequence[Visit]) -> None:
     )
 
 
-def _write(connection: Connection, batch: _Batch) -> None:
+def _write(connection: Connection, batch: _Batch) -> dict[Name, int]:
+    """Returns the ids of those that are new."""
+    made: dict[Name, int] = {}
     if batch.made:
         ids = reserve(connection, items, len(batch.made))
         for item_id, row, (visit, page_id, item) in zip(ids, batch.made, batch.made_of, strict=True):
-            row["id"] = item_id
+            row["id"] = made[row["source"], item.kind, item.key] = item_id
             fields = {name: [None, value] for name, value in item.data.items()}
             _tell(batch, visit, page_id, item_id, item, "created", fields)
         _CREATE.run(connection, batch.made)
@@ -154,6 +212,7 @@ def _write(connection: Connection, batch: _Batch) -> None:
     _ALTER.run(connection, batch.altered)
     _HUSH.run(connection, batch.hushed)
     _KEEP.run(connection, batch.versions)
+    return made
 
 
 def _create(batch: _Batch, visit: Visit, page_id: int, item: Item) -> None:
@@ -177,7 +236,7 @@ def _create(batch: _Batch, visit: Visit, page_id: int, item: Item) -> None:
 def _see(batch: _Batch, visit: Visit, page_id: int, item: Item, row: Row[Any]) -> None:
     every = difference(row.data, item.data)
     fields = {name: pair for name, pair in every.items() if name not in item.quiet}
-    has_moved = row.page_id != page_id and row.page_id in batch.gone_pages
+    has_moved = row.page_id != page_id and batch.homes.get(row.page_id, (0, False))[1]
     left = (row.left_page_id, row.left_url) if row.page_id == page_id else (row.page_id, row.url)
     left_page_id, left_url = (None, None) if has_moved or row.removed_at is not None else left
     values = {"item": row.id, "run": visit.claim.run_id, "page": page_id, "where": _url(visit), "at": visit.at}

@@ -226,6 +226,14 @@ run_fields = Table(
     Column("filled", Integer, nullable=False),
 )
 
+# Items that a page lists, though another is their home: what is there on a page that is as it was, is there.
+also_on = Table(
+    "also_on",
+    metadata,
+    Column("page_id", Id, primary_key=True),
+    Column("item_id", Id, primary_key=True, index=True),
+)
+
 # What is wrong with what a source yields, until it is right again or somebody accepts it.
 alarms = Table(
     "alarms",

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select,
 from scraper.compression import deflate, stored
 from scraper.database import changes
 from scraper.database.among import Among
-from scraper.database.bulk import IN_MOST, Bulk, reserve, upsert
+from scraper.database.bulk import Bulk, reserve, upsert
 from scraper.database.models import UNREAD, page_versions, pages
 from scraper.errors import NotFound
 from scraper.records import Fetched, Visit, packed
@@ -334,14 +334,16 @@ def _itself(visit: Visit) -> Select[Any]:
     )
 
 
-def gone_among(connection: Connection, ids: Collection[int]) -> set[int]:
-    """Return which of these pages are gone."""
-    wanted = sorted(ids)
-    found: set[int] = set()
-    for start in range(0, len(wanted), IN_MOST):
-        part = pages.c.id.in_(wanted[start : start + IN_MOST])
-        found |= set(connection.scalars(select(pages.c.id).where(part, pages.c.gone_at.is_not(None))))
-    return found
+def standing(connection: Connection, ids: Collection[int]) -> dict[int, tuple[int, bool]]:
+    """Return of each of these pages the last run that saw it, and whether it is gone."""
+    return {row.id: (row.run_id, row.gone_at is not None) for row in _STANDING.rows(connection, sorted(ids))}
+
+
+_STANDING = Among(
+    lambda _: select(pages.c.id, pages.c.run_id, pages.c.gone_at).where(
+        pages.c.id.in_(bindparam("some", expanding=True))
+    )
+)
 
 
 def mark_gone(connection: Connection, visit: Visit) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Select, Table, delete, exists,
 from scraper.config.settings import Retention
 from scraper.database import documents, enrichments, jobs, vectors
 from scraper.database.connection import Db
-from scraper.database.models import changes, failures, item_versions, items, page_versions, pages, runs
+from scraper.database.models import also_on, changes, failures, item_versions, items, page_versions, pages, runs
 from scraper.states import RunState
 
 AT_ONCE = 500  # rows of a transaction: those who scrape wait no longer than for one of these
@@ -108,6 +108,7 @@ def _removed(source: str, cut: datetime) -> Select[Any]:
 def _drop_items(connection: Connection, again: Select[Any], ids: Sequence[int]) -> None:
     ids = _still(connection, again.where(items.c.id.in_(ids)))
     connection.execute(delete(item_versions).where(item_versions.c.item_id.in_(ids)))
+    connection.execute(delete(also_on).where(also_on.c.item_id.in_(ids)))
     _forget_made(connection, "item", ids)
     connection.execute(delete(items).where(items.c.id.in_(ids)))
 
@@ -128,6 +129,7 @@ def _drop_pages(connection: Connection, again: Select[Any], ids: Sequence[int]) 
     ids = _still(connection, again.where(pages.c.id.in_(ids)))
     connection.execute(update(pages).where(pages.c.duplicate_of.in_(ids)).values(duplicate_of=None))
     connection.execute(delete(page_versions).where(page_versions.c.page_id.in_(ids)))
+    connection.execute(delete(also_on).where(also_on.c.page_id.in_(ids)))
     _forget_made(connection, "page", ids)
     connection.execute(delete(pages).where(pages.c.id.in_(ids)))
 

@@ -6,12 +6,13 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
-from scraper.config.settings import Expression, FieldRule, ItemRule, Limits, Noise, Source
+from scraper.config.settings import Expression, FieldRule, ItemRule, Limits, Noise, Recheck, Source
 from scraper.database import alarms, changes, pages, runs
 from scraper.database.connection import now
 from scraper.database.models import alarms as alarm_table
+from scraper.database.models import pages as page_rows
 from scraper.extract.page import Page
 from scraper.extract.visible import blocks
 from tests.crawl.test_engine import HTTP, Crawler, links, source
@@ -534,3 +535,39 @@ async def test_the_same_bytes_under_another_charset_are_read_anew(crawler: Crawl
         [page] = crawler.rows("pages")
         assert page["content_type"] == kind.partition(";")[0]
     assert page["title"] == "Stra\u00dfe"
+
+
+def shelf(site: Site, path: str, numbers: Sequence[int], more: str = "", etag: str = "") -> None:
+    body = more + "".join(f"<div class=c><i>{n}</i></div>" for n in numbers)
+    site.page(path, body, **({"ETag": etag} if etag else {}))
+
+
+SHELVED = ItemRule(select=Expression(css="div.c"), key=("id",), fields={"id": FieldRule(css="i::text")})
+
+
+@pytest.mark.parametrize("recheck", [None, Recheck(soonest=3600.0, latest=86400.0)], ids=["304", "not asked"])
+async def test_an_item_of_two_pages_is_there_while_one_of_them_is_as_it_was(
+    recheck: Recheck | None, crawler: Crawler, site: Site
+) -> None:
+    wanted = source(site, item=(SHELVED,), http={"per_host": 1}, recheck=recheck)
+    shelf(site, "/", (), links("/sale", "/shoes"))
+    shelf(site, "/sale", range(1, 6), etag='"1"')
+    shelf(site, "/shoes", range(1, 10), etag='"1"')
+    await crawler.run(wanted)
+    crawler.db.write(
+        lambda c: c.execute(update(page_rows).where(page_rows.c.url.endswith("/sale")).values(check_after=None))
+    )
+    for kept in (range(2, 6), range(3, 6)):
+        shelf(site, "/sale", kept, etag=f'"{len(kept)}"')
+        crawler.db.write(
+            lambda c: c.execute(update(page_rows).where(page_rows.c.url.endswith("/sale")).values(check_after=None))
+        )
+        run = await crawler.run(wanted)
+        assert run["state"] == "done"
+    assert [c["change"] for c in crawler.rows("changes", of="item")] == ["created"] * 9
+    assert [item["removed_at"] for item in crawler.rows("items")] == [None] * 9
+    shelf(site, "/shoes", range(2, 10), etag='"2"')
+    crawler.db.write(lambda c: c.execute(update(page_rows).values(check_after=None)))
+    await crawler.run(wanted)
+    assert [c["change"] for c in crawler.rows("changes", of="item")][9:] == ["removed"]
+    assert [item["data"]["id"] for item in crawler.rows("items") if item["removed_at"]] == ["1"]

@@ -228,6 +228,13 @@ def upgrade() -> None:  # noqa: PLR0915  a list of tables
         sa.PrimaryKeyConstraint("origin", name="pk_robots"),
     )
     op.create_table(
+        "also_on",
+        sa.Column("page_id", Id, nullable=False),
+        sa.Column("item_id", Id, nullable=False),
+        sa.PrimaryKeyConstraint("page_id", "item_id", name="pk_also_on"),
+    )
+    op.create_index("ix_also_on_item_id", "also_on", ["item_id"])
+    op.create_table(
         "run_fields",
         sa.Column("run_id", Id, nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),

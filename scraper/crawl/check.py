@@ -65,6 +65,7 @@ async def check(
         """Nothing is stored."""
 
     politeness = Politeness(Forgetful(), 1, ask_robots)
+    politeness.renewed_at = float("inf")  # nobody else takes a host over
     readers, browsers = Readers(limits or Limits()), Browsers(limits or Limits())
     works = {source.name: Work.of(source, base, variables or {})}
     visitor = Visitor(fetcher, politeness, works, no_body, no_body, now, readers, browsers)

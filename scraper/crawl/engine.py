@@ -340,7 +340,9 @@ class Engine:
         hosts.record(connection, self._store.owner, leaving)
         hosts.release(connection, [state.host for state in leaving], self._store.owner)
         held = hosts.renew(connection, self._store.owner, self._store.now())
-        frontier.release_lost(connection, self._store.now())
+        # While the database was away nobody could renew a lease: others are given the time to do so first.
+        if time.monotonic() - self._store.mended_at > LEASE_S:
+            frontier.release_lost(connection, self._store.now())
         for host in hopeless:
             visits.give_up(connection, host, self._store.now())
         self._tell_activity(connection, taken)
@@ -511,7 +513,9 @@ class Engine:
         budgets = self._budgets(connection, at)
         # The loop adds to what runs are known to have at a host meanwhile.
         runs_at = {host: frozenset(self._runs_at.get(host, ())) for host, _ in wanted}
-        return frontier.claim(connection, wanted, self._store.owner, at, runs_at, budgets)
+        held = hosts.held(connection, [host for host, _ in wanted], self._store.owner)
+        ours = [(host, most) for host, most in wanted if host in held]
+        return frontier.claim(connection, ours, self._store.owner, at, runs_at, budgets)
 
     async def _give_back(self, host: str, claims: list[Claim]) -> None:
         """A lane has ended: its host's times are kept, and what it had not visited is queued again."""

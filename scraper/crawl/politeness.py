@@ -319,6 +319,9 @@ class Place:
             await self._politeness.keep_delay(gate, delay_s)
         await gate.enter(delay_s, http.per_host)
         self.gate = gate
+        if not self._politeness.holds(gate):  # this process stood still meanwhile
+            self.leave()
+            raise VisitFailed(Failure.CANCELLED, f"{host} may be another worker's by now")
 
     async def admit(self, url: str, http: Http, *, named: bool = False) -> None:
         """Wait for a turn at the host of a URL that its robots.txt allows. Raises VisitFailed.

@@ -60,6 +60,10 @@ MENDS_ITSELF = ("locked", "busy", "full", "i/o error", "unable to open", "readon
 CORRUPT = ("malformed", "not a database", "corrupt")
 NO_TABLES = "has no tables (yet); a starting service makes them, or `bowerbird db upgrade`"
 UNDEFINED_TABLE = "42P01"
+MAY_NOT = {
+    "42501": "this role needs CREATE on the schema, and must own the tables in it",
+    "3F000": "make that schema, or set the search_path of this role to one that is there",
+}
 
 
 def now() -> datetime:
@@ -115,6 +119,7 @@ class Db:
         except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
             raise Unusable(f"[database] url: {error}; for PostgreSQL install bowerbird[postgres]") from None
         self.dialect: Dialect = self.engine.dialect
+        self._is_looked_at = False
         self.shown = self.url.render_as_string(hide_password=True)
 
     @property
@@ -227,11 +232,19 @@ class Db:
                 if self.is_sqlite:
                     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
                 else:
+                    self._look_at_encoding(connection)
                     asked = now()
                     begun = postgres.begin(connection, self.settings, writes=writes, deadline=deadline)
                     once.number = begun.number
                     self._ahead = begun.at - (asked + (now() - asked) / 2)
                 once.result.append(unit(connection))
+
+    def _look_at_encoding(self, connection: Connection) -> None:
+        if not self._is_looked_at and (kept := postgres.encoding(connection)) != "UTF8":
+            raise Unusable(
+                f"{self.shown}: keeps texts in {kept}, not in every script: CREATE DATABASE ... ENCODING 'UTF8'"
+            )
+        self._is_looked_at = True
 
     def _has_committed(self, number: int) -> bool:
         """Say whether a transaction whose connection broke while it was committed is in the database all the same.
@@ -295,6 +308,8 @@ class Db:
                 )
             if any(word in low for word in MENDS_ITSELF):
                 return Unavailable(f"{self.url.database}: {text}{_remedy(low)}")
+        elif (state := getattr(error.orig, "sqlstate", None)) in MAY_NOT:
+            return Unusable(f"{self.shown}: {text}; {MAY_NOT[state]}")
         elif any(word in low for word in NEVER) or ABSENT.search(low):
             return Unusable(f"{self.shown}: {text}; correct [database] url")
         elif (

@@ -248,7 +248,7 @@ _WAITING = (
 _TAKE = Among(
     lambda _: (
         update(urls)
-        .where(urls.c.id.in_(bindparam("taken", expanding=True)))
+        .where(urls.c.id.in_(bindparam("taken", expanding=True)), in_state(UrlState.QUEUED))
         .values(state=UrlState.CLAIMED, claimed_by=bindparam("owner"))
     )
 )
@@ -258,7 +258,7 @@ _TAKEN = Among(
         .add_columns(pages.c.rules, pages.c.links, pages.c.item_count, pages.c.stored_bytes, pages.c.content_hash)
         .add_columns(pages.c.fetched_at, pages.c.check_every_s, pages.c.check_after)
         .outerjoin(pages, (pages.c.source == urls.c.source) & (pages.c.fingerprint == urls.c.fingerprint))
-        .where(urls.c.id.in_(bindparam("taken", expanding=True)))
+        .where(urls.c.id.in_(bindparam("taken", expanding=True)), urls.c.claimed_by == bindparam("owner"))
     )
 )
 
@@ -270,7 +270,7 @@ def _waiting(connection: Connection, host: str, run_id: int, limit: int, at: dat
 
 def _take(connection: Connection, taken: Sequence[int], owner: str) -> list[Claim]:
     _TAKE.run(connection, taken, owner=owner)
-    rows = _TAKEN.rows(connection, taken)
+    rows = _TAKEN.rows(connection, taken, owner=owner)
     place = {url_id: number for number, url_id in enumerate(taken)}
     return [_claim(row) for row in sorted(rows, key=lambda row: place[row.id])]
 

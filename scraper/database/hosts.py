@@ -69,6 +69,18 @@ def renew(connection: Connection, owner: str, at: datetime) -> set[str]:
     return set(connection.scalars(mine))
 
 
+def held(connection: Connection, names: Sequence[str], owner: str) -> set[str]:
+    """Return which of these hosts are this worker's."""
+    return {row.host for row in _HELD.rows(connection, names, owner=owner)}
+
+
+_HELD = Among(
+    lambda _: select(hosts.c.host).where(
+        hosts.c.host.in_(bindparam("names", expanding=True)), hosts.c.lease_owner == bindparam("owner")
+    )
+)
+
+
 def record(connection: Connection, owner: str, states: Iterable[HostTimes]) -> None:
     """Store when hosts that are leased to this owner may be asked next, so that it holds over restarts."""
     rows = [{f"new_{name}": getattr(state, name) for name in KEPT} | {"mine": owner} for state in states]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import URL, Connection, pool
@@ -38,6 +38,7 @@ def options(settings: Database, url: URL, application: str) -> dict[str, Any]:
     connect: dict[str, Any] = {
         "connect_timeout": max(2, int(min(settings.timeout, 30))),
         "application_name": application[:60],
+        "client_encoding": "utf8",
         **KEPT_ALIVE,
     }
     made: dict[str, Any] = {
@@ -67,11 +68,19 @@ def begin(connection: Connection, settings: Database, *, writes: bool, deadline:
     statement = int(max(STATEMENT_LEAST_S, settings.timeout * 2) * 1000) if deadline else 0
     number = "txid_current()" if writes else "NULL"
     row = connection.exec_driver_sql(
-        f"SELECT clock_timestamp(), {number}, set_config('statement_timeout', '{statement}', true),"
+        f"SELECT extract(epoch FROM clock_timestamp())::float8, {number},"
+        f" set_config('statement_timeout', '{statement}', true),"
         f" set_config('lock_timeout', '{lock if deadline else 0}', true),"
-        f" set_config('idle_in_transaction_session_timeout', '{statement}', true)"
+        f" set_config('idle_in_transaction_session_timeout', '{statement}', true),"
+        " set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO', true)"
     ).one()
-    return Begun(row[0], row[1])
+    return Begun(datetime.fromtimestamp(row[0], UTC), row[1])
+
+
+def encoding(connection: Connection) -> str:
+    """Return in which encoding a database keeps its texts; the server tells each who connects."""
+    driver: Any = connection.connection.driver_connection
+    return str(driver.info.parameter_status("server_encoding") or "UTF8")
 
 
 def has_committed(connection: Connection, number: int) -> bool | None:

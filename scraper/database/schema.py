@@ -60,6 +60,8 @@ def _make(connection: Connection) -> str | None:
     in_turn(connection, TABLES)
     found = current(connection)
     if found is None:
+        if strange := sorted(set(metadata.tables) & set(inspect(connection).get_table_names())):
+            raise Unusable(f"another program has a table {strange[0]} in this database; give Bowerbird one of its own")
         metadata.create_all(connection)
         _alembic_version.create(connection)
         connection.execute(insert(_alembic_version).values(version_num=HEAD))

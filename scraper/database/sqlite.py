@@ -104,7 +104,7 @@ class File:
 
     def __init__(self, path: Path, settings: Database, *, checkpoints: bool) -> None:
         """checkpoints: this is the process that takes the WAL in; others do so only if it gets very long."""
-        self.path = path
+        self.path = Path(os.path.realpath(path))  # as SQLite sees it: its log is beside the file, not beside a link
         self.library = driver()
         self.create = False
         self.replaced = False  # another file took the place of the one that was open

@@ -176,7 +176,12 @@ def _settle(connection: Connection, visits: Sequence[Visit], owner: str) -> list
         for (state, later), ids in alike.items()
         for row in _SETTLE.rows(connection, ids, to=state, later=later, owner=owner)
     }
-    return [visit for visit in visits if visit.claim.url_id in held]
+    kept = []
+    for visit in visits:
+        if visit.claim.url_id in held:  # once: it may have been claimed and visited again meanwhile
+            held.remove(visit.claim.url_id)
+            kept.append(visit)
+    return kept
 
 
 _SETTLE = Among(

@@ -110,7 +110,7 @@ def _events_after(connection: Connection, last: int) -> list[Row]:
 
 def _changes_after(connection: Connection, last: int) -> list[Row]:
     newest = changes.newest(connection)
-    if last > newest or newest - last > BEHIND_MOST:
+    if last > newest or newest - last > BEHIND_MOST or last < changes.horizon(connection):
         return [{"id": newest, "kind": RESYNC, "level": "warning"}]
     return changes.after(connection, last, AT_ONCE)
 

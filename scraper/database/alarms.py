@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, insert, select, updat
 
 from scraper.database.bulk import Bulk, upsert
 from scraper.database.connection import made_id
-from scraper.database.models import alarms, run_fields, runs
+from scraper.database.models import alarms, run_fields, runs, sources
 from scraper.errors import NotFound
 from scraper.records import Visit
 
@@ -130,6 +130,12 @@ def settle(
     if over:
         connection.execute(update(alarms).where(alarms.c.id.in_(over)).values(resolved_at=at))
     return told
+
+
+def end_strange(connection: Connection, at: datetime) -> None:
+    """End the alarms of sources that are there no more."""
+    gone = alarms.c.resolved_at.is_(None) & alarms.c.source.not_in(select(sources.c.name))
+    connection.execute(update(alarms).where(gone).values(resolved_at=at))
 
 
 def _open(source: str) -> Any:

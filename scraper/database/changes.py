@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, or_, select, update
 
+from scraper.database import numbers
 from scraper.database.bulk import CHANGES, IN_MOST, Bulk, in_turn
 from scraper.database.models import changes, is_news, is_unread, items, pages
 from scraper.errors import NotFound
@@ -13,6 +14,7 @@ from scraper.errors import NotFound
 NAMES = ("id", "at", "source", "of", "kind", "change", "item_id", "page_id", "fields")
 KINDS = ("created", "changed", "removed", "returned", "moved")
 COUNTED_MOST = 1000
+HORIZON = "changes_horizon"
 NONE: Mapping[str, Any] = {}
 
 _TELL = Bulk(lambda _: insert(changes))
@@ -60,6 +62,17 @@ def public(row: Row[Any]) -> dict[str, Any]:
 def newest(connection: Connection) -> int:
     """Return the id of the last change, 0 if there is none."""
     return int(connection.scalar(select(func.max(changes.c.id))) or 0)
+
+
+def forget(connection: Connection, ids: Sequence[int]) -> None:
+    """Drop changes; who has not seen them yet is told that they are gone."""
+    connection.execute(delete(changes).where(changes.c.id.in_(ids)))
+    numbers.keep(connection, HORIZON, max([*ids, horizon(connection)]))
+
+
+def horizon(connection: Connection) -> int:
+    """Return the id up to which some changes are there no more, 0 if all are."""
+    return numbers.kept(connection, HORIZON)
 
 
 def after(connection: Connection, last: int, limit: int) -> list[dict[str, Any]]:

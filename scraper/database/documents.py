@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, exists, func, select, text, update
 
 from scraper.compression import stored
-from scraper.database import changes
+from scraper.database import changes, numbers
 from scraper.database.bulk import IN_MOST, Bulk, upsert
-from scraper.database.models import documents, item_versions, items, meta, page_versions, pages
+from scraper.database.models import documents, item_versions, items, page_versions, pages
 
 CURSOR = "documents_change_id"
 TITLE_MOST, TEXT_MOST = 500, 200_000
@@ -152,7 +152,7 @@ def _rows(connection: Connection, chosen: Any, number: Any, ids: set[int]) -> li
 
 
 def _cursor(connection: Connection) -> int:
-    return int(connection.scalar(select(meta.c.value).where(meta.c.name == CURSOR)) or 0)
+    return numbers.kept(connection, CURSOR)
 
 
 def behind(connection: Connection) -> int:
@@ -183,9 +183,7 @@ def put(connection: Connection, portion: Portion, made: Sequence[tuple[Subject, 
     for of, subject_id, at in portion.gone:
         mine = (documents.c.subject_id == subject_id) & (documents.c.of == of) & _NOW
         connection.execute(update(documents).where(mine).values(until=at))
-    value = str(portion.until)
-    kept = upsert(connection.dialect.name, meta).values(name=CURSOR, value=value)
-    connection.execute(kept.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
+    numbers.keep(connection, CURSOR, portion.until)
 
 
 _NOW = (documents.c.version == 0) & documents.c.until.is_(None)

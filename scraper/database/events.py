@@ -6,8 +6,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, Text, cast, delete, func, insert, select
 
-from scraper.database.bulk import EVENTS, in_turn, upsert
-from scraper.database.models import events, meta
+from scraper.database import numbers
+from scraper.database.bulk import EVENTS, in_turn
+from scraper.database.models import events
 from scraper.records import Event, Level
 
 KEPT = 5000  # of each level: routine must not push out what matters
@@ -36,14 +37,12 @@ def _prune(connection: Connection, level: Level) -> None:
     if limit is None:
         return
     connection.execute(delete(events).where(events.c.level == level, events.c.id <= limit))
-    value = str(max(limit, _horizon(connection)))
-    kept = upsert(connection.dialect.name, meta).values(name=HORIZON, value=value)
-    connection.execute(kept.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
+    numbers.keep(connection, HORIZON, max(limit, _horizon(connection)))
 
 
 def _horizon(connection: Connection) -> int:
     """The id up to which some events are there no more."""
-    return int(connection.scalar(select(meta.c.value).where(meta.c.name == HORIZON)) or 0)
+    return numbers.kept(connection, HORIZON)
 
 
 def _clean(facts: Mapping[str, Any]) -> dict[str, Any]:

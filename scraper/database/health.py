@@ -78,9 +78,11 @@ class Summary(NamedTuple):
 
 
 def _last_run(column: Any) -> Any:
-    """A column of the last run of a source that ended, by a leap over an index; what was tried again says nothing of the source."""
+    """A column of the last run of a source that came to its end; what was tried again, or stopped by hand, says nothing of it."""
     ended = select(column).where(
-        runs.c.source == sources.c.name, runs.c.finished_at.is_not(None), runs.c.kind != RunKind.RETRY
+        runs.c.source == sources.c.name,
+        runs.c.state.in_([RunState.DONE, RunState.FAILED]),
+        runs.c.kind != RunKind.RETRY,
     )
     return ended.order_by(runs.c.id.desc()).limit(1).correlate(sources).scalar_subquery()
 
@@ -95,7 +97,7 @@ _STATE = case(
 )
 _ILL = union_all(
     select(failures.c.source).where(is_owners).distinct(),
-    select(alarm_rows.c.source).where(alarm_rows.c.resolved_at.is_(None)),
+    select(alarm_rows.c.source).where(alarm_rows.c.resolved_at.is_(None), alarm_rows.c.accepted_at.is_(None)),
 )
 
 

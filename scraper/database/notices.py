@@ -96,6 +96,12 @@ def settle(connection: Connection, delivery_id: int, at: datetime, answer: str, 
     connection.execute(update(deliveries).where(deliveries.c.id == delivery_id).values(**values))
 
 
+def put_off(connection: Connection, at: datetime, delivery_id: int, until: datetime) -> None:
+    """Have a message that was claimed be sent later; that is no try."""
+    values = {"due_at": until, "claimed_until": None}
+    connection.execute(update(deliveries).where(deliveries.c.id == delivery_id).values(**values))
+
+
 def again(connection: Connection, delivery_id: int, at: datetime) -> dict[str, Any]:
     """Have a message be tried again, now. Raises NotFound."""
     values = {"state": QUEUED, "attempts": 0, "due_at": at, "claimed_until": None}

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, Table, delete, exists, func, select, update
 
 from scraper.config.settings import Retention
+from scraper.database import changes as told
 from scraper.database import documents, enrichments, jobs, vectors
 from scraper.database.connection import Db
 from scraper.database.models import also_on, changes, failures, item_versions, items, page_versions, pages, runs
@@ -31,7 +32,7 @@ def prune(db: Db, source: str, keep: Retention, at: datetime) -> Iterator[tuple[
         for table, _ in _VERSIONS:
             old = partial(_oldest, table=table, column="until", source=source, cut=cut)
             yield from _portions(db, "versions", old, _drop_versions(table))
-        yield from _portions(db, "changes", lambda c: _oldest(c, changes, "at", source, cut), _drop(changes))
+        yield from _portions(db, "changes", lambda c: _oldest(c, changes, "at", source, cut), told.forget)
         removed, gone = _removed(source, cut), _gone(source, cut)
         yield from _portions(db, "items", lambda c: list(c.scalars(removed)), partial(_drop_items, again=removed))
         yield from _portions(db, "pages", lambda c: list(c.scalars(gone)), partial(_drop_pages, again=gone))

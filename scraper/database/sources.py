@@ -9,9 +9,11 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, delete, exists, insert, select, update
 
 from scraper.config.settings import Source, plain
+from scraper.database import alarms, numbers
 from scraper.database.among import Among
-from scraper.database.bulk import SOURCES, in_turn, upsert
-from scraper.database.models import items, meta, runs, sources
+from scraper.database.bulk import SOURCES, in_turn
+from scraper.database.connection import now
+from scraper.database.models import items, runs, sources
 from scraper.errors import Conflict, NotFound, Outdated
 
 NextDue = Callable[[Source, datetime | None], datetime | None]
@@ -37,6 +39,7 @@ def sync(connection: Connection, wanted: Sequence[Source], next_due: NextDue) ->
     stale = [name for name, row in known.items() if row.origin == "file" and name not in names]
     if stale:
         connection.execute(delete(sources).where(sources.c.name.in_(stale)))
+        alarms.end_strange(connection, now())
     if fresh or stale:
         _touch(connection)
 
@@ -57,14 +60,12 @@ EDITION = "sources_edition"
 
 def _touch(connection: Connection) -> None:
     """Have all who work on sources look at them again."""
-    value = str(edition(connection) + 1)
-    more = upsert(connection.dialect.name, meta).values(name=EDITION, value=value)
-    connection.execute(more.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
+    numbers.keep(connection, EDITION, edition(connection) + 1)
 
 
 def edition(connection: Connection) -> int:
     """Return a number that grows whenever a source is added, changed, paused or removed."""
-    return int(connection.scalar(select(meta.c.value).where(meta.c.name == EDITION)) or 0)
+    return numbers.kept(connection, EDITION)
 
 
 def add(connection: Connection, source: Source, next_due: NextDue) -> None:
@@ -92,6 +93,7 @@ def remove(connection: Connection, name: str, expected: Collection[str] | None =
     """Remove a source that lives in the database; what was scraped of it stays. Raises NotFound, Conflict, Outdated."""
     _own(connection, name, expected)
     connection.execute(delete(sources).where(sources.c.name == name))
+    alarms.end_strange(connection, now())
     _touch(connection)
 
 

@@ -1,6 +1,6 @@
 """What there is to tell: each rule goes on from where it looked last, in one transaction with what it finds."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,12 +9,11 @@ from scraper.config import allowance
 from scraper.config.settings import Notify
 from scraper.database import Connection, alarms, changes, events, health, notices
 from scraper.notify import message
-from scraper.states import RunState, State
+from scraper.states import AT_WORK, RunState, State
 
 AT_ONCE = 500
 RUNS_SEEN = 50  # rules count to 30, and some are open
 CHANGES = set(changes.KINDS)
-BACK = (State.IDLE, State.SCRAPING)
 
 
 def look(connection: Connection, rules: Sequence[Notify], at: datetime) -> bool:
@@ -83,7 +82,22 @@ def _stories(
     for name in [name for name in told if name not in standing]:
         del told[name]
         kind, _, of = name.partition(":")
-        yield "resolved", f"{of}: {_OVER[kind]}"
+        if _is_mended(connection, rule, kind, of):
+            yield "resolved", f"{of}: {_OVER[kind]}"
+
+
+def _is_mended(connection: Connection, rule: Notify, kind: str, of: str) -> bool:
+    """Whether something is well again, and does not just count no more: paused, removed, accepted, or not this rule's by now."""
+    if kind not in rule.on or kind == "scraper":
+        return kind in rule.on
+    source = of.partition(" ")[0]
+    health_of = {one.name: one.health for one in health.summaries(connection)}
+    if not _wants(rule, source) or source not in health_of:
+        return False
+    if kind == "failing":
+        return health_of[source] in ("ok", "degraded")
+    names = {f"{alarm['source']} {alarm['name']}".rstrip() for alarm in alarms.standing(connection)}
+    return of not in names
 
 
 _OVER = {"failing": "works again", "alarm": "is as it was again", "scraper": "is at work again"}
@@ -103,14 +117,14 @@ def _failing(connection: Connection, rule: Notify) -> Iterator[Story]:
     names = [one.name for one in health.summaries(connection) if one.health == "failing" and _wants(rule, one.name)]
     messages = health.messages(connection, names)
     for name, runs in health.outcomes(connection, names, RUNS_SEEN).items():
-        ended = [run for run in reversed(runs) if run["state"] not in (RunState.QUEUED, RunState.RUNNING)]
+        ended = [run for run in reversed(runs) if run["state"] in (RunState.DONE, RunState.FAILED)]
         row = next((place for place, run in enumerate(ended) if run["state"] != RunState.FAILED), len(ended))
         if row >= rule.after:
             said = f"{name}: {row} runs in a row failed: {messages.get(name) or 'no page could be read'}"
             yield Story(f"failing:{name}", name, said)
 
 
-def _scraper_down(rule: Notify, happened: Sequence[dict[str, Any]], told: Mapping[str, str]) -> dict[str, Story]:
+def _scraper_down(rule: Notify, happened: Sequence[dict[str, Any]], told: dict[str, str]) -> dict[str, Story]:
     if "scraper" not in rule.on:
         return {}
     down = {
@@ -122,8 +136,10 @@ def _scraper_down(rule: Notify, happened: Sequence[dict[str, Any]], told: Mappin
         name, state = f"scraper:{event['name']}", event["facts"].get("is")
         if state == State.FAILED:
             down[name] = Story(name, "", f"{event['name']} has failed: {event['facts'].get('cause', '')}")
-        elif state in BACK:
+        elif state in AT_WORK:
             down.pop(name, None)
+        elif state == State.STOPPED and down.pop(name, None) is not None:
+            told.pop(name, None)  # by a person: nothing is well again, and nothing is wrong
     return down
 
 

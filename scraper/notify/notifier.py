@@ -9,7 +9,7 @@ from typing import Any
 from scraper.config.settings import Http, Notify
 from scraper.crawl.fetcher import Fetcher
 from scraper.database import Db, notices
-from scraper.notify.look import look
+from scraper.notify.look import due, look
 from scraper.notify.send import Refused, deliver
 from scraper.steady import steadily
 
@@ -40,11 +40,13 @@ class Notifier:
     async def _turn(self, fetcher: Fetcher) -> float:
         """Look and send once. Returns for how long to rest then, in seconds."""
         orders = await asyncio.to_thread(self._orders)
-        if orders is None or not orders[0]:
+        if orders is None:
             return LOOK_EACH_S
         if self._looks % TIDY_EACH == 0:
             await self._in_thread(notices.forget, [rule.name for rule in orders[0]])
         self._looks += 1
+        if not orders[0]:
+            return LOOK_EACH_S
         more = await self._look(orders[0])
         return 0.0 if await self._send(fetcher, *orders) or more else LOOK_EACH_S
 
@@ -64,6 +66,10 @@ class Notifier:
         self, fetcher: Fetcher, rule: Notify | None, http: Http, variables: Mapping[str, str], row: Any
     ) -> None:
         sent, final, answer = False, False, ""
+        at = self._db.now()
+        if rule is not None and (until := due(rule, at)) > at:
+            await self._in_thread(notices.put_off, row.id, until)
+            return
         try:
             if rule is None:
                 raise Refused("its rule is not in the configuration any more", final=True)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, insert, select
 
+from api.stream import _changes_after
 from scraper.config.settings import Database, Retention
 from scraper.database import Db, alarms, changes, frontier, pages, retention, runs, schema
 from scraper.database.connection import made_id, now
@@ -261,3 +262,18 @@ async def test_history_goes_along_to_another_database(project: Project, database
         assert len(there.db.read(lambda c: pages.versions(c, 1))) == 4
     finally:
         there.db.close()
+
+
+@everywhere
+def test_who_missed_what_was_dropped_looks_at_the_whole_again(database: Database) -> None:
+    with Db(database) as db:
+        schema.upgrade(db)
+        db.write(lambda c: changes.tell(c, [changes.row(now(), "s", "page", "created", page_id=n) for n in range(6)]))
+        ids = [row["id"] for row in db.read(lambda c: changes.after(c, 0, 10))]
+        db.write(lambda c: changes.forget(c, [ids[1], ids[3]]))
+
+        def seen(last: int) -> list[int | str]:
+            return [row.get("kind") or row["id"] for row in db.read(lambda c: _changes_after(c, last))]
+
+        assert seen(ids[2]) == ["resync"]
+        assert seen(ids[3]) == ids[4:]

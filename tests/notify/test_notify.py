@@ -20,7 +20,7 @@ from sqlalchemy import insert, select, update
 from scraper.config.settings import Database, Http, Notify, Source
 from scraper.config.shape import build
 from scraper.crawl.fetcher import Fetcher
-from scraper.database import Db, changes, events, notices, schema, sources
+from scraper.database import Db, alarms, changes, events, notices, schema, sources
 from scraper.database.connection import made_id
 from scraper.database.models import alarms as alarm_rows
 from scraper.database.models import deliveries
@@ -448,7 +448,83 @@ def test_a_rule_of_thirty_runs_counts_past_open_ones_and_retries(db: Db) -> None
     assert "30 runs in a row" in told["said"]
 
 
+def watch(db: Db, name: str = "books") -> None:
+    db.write(lambda c: sources.add(c, Source(name=name, start=("https://a.example/",)), lambda *_: None))
+
+
+@pytest.mark.parametrize("then", ["paused", "removed", "stopped by hand", "tried again", "of no rule"])
+def test_what_counts_no_more_does_not_work_again(then: str, db: Db) -> None:
+    watch(db)
+    made = desk(db, rule(on=["failing"], after=1))
+    fail(db, RunState.FAILED)
+    made.look()
+    if then == "paused":
+        db.write(lambda c: sources.pause(c, ["books"], START))
+    elif then == "removed":
+        db.write(lambda c: sources.remove(c, "books"))
+    elif then == "stopped by hand":
+        fail(db, RunState.STOPPED)
+    elif then == "tried again":
+        fail(db, RunState.DONE, kind="retry")
+    else:
+        made.rules = (rule(on=["failing"], after=1, source=["toys"]),)
+    made.look()
+    made.look()
+    assert [one["type"] for one in made.payloads()] == ["failing"]
+
+
+@pytest.mark.parametrize("then", ["accepted", "removed"])
+def test_an_alarm_that_is_accepted_or_whose_source_is_gone_is_not_as_it_was(then: str, db: Db) -> None:
+    watch(db)
+    made = desk(db, rule(on=["alarm"]))
+    values = {"source": "books", "kind": "book", "name": "price", "at": START, "last_at": START}
+    number = db.write(lambda c: made_id(c.execute(insert(alarm_rows).values(**values, message="price is gone"))))
+    made.look()
+    if then == "accepted":
+        db.write(lambda c: alarms.accept(c, number, START))
+    else:
+        db.write(lambda c: sources.remove(c, "books"))
+        assert db.read(alarms.standing) == []
+    made.look()
+    assert [one["type"] for one in made.payloads()] == ["alarm"]
+
+
+@pytest.mark.parametrize(("state", "told"), [("paused", ["scraper", "resolved"]), ("stopped", ["scraper"])])
+def test_a_scraper_that_is_paused_or_stopped_has_failed_no_more(state: str, told: list[str], db: Db) -> None:
+    made = desk(db, rule(on=["scraper"], repeat="1h"))
+    for now_is in ("failed", state):
+        event = Event(START, "process", "scraper-0", "moved", "error", {"is": now_is, "cause": "killed"})
+        db.write(lambda c, event=event: events.add(c, [event]))  # type: ignore[misc]
+        made.look()
+    made.look(after_s=1e6)
+    assert [one["type"] for one in made.payloads()] == told
+
+
+def test_what_was_not_taken_is_not_sent_again_in_quiet_hours(db: Db, receiver: Receiver) -> None:
+    made = desk(db, rule(receiver.url, quiet=["12:01-14:00"], zone="UTC"))
+    receiver.statuses = [503]
+    change(db, "Emma")
+    made.look()
+    made.send()
+    assert len(receiver.came) == 1
+    made.send(after_s=1800)
+    assert len(receiver.came) == 1
+    made.send(after_s=3 * 3600)
+    assert (len(receiver.came), made.rows()[0].attempts) == (2, 2)
+
+
+def test_a_rule_that_was_the_only_one_begins_anew_when_it_is_back(db: Db) -> None:
+    made = desk(db, rule())
+    notifier = Notifier(db, lambda: ((), LOOPBACK, {}))
+    asyncio.run(notifier._turn(Fetcher()))
+    change(db, "Emma")
+    made.look()
+    made.look()
+    assert made.rows() == []
+
+
 def test_an_alarm_is_told_once_and_when_it_is_over(db: Db) -> None:
+    watch(db)
     made = desk(db, rule(on=["alarm"]), rule(name="others", on=["alarm"], source=["toys"]))
     values = {"source": "books", "kind": "book", "name": "price", "at": START, "last_at": START}
     db.write(lambda c: c.execute(insert(alarm_rows).values(**values, message="price is gone")))

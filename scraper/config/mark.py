@@ -6,7 +6,7 @@ import json
 from scraper.config.settings import Source, plain
 
 # Raised when the same page and rules would be read differently than before.
-EDITION = 1
+EDITION = 2
 KEPT = ("start", "sitemaps", "follow", "include", "exclude", "item", "render")
 
 

@@ -108,7 +108,7 @@ class Linker:
             yield from self._hrefs(page.root)
             return
         for selector in follow if isinstance(follow, tuple) else ():
-            found: Any = compiled_css(selector)(page.root)
+            found: Any = compiled_css(selector, page.is_xml)(page.root)
             for match in found:
                 if isinstance(match, str):
                     yield match

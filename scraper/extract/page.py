@@ -59,6 +59,10 @@ class Headers(dict[str, str]):
         return super().get(name.lower(), default)
 
 
+_HTML = re.compile(r"<(?:!doctype\s+html|(?:\w+:)?html)\b", re.IGNORECASE)
+PREAMBLE_MOST = 2048  # characters
+
+
 class Page:
     """One fetched page.
 
@@ -91,6 +95,22 @@ class Page:
     def is_json(self) -> bool:
         """Whether the page says that it is JSON."""
         return self.content_type.endswith(("/json", "+json"))
+
+    @cached_property
+    def is_xml(self) -> bool:
+        """Whether the page says that it is XML, and is no HTML: a feed, for example. Names have their case then, and namespaces."""
+        kind = self.content_type
+        return kind.endswith(("/xml", "+xml")) and kind != "application/xhtml+xml" and not self._looks_like_html
+
+    @cached_property
+    def is_text(self) -> bool:
+        """Whether the page says that it is text without marks, and has none of HTML's."""
+        kind = self.content_type
+        return kind.startswith("text/") and kind not in ("text/html", "text/xml") and not self._looks_like_html
+
+    @cached_property
+    def _looks_like_html(self) -> bool:
+        return _HTML.search(self.text[:PREAMBLE_MOST]) is not None
 
     @cached_property
     def text(self) -> str:
@@ -130,7 +150,7 @@ class Page:
         """The page for BeautifulSoup. Slow on large pages: css() and xpath() are some 20 times faster."""
         from bs4 import BeautifulSoup  # noqa: PLC0415  0.07 s of each start that most sources never need
 
-        return BeautifulSoup(self.text, "lxml")
+        return BeautifulSoup(self.text, "lxml-xml" if self.is_xml else "lxml")
 
     @cached_property
     def root(self) -> "etree._Element":
@@ -139,14 +159,18 @@ class Page:
         for tag in _LONG_TAG.finditer(source) if may_be_long(source) else ():
             if len(_QUOTED.sub(b"", tag[0]).split()) > MAX_ATTRIBUTES:  # libxml2 takes their number, squared
                 raise VisitFailed(Failure.PARSE_LIMIT, f"a tag has more than {MAX_ATTRIBUTES} attributes")
-        parser = etree.HTMLParser(recover=True, encoding="utf-8", huge_tree=True, collect_ids=False)
-        root = etree.fromstring(source.strip() or b"<html/>", parser=parser)
+        parser: Any = (
+            etree.XMLParser(recover=True, encoding="utf-8", resolve_entities=False, no_network=True, collect_ids=False)
+            if self.is_xml
+            else etree.HTMLParser(recover=True, encoding="utf-8", huge_tree=True, collect_ids=False)
+        )
+        root: etree._Element | None = etree.fromstring(source.strip() or b"<html/>", parser=parser)
         last = parser.error_log.last_error
         if last is not None and "Excessive depth" in last.message:
             raise VisitFailed(Failure.PARSE_LIMIT, "the page is nested too deeply")
         if root is None:
-            return etree.fromstring(b"<html/>", parser=parser)
-        if root.getnext() is not None:
+            return etree.fromstring(b"<html/>")
+        if root.getnext() is not None and not self.is_xml:
             _take_in(root)
         return root
 
@@ -160,7 +184,7 @@ class Page:
     def _said(self) -> dict[str, list["etree._Element"]]:
         """What the page says of itself: its base, link and meta elements. One walk over the tree, which takes less than a look for one word."""
         found: dict[str, list[etree._Element]] = {"base": [], "link": [], "meta": []}
-        for element in self.root.iter(*found) if not self.is_json else ():
+        for element in self.root.iter(*found) if not self.is_json and not self.is_xml else ():
             found[str(element.tag)].append(element)
         return found
 
@@ -221,7 +245,7 @@ class Page:
     @cached_property
     def selector(self) -> Selector:
         """The page as a parsel Selector."""
-        return Selector(root=self.root, type="html", base_url=self.url)
+        return Selector(root=self.root, type="xml" if self.is_xml else "html", base_url=self.url)
 
     def css(self, query: str) -> SelectorList[Selector]:
         """Select by CSS, with ::text and ::attr(name)."""

@@ -36,7 +36,7 @@ class Translator(HTMLTranslator):
         return right.add_condition(f"preceding-sibling::{left}[1]")
 
 
-_translator = Translator()
+_translators = {False: Translator(), True: Translator(xhtml=True)}  # by whether names have their case
 _string = etree.XPath("string()", smart_strings=False)
 _NOTHING = etree.fromstring("<html/>")
 NAMESPACES = {"re": "http://exslt.org/regular-expressions", "set": "http://exslt.org/sets"}
@@ -47,10 +47,10 @@ class BadExpression(ValueError):
 
 
 @lru_cache(maxsize=1024)
-def compiled_css(css: str) -> etree.XPath:
-    """Return a CSS selector, with ::text and ::attr(name), ready to use. Raises BadExpression."""
+def compiled_css(css: str, xml: bool = False) -> etree.XPath:
+    """Return a CSS selector, with ::text and ::attr(name), ready to use. xml: for a page that is XML. Raises BadExpression."""
     try:
-        return etree.XPath(_translator.css_to_xpath(css), smart_strings=False)
+        return etree.XPath(_translators[xml].css_to_xpath(css), smart_strings=False)
     except (SelectorError, etree.XPathError, ValueError, RecursionError) as error:
         raise BadExpression(f"{css!r} is no CSS selector: {error}") from None
 
@@ -111,7 +111,8 @@ def _matches(expression: Expression, page: Page, scope: Any) -> list[Any]:
     if expression.jsonld is not None:
         search = compiled_json(expression.jsonld)
         return [value for entry in page.exact_jsonld for value in _listed(search(entry))]
-    compiled = compiled_css(expression.css) if expression.css is not None else compiled_xpath(expression.xpath or "")
+    css = expression.css
+    compiled = compiled_css(css, page.is_xml) if css is not None else compiled_xpath(expression.xpath or "")
     root = page.root if scope is None else scope
     if not etree.iselement(root):
         return []
@@ -121,6 +122,8 @@ def _matches(expression: Expression, page: Page, scope: Any) -> list[Any]:
 
 def classes_of(page: Page, scope: Any, asked: tuple[str, ...]) -> Classes | None:
     """Return what selectors that ask by class find in a scope, None where there are no elements. Worth it for two or more."""
+    if page.is_xml:
+        return None
     place = page.root if scope is None else scope
     return walker(asked).walk(place) if etree.iselement(place) else None
 

@@ -64,7 +64,7 @@ _NUMBER = re.compile(r"\d+(?:[.,:/ \u00a0-]\d+)*")
 
 def blocks(page: Page, noise: Noise) -> list[str]:
     """Return the text that is seen on a page, a paragraph or a cell at a time, white space folded. Raises VisitFailed."""
-    found = _parts(_of_json(page) if page.is_json else _of_tree(page, noise))
+    found = _parts(_seen(page, noise))
     kept = list(islice(found, MOST_BLOCKS))
     rest, count = hashlib.blake2b(digest_size=16), 0
     for block in found:
@@ -72,6 +72,14 @@ def blocks(page: Page, noise: Noise) -> list[str]:
             rest.update(f"{counted}\n".encode("utf-8", "surrogatepass"))
             count += 1
     return [*kept, f"… and {count} more: {rest.hexdigest()}"] if count else kept
+
+
+def _seen(page: Page, noise: Noise) -> Iterator[str]:
+    if page.is_json:
+        return _of_json(page)
+    if page.is_text:
+        return (block for line in page.text.splitlines() if (block := " ".join(line.split())))
+    return _of_xml(page, noise) if page.is_xml else _of_tree(page, noise)
 
 
 def _parts(found: Iterable[str]) -> Iterator[str]:
@@ -112,8 +120,22 @@ def _of_tree(page: Page, noise: Noise) -> Iterator[str]:
         yield block
 
 
+def _of_xml(page: Page, noise: Noise) -> Iterator[str]:
+    """Texts and attributes: which of them a reader sees, nobody knows."""
+    hidden: set[Any] = {match for css in noise.select for match in _found(css, page)}
+    walk: Any = etree.iterwalk(page.root, events=("start", "end"))
+    for event, element in walk:
+        if event == "start" and element in hidden:
+            walk.skip_subtree()
+            continue
+        told = (*(f"{name}={value}" for name, value in element.attrib.items()), element.text)
+        for said in told if event == "start" else (element.tail,):
+            if block := " ".join((said or "").split()):
+                yield block
+
+
 def _found(css: str, page: Page) -> Any:
-    return compiled_css(css)(page.root)
+    return compiled_css(css, page.is_xml)(page.root)
 
 
 def sense(block: str, noise: Noise) -> str:

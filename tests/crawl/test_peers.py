@@ -1,14 +1,19 @@
 """What browsers, curl and Scrapy can read, we can too."""
 
 import asyncio
+import contextlib
 import gzip
 
 import pytest
+from parsel import Selector
 
-from scraper.config.settings import FieldRule, Http, ItemRule, Source
+from scraper.config.settings import Expression, FieldRule, Http, ItemRule, Noise, Source
 from scraper.crawl import http1
 from scraper.crawl.fetcher import _merged
+from scraper.errors import VisitFailed
 from scraper.extract.convert import convert
+from scraper.extract.page import Page
+from scraper.extract.visible import blocks
 from scraper.urls import fingerprint
 from tests.crawl.test_engine import HTTP, Crawler, links, source
 from tests.site import Request, Site, html
@@ -152,3 +157,73 @@ async def test_what_looks_like_a_file_is_none_of_all_links(crawler: Crawler, sit
     site.page("/", links("/wiki/Node.js"))
     await crawler.run(source(site, item=(ItemRule(fields={"t": FieldRule(css="b")}),)))
     assert site.paths() == ["/"]
+
+
+FEED = (
+    '<?xml version="1.0"?><rss xmlns:g="http://base.google.com/ns/1.0"><channel><title>Shop</title><item><title><![CDATA[Chair & '
+    "table]]></title><link>http://a.org/1</link><pubDate>Mon, 01 Jun 2026 10:00:00 GMT</pubDate><g:price>9.50</g:price>"
+    '<rate currency="USD" value="{}"/></item></channel></rss>'
+)
+FIELDS = {
+    "title": FieldRule(css="title::text"),
+    "link": FieldRule(css="link::text"),
+    "date": FieldRule(css="pubDate::text"),
+    "day": FieldRule(xpath="pubDate/text()"),
+    "price": FieldRule(xpath="*[local-name()='price']/text()"),
+    "rate": FieldRule(css="rate::attr(value)"),
+}
+
+
+def xml(body: str, kind: str = "text/xml") -> bytes:
+    return f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+
+
+@pytest.mark.parametrize("kind", ["text/xml", "application/rss+xml; charset=utf-8"])
+async def test_a_page_of_xml_is_read_as_xml(kind: str, crawler: Crawler, site: Site) -> None:
+    site.raw("/", xml(FEED.format("1.0"), kind), close=False)
+    await crawler.run(source(site, item=(ItemRule(select=Expression(css="item"), fields=FIELDS),)))
+    (item,) = crawler.rows("items")
+    expected = Selector(FEED.format("1.0"), type="xml").css("item")
+    assert item["data"] == {
+        "title": "Chair & table",
+        "link": "http://a.org/1",
+        "date": "Mon, 01 Jun 2026 10:00:00 GMT",
+        "day": "Mon, 01 Jun 2026 10:00:00 GMT",
+        "price": "9.50",
+        "rate": "1.0",
+    }
+    assert item["data"]["date"] == expected.css("pubDate::text").get()
+    assert item["data"]["price"] == expected.xpath("*[local-name()='price']/text()").get()
+
+
+async def test_a_page_of_xml_changes_where_an_attribute_does(crawler: Crawler, site: Site) -> None:
+    for rate in ("1.0", "1.0", "1.1"):
+        site.raw("/", xml(FEED.format(rate)), close=False)
+        await crawler.run(source(site))
+    (created, changed) = crawler.rows("changes")
+    assert (created["change"], changed["change"]) == ("created", "changed")
+
+
+async def test_text_changes_where_it_looks_like_a_tag(crawler: Crawler, site: Site) -> None:
+    for who in ("joe", "eve"):
+        site.raw("/", xml(f"Mail to\n<{who}@example.com>\n", "text/plain"), close=False)
+        await crawler.run(source(site))
+    assert [change["change"] for change in crawler.rows("changes")] == ["created", "changed"]
+
+
+@pytest.mark.parametrize("kind", ["text/xml", "application/xml", "application/xhtml+xml", "text/plain"])
+def test_html_that_calls_itself_something_else_is_html(kind: str) -> None:
+    page = Page("http://a.org/", 200, {"content-type": kind}, b"<!DOCTYPE html><html><P>Hi <B>there")
+    assert (page.is_xml, page.is_text, page.css("b::text").get()) == (False, False, "there")
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["", "<", "<a", "<a><b></a>", "<a>" * 5000, "<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;&nbsp;</a>", "x" * 100, "\0"],
+)
+def test_xml_of_any_kind_is_read_or_named(body: str) -> None:
+    page = Page("http://a.org/", 200, {"content-type": "text/xml"}, body.encode())
+    with contextlib.suppress(VisitFailed):
+        assert isinstance(blocks(page, Noise()), list)
+        assert page.css("a") is not None
+        assert page.title is None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from lxml import etree
 from parsel import Selector
@@ -222,7 +222,9 @@ def folded(match: Selector) -> str:
 @given(st.one_of(well_formed, broken), st.sampled_from(CSS))
 @thorough
 def test_fields_are_the_texts_of_what_parsel_finds(text: str, query: str) -> None:
-    expected = [value for value in map(folded, Selector(text=text, type="html").css(query)) if value]
+    theirs = Selector(text=text, type="html")
+    assume(theirs.root.getnext() is None)  # as in compared()
+    expected = [value for value in map(folded, theirs.css(query)) if value]
     made = page(text)
     assert by_rule(made, query, many=True) == expected
     assert by_rule(made, query, many=False) == (expected[0] if expected else None)

@@ -118,7 +118,8 @@ class _Writer:
         at = now()
         counts = [replace(run, max_pages=self.job.upto) for run in runs.counts(connection)]
         known = {name: work.source for name, work in self.works.items()}
-        budgets = allowance.budgets(counts, known, frontier.claimed(connection), usage.of(connection, at), at)
+        used = usage.of(connection, at, list(known))
+        budgets = allowance.budgets(counts, known, frontier.claimed(connection), used, at)
         runs_at = {host: {self.runs[self.job.sites.source(place_of(host))]} for host, _ in wanted}
         found = frontier.claim(connection, wanted, self.owner, at, runs_at, budgets)
         self.claim_s += time.perf_counter() - began

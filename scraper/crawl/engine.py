@@ -496,11 +496,12 @@ class Engine:
 
     def _budgets(self, connection: Connection, at: datetime) -> dict[int, int]:
         """How many pages each open run of ours may visit now."""
+        counts = [run for run in runs.counts(connection, self._once) if self._may_visit(run.source)]
         return allowance.budgets(
-            [run for run in runs.counts(connection, self._once) if self._may_visit(run.source)],
+            counts,
             {name: work.source for name, work in list(self._works.items())},  # the loop adds to them meanwhile
             frontier.claimed(connection),
-            usage.of(connection, at),
+            usage.of(connection, at, [run.source for run in counts]),
             at,
         )
 

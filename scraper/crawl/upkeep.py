@@ -8,7 +8,7 @@ from collections.abc import Callable
 from scraper.config.settings import Retention, Source, retention_of
 from scraper.config.shape import build
 from scraper.crawl.store import Store
-from scraper.database import retention, sources, visits
+from scraper.database import retention, sources, usage, visits
 from scraper.errors import BowerbirdError
 
 LOOK_EACH_S = 2.0
@@ -45,9 +45,11 @@ class Upkeep:
     async def prune(self) -> None:
         """Drop what the sources need not keep. Raises Unavailable, Unusable."""
         await self._store.write(lambda c: visits.set_right(c, self._store.now()))
+        await self._store.write(lambda c: usage.forget(c, self._store.now()))
         definitions = await self._store.read(sources.definitions)
-        for name, definition in definitions.items():
-            source = build(Source, definition, (), [])
+        former = await self._store.read(sources.former)
+        for name, definition in [*definitions.items(), *((name, None) for name in former)]:
+            source = build(Source, definition, (), []) if definition is not None else None
             keep = retention_of(self._keep, source) if source is not None else self._keep
             if keep == Retention():
                 continue

@@ -11,7 +11,17 @@ from scraper.config.settings import Retention
 from scraper.database import changes as told
 from scraper.database import documents, enrichments, jobs, vectors
 from scraper.database.connection import Db
-from scraper.database.models import also_on, changes, failures, item_versions, items, page_versions, pages, runs
+from scraper.database.models import (
+    also_on,
+    changes,
+    failures,
+    item_versions,
+    items,
+    page_versions,
+    pages,
+    run_fields,
+    runs,
+)
 from scraper.states import RunState
 
 AT_ONCE = 500  # rows of a transaction: those who scrape wait no longer than for one of these
@@ -37,7 +47,7 @@ def prune(db: Db, source: str, keep: Retention, at: datetime) -> Iterator[tuple[
         yield from _portions(db, "items", lambda c: list(c.scalars(removed)), partial(_drop_items, again=removed))
         yield from _portions(db, "pages", lambda c: list(c.scalars(gone)), partial(_drop_pages, again=gone))
         yield from _portions(db, "failures", lambda c: list(c.scalars(_resolved(source, cut))), _drop(failures))
-        yield from _portions(db, "runs", lambda c: list(c.scalars(_ended(source, cut))), _drop(runs))
+        yield from _portions(db, "runs", lambda c: list(c.scalars(_ended(source, cut))), _drop_runs)
     if keep.size:
         yield from _portions(
             db, "versions", lambda c: _versions_beyond(c, source, keep.size), _drop_versions(page_versions)
@@ -133,6 +143,11 @@ def _drop_pages(connection: Connection, again: Select[Any], ids: Sequence[int]) 
     connection.execute(delete(also_on).where(also_on.c.page_id.in_(ids)))
     _forget_made(connection, "page", ids)
     connection.execute(delete(pages).where(pages.c.id.in_(ids)))
+
+
+def _drop_runs(connection: Connection, ids: Sequence[int]) -> None:
+    connection.execute(delete(run_fields).where(run_fields.c.run_id.in_(ids)))
+    connection.execute(delete(runs).where(runs.c.id.in_(ids)))
 
 
 def _resolved(source: str, cut: datetime) -> Select[Any]:

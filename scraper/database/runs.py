@@ -11,7 +11,7 @@ from scraper.database import alarms, changes
 from scraper.database.bulk import IN_MOST, RUNS, in_turn
 from scraper.database.connection import made_id
 from scraper.database.models import UNREAD, Instant, failures, in_state, items, pages, runs, sources, urls
-from scraper.errors import NotFound
+from scraper.errors import Failure, NotFound
 from scraper.records import RunCount, RunTally
 from scraper.states import RunKind, RunState, UrlState
 
@@ -145,6 +145,8 @@ def finish(connection: Connection, run_id: int, at: datetime, dropped: int) -> E
     if run.pages:
         complete = run.kind == RunKind.CRAWL and not dropped and connection.scalar(_lost_sight(run_id)) is None
         told, vanished = _remove_unseen(connection, run_id, run.source, at, complete=complete)
+        if complete:
+            _forget_unlinked(connection, run_id, run.source, at)
         if run.kind == RunKind.CRAWL:
             raised = _settle(connection, run_id, run.source, at, vanished, complete=complete)
             told = _moved(connection, run_id, run.source, at, complete=complete) + told
@@ -158,6 +160,14 @@ def finish(connection: Connection, run_id: int, at: datetime, dropped: int) -> E
             .values(state=UrlState.DONE, not_before=None)
         )
     return Ended(state, told, raised)
+
+
+def _forget_unlinked(connection: Connection, run_id: int, source: str, at: datetime) -> None:
+    """Note of what failed in earlier runs, and is linked no more, that it fails no more; what is set aside fails still."""
+    former = select(urls.c.id).where(urls.c.source == source, urls.c.run_id < run_id, urls.c.crashes == 0)
+    fails = (failures.c.source == source) & failures.c.resolved_at.is_(None)
+    other = failures.c.reason.not_in([Failure.CRAWL_LIMIT, Failure.POISON])
+    connection.execute(update(failures).where(fails, other, failures.c.url_id.in_(former)).values(resolved_at=at))
 
 
 def _settle(

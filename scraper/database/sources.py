@@ -189,6 +189,13 @@ def names(connection: Connection, most: int) -> list[str]:
     return list(connection.scalars(select(sources.c.name).order_by(sources.c.name).limit(most)))
 
 
+def former(connection: Connection) -> list[str]:
+    """Return the names of sources that are there no more, and of which something was scraped."""
+    return list(
+        connection.scalars(select(runs.c.source).distinct().where(runs.c.source.not_in(select(sources.c.name))))
+    )
+
+
 def definitions(connection: Connection) -> dict[str, dict[str, Any]]:
     """Return the definitions of all sources, by name."""
     rows = connection.execute(select(sources.c.name, sources.c.definition))

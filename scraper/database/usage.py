@@ -1,14 +1,17 @@
 """usage: what was taken from the sites of a source on one day, for its budgets."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, delete, select
 
+from scraper.database.among import Among
 from scraper.database.bulk import Bulk, upsert
 from scraper.database.models import usage
 from scraper.records import Visit
+
+KEPT = timedelta(days=400)
 
 
 def day_of(at: datetime) -> str:
@@ -45,10 +48,18 @@ def _added(dialect: str) -> Any:
 _ADD = Bulk(_added)
 
 
-def of(connection: Connection, at: datetime) -> dict[str, tuple[int, int]]:
-    """Return pages and bytes that each source took on the day of an instant."""
-    rows = connection.execute(_OF, {"day": day_of(at)})
-    return {source: (pages, size) for source, pages, size in rows.all()}
+def of(connection: Connection, at: datetime, names: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Return pages and bytes that each of these sources took on the day of an instant."""
+    return {row.source: (row.pages, row.bytes) for row in _OF.rows(connection, names, day=day_of(at))}
 
 
-_OF = select(usage.c.source, usage.c.pages, usage.c.bytes).where(usage.c.day == bindparam("day"))
+_OF = Among(
+    lambda _: select(usage.c.source, usage.c.pages, usage.c.bytes).where(
+        usage.c.source.in_(bindparam("names", expanding=True)), usage.c.day == bindparam("day")
+    )
+)
+
+
+def forget(connection: Connection, at: datetime) -> None:
+    """Drop the days that nobody asks for any more."""
+    connection.execute(delete(usage).where(usage.c.day < day_of(at - KEPT)))

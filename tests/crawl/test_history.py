@@ -571,3 +571,13 @@ async def test_an_item_of_two_pages_is_there_while_one_of_them_is_as_it_was(
     await crawler.run(wanted)
     assert [c["change"] for c in crawler.rows("changes", of="item")][9:] == ["removed"]
     assert [item["data"]["id"] for item in crawler.rows("items") if item["removed_at"]] == ["1"]
+
+
+async def test_what_failed_and_is_linked_no_more_fails_no_more(crawler: Crawler, site: Site) -> None:
+    site.page("/", links("/dead", "/gone", "/fine"))
+    site.page("/fine", "x")
+    await crawler.run(source(site))
+    assert len(crawler.rows("failures", unresolved=True)) == 2
+    site.page("/", links("/dead", "/fine"))
+    await crawler.run(source(site))
+    assert [row["url"] for row in crawler.rows("failures", unresolved=True)] == [site.url + "/dead"]

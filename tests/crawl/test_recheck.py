@@ -152,7 +152,7 @@ async def test_what_is_not_asked_for_costs_nothing_and_alarms_nobody(crawler: Cr
     await crawler.run(wanted)
 
     def counted() -> tuple[Any, Any]:
-        taken = crawler.db.read(lambda c: usage.of(c, now()))["s"]
+        taken = crawler.db.read(lambda c: usage.of(c, now(), ["s"]))["s"]
         done = crawler.db.read(activity.totals)[activity.VISITS]["s", activity.STORED]
         return taken, done
 

@@ -16,8 +16,9 @@ from scraper.crawl.store import Store
 from scraper.crawl.upkeep import Upkeep
 from scraper.database import Db, pages, retention, schema, sources
 from scraper.database.connection import now
-from scraper.database.models import changes, failures, item_versions, items, metadata, runs
+from scraper.database.models import changes, failures, item_versions, items, metadata, run_fields, runs
 from scraper.database.models import pages as pages_table
+from scraper.database.models import usage as usage_rows
 from scraper.errors import NotFound
 from scraper.states import RunState
 from tests.crawl.test_engine import Crawler, source
@@ -343,3 +344,22 @@ async def test_a_service_drops_what_its_sources_need_not_keep(
     assert crawler.db.read(versions) == {"usual": ["4"], "all": ["0", "1", "2", "3", "4"], "more": ["2", "3", "4"]}
     told = {vars(record)["source"]: vars(record)["versions"] for record in caplog.records}
     assert told == {"usual": 8, "more": 4}  # of the page as well as of its item
+
+
+async def test_the_past_of_a_source_that_is_gone_is_dropped_too(crawler: Crawler, site: Site) -> None:
+    site.raw("/", html("x"), close=False)
+    for _ in range(3):
+        await crawler.run(source(site))
+    ago = now() - timedelta(days=500)
+
+    def age(c: Connection) -> None:
+        c.execute(update(runs).values(finished_at=ago))
+        c.execute(insert(run_fields), [{"run_id": n, "kind": "k", "field": "f", "filled": 1} for n in (1, 2, 3)])
+        c.execute(update(usage_rows).values(day=ago.date().isoformat()))
+        sources.sync(c, [], lambda s, last: None)
+
+    crawler.db.write(age)
+    await prune(crawler, Retention(age=86400.0))
+    assert [row["id"] for row in crawler.rows("runs")] == [3]
+    assert crawler.db.read(lambda c: [row.run_id for row in c.execute(select(run_fields))]) == [3]
+    assert crawler.db.read(lambda c: c.execute(select(usage_rows)).all()) == []

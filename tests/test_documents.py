@@ -55,6 +55,14 @@ def test_every_route_is_documented() -> None:
         assert re.sub(r"{\w+}", "{id}", known).replace("{id}", "") in re.sub(r"{\w+}", "", guide), path
 
 
+def test_every_metric_is_documented_and_no_other() -> None:
+    told = set(re.findall(r"`(bowerbird_\w+)`", text("docs/running.md")))
+    made = text("api/routes/metrics.py")
+    there = set(re.findall(r'"(bowerbird_\w+)"', made))
+    there |= {f"bowerbird_task_{name}_total" for name in re.findall(r'^        "(\w+)": "', made, re.MULTILINE)}
+    assert told == there
+
+
 def test_every_state_reason_and_failure_is_documented() -> None:
     guide = text("docs/running.md")
     for word in (*State, *Cause, *Failure):

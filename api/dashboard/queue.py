@@ -10,7 +10,7 @@ from api.dashboard.lists import part
 from api.dashboard.views import back, page
 from api.deps import Cursor, Form, TheDb, TheService, Word
 from api.verbs import retry_all
-from scraper.database import Connection, frontier, health, runs
+from scraper.database import Connection, failures, frontier, hosts, runs
 from scraper.database.connection import now
 from scraper.errors import BadConfig, Failure, Problem
 
@@ -37,11 +37,11 @@ def queue(
         if state == "dead":
             found = part(c, "failures", {"source": named, "reason": reason, "unresolved": True}, cursor)
         elif state == "hosts":
-            found["rows"] = health.hosts_told(c, ROWS)
+            found["rows"] = hosts.told(c, ROWS)
         else:
             found["rows"] = frontier.listed(c, state, named, ROWS)
         return found | {
-            "reasons": health.reasons(c, named),
+            "reasons": failures.reasons(c, named),
             "waiting": runs.waiting(c),
             "state": state,
             "wanted": {"source": named, "reason": reason},

@@ -14,6 +14,7 @@ from api.dashboard.lists import part, without_echoes
 from api.dashboard.views import back, page, render, templates
 from api.deps import Cursor, Form, Limit, RowId, TheDb, TheService, Word, after_text, pointer
 from api.verbs import Action, act, chosen, end_run
+from scraper.config.masking import unmasked
 from scraper.config.secrets import environment
 from scraper.crawl.check import check
 from scraper.crawl.robots import agent_token, group_for
@@ -168,7 +169,7 @@ def change_source(request: Request, name: str, db: TheDb, service: TheService, f
     try:
         given = tomllib.loads(text)
         before = db.read(lambda c: sources.definition(c, name))
-        whole = health.unmasked({**given, "name": name}, before)
+        whole = unmasked({**given, "name": name}, before)
         made = checked_source(whole, service.settings, environment(service.loaded.base), trusted=False)
         db.write(lambda c: sources.change(c, made, due, [tag] if (tag := form.get("tag", [""])[0]) else None))
     except (ValueError, RecursionError, BowerbirdError) as error:

@@ -17,7 +17,7 @@ from api.dashboard.views import back, page, render
 from api.deps import Cursor, Form, RowId, TheDb, TheService, Word
 from api.verbs import rules_with_counts, shown
 from scraper.config.settings import Settings
-from scraper.database import Connection, alarms, health, notices, schema, tokens
+from scraper.database import Connection, alarms, maintenance, notices, schema, tokens
 from scraper.database.connection import now
 from scraper.errors import BadConfig, BowerbirdError, NotFound, Problem
 from scraper.notify import message
@@ -69,7 +69,7 @@ def show_system(request: Request, db: TheDb, service: TheService) -> dict[str, A
 
 def _kept(c: Connection) -> dict[str, Any]:
     told = part(c, "events", {"kind": "process", "event": "ended"}, None, HISTORY)["rows"]
-    return {"tables": health.sizes(c), "restarts": told}
+    return {"tables": maintenance.sizes(c), "restarts": told}
 
 
 def plain_settings(settings: Settings) -> dict[str, dict[str, Any]]:

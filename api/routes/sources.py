@@ -8,6 +8,7 @@ from pydantic import Field
 
 from api.deps import Cursor, Given, Limit, Text, TheDb, TheService, Word, after_text, pointer
 from api.verbs import Action, act, chosen
+from scraper.config.masking import unmasked
 from scraper.config.secrets import environment
 from scraper.crawl.check import check
 from scraper.database import Connection, health, runs, sources
@@ -118,7 +119,7 @@ def change_source(
 ) -> dict[str, Any]:
     """Replace the definition of a source that lives in the database."""
     before = db.read(lambda c: sources.definition(c, name))
-    given = health.unmasked({**definition, "name": definition.get("name", name)}, before)
+    given = unmasked({**definition, "name": definition.get("name", name)}, before)
     made = checked_source(given, service.settings, environment(service.loaded.base), trusted=False)
     if made.name != name:
         raise BadConfig([Problem("name", f"stays {name!r}; add another source, and remove this one")])

@@ -67,7 +67,9 @@ async def check(
     politeness = Politeness(Forgetful(), 1, ask_robots)
     politeness.renewed_at = float("inf")  # nobody else takes a host over
     readers, browsers = Readers(limits or Limits()), Browsers(limits or Limits())
-    works = {source.name: Work.of(source, base, variables or {})}
+    work = Work.of(source, base, variables or {})
+    work.starts |= {target}  # asked for by a person, whatever the source includes
+    works = {source.name: work}
     visitor = Visitor(fetcher, politeness, works, no_body, no_body, now, readers, browsers)
     kind = "page" if url or source.start else "sitemap"
     claim = Claim(0, 0, source.name, target, host_of(target), 0, "sitemap" if kind == "sitemap" else "page", 0)

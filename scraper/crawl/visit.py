@@ -415,6 +415,8 @@ class Visitor:
 
     def _admits(self, work: Work, url: str) -> bool:
         """Whether a source includes a URL. Its expressions are the user's, and may take for ever. Raises VisitFailed: extract."""
+        if not work.scope.include and not work.scope.exclude:
+            return work.scope.admits(url)
         from scraper.extract.guard import TookTooLong  # noqa: PLC0415  as in load_parsers()
 
         try:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, select, update
+from sqlalchemy import Connection, Row, bindparam, func, select, update
 
 from scraper.database.among import Among
 from scraper.database.bulk import IN_MOST, upsert
@@ -59,3 +59,12 @@ def public(row: Row[Any]) -> dict[str, Any]:
     """Return a failure as the API tells it."""
     names = ("id", "source", "url", "reason", "message", "attempts", "first_at", "last_at", "resolved_at")
     return {name: getattr(row, name) for name in names}
+
+
+def reasons(connection: Connection, source: str | None) -> dict[str, int]:
+    """Return how many URLs fail at present, by the name of the failure."""
+    statement = select(failures.c.reason, func.count()).where(failures.c.resolved_at.is_(None))
+    if source is not None:
+        statement = statement.where(failures.c.source == source)
+    rows = connection.execute(statement.group_by(failures.c.reason).order_by(func.count().desc())).all()
+    return {str(reason): int(count) for reason, count in rows}

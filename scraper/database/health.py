@@ -29,28 +29,25 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import NullType
 
-from scraper.config import allowance, secrets
+from scraper.config import allowance
+from scraper.config.masking import masked
 from scraper.config.settings import Source
 from scraper.config.shape import build
 from scraper.database import alarms
 from scraper.database.bulk import IN_MOST
 from scraper.database.connection import now
 from scraper.database.hosts import robots_of as stored_robots
-from scraper.database.models import OWNERS, failures, hosts, is_owners, runs, sources, urls, usage
+from scraper.database.models import OWNERS, failures, hosts, is_owners, runs, sources, usage
 from scraper.database.models import alarms as alarm_rows
-from scraper.database.models import changes as changes_of
-from scraper.database.models import items as items_of
-from scraper.database.models import pages as pages_of
 from scraper.database.sources import definition as of_name
 from scraper.database.sources import tag
-from scraper.errors import BadConfig, NotFound, Problem
+from scraper.errors import NotFound
 from scraper.states import RunKind, RunState
 from scraper.urls import canonical, host_of
 
 PENALTY_TOLD_S = 0.1
 OUTCOMES, OUTCOMES_LISTED = 30, 20
 STATES = ("ok", "failing", "degraded", "paused", "disabled", "new")
-HIDDEN = "***"
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,69 +352,6 @@ def _public(row: Row[Any], defined: _Defined, known: _Known) -> dict[str, Any]:
     }
 
 
-def masked(definition: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a definition without the values of secrets; names of variables stay."""
-    made = _covered(definition, lambda _, value: value if not secrets.says(value) else HIDDEN)
-    proxy = made.get("http", {}).get("proxy", "") if isinstance(made.get("http"), Mapping) else ""
-    if "@" in str(proxy):
-        made["http"] = {**made["http"], "proxy": f"{proxy.partition('://')[0]}://{HIDDEN}@{proxy.rpartition('@')[2]}"}
-    return made
-
-
-def unmasked(given: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a definition with the secrets that were hidden from who gives it back.
-
-    They stay with the hosts that they were given for: who may write, but not read them, sends them nowhere else. Raises BadConfig.
-    """
-    there = {path: value for path, value in _secrets(before)}
-    elsewhere = sorted(_hosts(given) - _hosts(before))
-
-    def kept(path: tuple[str, ...], value: str) -> str:
-        if value != HIDDEN or path not in there:
-            return value
-        if elsewhere:
-            said = f"was hidden from you, and is not for {', '.join(elsewhere)[:200]}: give it again"
-            raise BadConfig([Problem(".".join(path), said)])
-        return there[path]
-
-    return _covered(given, kept)
-
-
-def _hosts(definition: Mapping[str, Any]) -> set[str]:
-    """The hosts that a definition asks first, each with its scheme and port: its secrets are for them."""
-    login = definition.get("login")
-    lists = [texts for key in ("start", "sitemaps") if isinstance(texts := definition.get(key), list)]
-    found = [text for texts in lists for text in texts] + [login.get("url") if isinstance(login, Mapping) else None]
-    urls = [url for text in found if isinstance(text, str) and (url := canonical(text))]
-    return {"/".join(url.split("/")[:3]) for url in urls}
-
-
-def _secrets(definition: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:
-    found: list[tuple[tuple[str, ...], str]] = []
-
-    def note(path: tuple[str, ...], value: str) -> str:
-        found.append((path, value))
-        return value
-
-    _covered(definition, note)
-    return found
-
-
-def _covered(definition: Mapping[str, Any], each: Callable[[tuple[str, ...], str], str]) -> dict[str, Any]:
-    """A copy of a definition in which each secret is what a function makes of it."""
-    made = dict(definition)
-    for key in ("headers", "cookies"):
-        if isinstance(table := made.get(key), Mapping):
-            made[key] = {
-                name: each((key, name), value) if isinstance(value, str) else value for name, value in table.items()
-            }
-    login = made.get("login")
-    if isinstance(login, Mapping) and isinstance(login.get("form"), Mapping):
-        form = {name: each(("login", name), v) if isinstance(v, str) else v for name, v in login["form"].items()}
-        made["login"] = {**login, "form": form}
-    return made
-
-
 def robots_of(connection: Connection, name: str) -> list[dict[str, Any]]:
     """Return what the robots.txt of the hosts that a source starts at said last. Raises NotFound."""
     definition = of_name(connection, name)
@@ -430,36 +364,6 @@ def robots_of(connection: Connection, name: str) -> list[dict[str, Any]]:
         {"origin": origin, "status": told.status, "fetched_at": told.fetched_at, "text": told.text}
         for origin, told in found.items()
     ]
-
-
-def hosts_told(connection: Connection, limit: int) -> list[dict[str, Any]]:
-    """Return how hosts are treated: those first that are left alone for longest."""
-    last = hosts.c.next_at.is_(None), hosts.c.next_at.desc(), hosts.c.host
-    names = ("host", "delay_s", "crawl_delay_s", "penalty_s", "latency_s", "strikes", "next_at", "why", "lease_owner")
-    rows = connection.execute(select(hosts).order_by(*last).limit(limit))
-    return [{name: getattr(row, name) for name in names} for row in rows]
-
-
-def reasons(connection: Connection, source: str | None) -> dict[str, int]:
-    """Return how many URLs fail at present, by the name of the failure."""
-    statement = select(failures.c.reason, func.count()).where(failures.c.resolved_at.is_(None))
-    if source is not None:
-        statement = statement.where(failures.c.source == source)
-    rows = connection.execute(statement.group_by(failures.c.reason).order_by(func.count().desc())).all()
-    return {str(reason): int(count) for reason, count in rows}
-
-
-def sizes(connection: Connection) -> list[dict[str, Any]]:
-    """Return how many rows the larger tables have, about: by their last number."""
-    named = (
-        ("pages", pages_of),
-        ("items", items_of),
-        ("changes", changes_of),
-        ("urls", urls),
-        ("runs", runs),
-        ("failures", failures),
-    )
-    return [{"name": name, "rows": int(connection.scalar(select(func.max(t.c.id))) or 0)} for name, t in named]
 
 
 def messages(connection: Connection, names: Sequence[str]) -> dict[str, str | None]:

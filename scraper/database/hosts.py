@@ -161,3 +161,11 @@ def _robots_kept(dialect: str) -> Any:
 
 
 _KEEP_ROBOTS = Bulk(_robots_kept)
+
+
+def told(connection: Connection, limit: int) -> list[dict[str, Any]]:
+    """Return how hosts are treated: those first that are left alone for longest."""
+    last = hosts.c.next_at.is_(None), hosts.c.next_at.desc(), hosts.c.host
+    names = ("host", "delay_s", "crawl_delay_s", "penalty_s", "latency_s", "strikes", "next_at", "why", "lease_owner")
+    rows = connection.execute(select(hosts).order_by(*last).limit(limit))
+    return [{name: getattr(row, name) for name in names} for row in rows]

@@ -1,9 +1,12 @@
 """check, checkpoint, vacuum: look after the database."""
 
-from sqlalchemy import Connection, text
+from typing import Any
+
+from sqlalchemy import Connection, func, select, text
 
 from scraper.database import schema
 from scraper.database.connection import Db
+from scraper.database.models import changes, failures, items, pages, runs, urls
 from scraper.errors import Unavailable, Unusable
 
 _ORPHANS = {
@@ -69,3 +72,9 @@ def _check(db: Db, connection: Connection) -> list[str]:
         if count:
             faults.append(f"{count} {name}")
     return faults
+
+
+def sizes(connection: Connection) -> list[dict[str, Any]]:
+    """Return how many rows the larger tables have, about: by their last number."""
+    named = {"pages": pages, "items": items, "changes": changes, "urls": urls, "runs": runs, "failures": failures}
+    return [{"name": name, "rows": int(connection.scalar(select(func.max(t.c.id))) or 0)} for name, t in named.items()]

@@ -15,6 +15,7 @@ from scraper.database.bulk import SOURCES, in_turn
 from scraper.database.connection import now
 from scraper.database.models import items, runs, sources
 from scraper.errors import Conflict, NotFound, Outdated
+from scraper.states import RunState
 
 NextDue = Callable[[Source, datetime | None], datetime | None]
 
@@ -33,6 +34,7 @@ def sync(connection: Connection, wanted: Sequence[Source], next_due: NextDue) ->
             )
             fresh = True
         elif row.definition != plain(source) or row.origin != "file":
+            _halt(connection, source, row)
             values = _values(source, "file", _next(source, row, next_due))
             connection.execute(update(sources).where(sources.c.name == source.name).values(**values))
             fresh = True
@@ -42,6 +44,15 @@ def sync(connection: Connection, wanted: Sequence[Source], next_due: NextDue) ->
         alarms.end_strange(connection, now())
     if fresh or stale:
         _touch(connection)
+
+
+def _halt(connection: Connection, source: Source, row: Row[Any]) -> None:
+    """End the run of a source that is disabled now; one that is asked for later is done all the same."""
+    if source.enabled or not row.enabled:
+        return
+    ended = {"state": RunState.STOPPED, "finished_at": now(), "message": "the source was disabled"}
+    active = (runs.c.source == source.name) & runs.c.state.in_([RunState.QUEUED, RunState.RUNNING])
+    connection.execute(update(runs).where(active).values(**ended))
 
 
 def _next(source: Source, row: Row[Any], next_due: NextDue) -> datetime | None:
@@ -84,6 +95,7 @@ def change(connection: Connection, source: Source, next_due: NextDue, expected: 
     it is another by now.
     """
     row = _own(connection, source.name, expected)
+    _halt(connection, source, row)
     values = _values(source, "database", _next(source, row, next_due))
     connection.execute(update(sources).where(sources.c.name == source.name).values(**values))
     _touch(connection)
@@ -167,8 +179,7 @@ def runnable(connection: Connection, name: str) -> None:
 
 def paused(connection: Connection) -> set[str]:
     """Return the names of the sources that are not to be visited now."""
-    halted = sources.c.paused_at.is_not(None) | ~sources.c.enabled
-    return set(connection.scalars(select(sources.c.name).where(halted)))
+    return set(connection.scalars(select(sources.c.name).where(sources.c.paused_at.is_not(None))))
 
 
 def spread(connection: Connection, at: datetime, each_s: float, most_s: float) -> None:

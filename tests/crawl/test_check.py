@@ -38,3 +38,11 @@ def test_a_page_is_tried_from_any_thread(site: Site) -> None:
     thread.start()
     thread.join(60)
     assert (found[0]["title"], found[0]["items"][0]["data"]) == ("t", {"x": "one"})
+
+
+async def test_a_page_that_a_person_asks_for_is_tried_whatever_the_source_includes(site: Site) -> None:
+    site.page("/", "x")
+    site.page("/left-out", "<title>here</title>")
+    wanted = source(site, exclude=("left-out",))
+    found = await check(wanted, Http(delay=0, allow_networks=("127.0.0.0/8",)), site.url + "/left-out")
+    assert (found["failure"], found["title"]) == (None, "here")

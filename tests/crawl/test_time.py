@@ -148,7 +148,8 @@ async def test_a_source_that_is_disabled_while_a_run_is_open_is_left_alone(crawl
         await task
     store.close()
     assert [path for path in site.paths()[before:] if path.startswith("/p")] == []
-    assert crawler.db.read(lambda c: runs.one(c, run, now()))["state"] == "running"
+    ended = crawler.db.read(lambda c: runs.one(c, run, now()))
+    assert (ended["state"], ended["message"]) == ("stopped", "the source was disabled")
 
 
 def test_a_clock_that_was_ahead_puts_nothing_off(crawler: Crawler) -> None:

@@ -15,7 +15,7 @@ from scraper.config import allowance
 from scraper.config.settings import Database, Http
 from scraper.crawl.recorder import Lane, Recorder
 from scraper.crawl.store import Store
-from scraper.crawl.visit import Work
+from scraper.crawl.work import Work
 from scraper.database import Db, frontier, runs, usage
 from scraper.database.connection import now
 from scraper.records import Claim, HostTimes, Visit

@@ -9,7 +9,9 @@ from scraper.config.settings import Http, Limits, Source
 from scraper.crawl.fetcher import Fetcher
 from scraper.crawl.politeness import Place, Politeness
 from scraper.crawl.robots import Robots
-from scraper.crawl.visit import Visitor, Work, fetch_robots, is_short
+from scraper.crawl.short import is_short
+from scraper.crawl.visit import Visitor, fetch_robots
+from scraper.crawl.work import Work
 from scraper.database.connection import now
 from scraper.extract import propose
 from scraper.offload import Browsers, Readers

@@ -24,7 +24,8 @@ from scraper.crawl.recorder import Recorder
 from scraper.crawl.robots import Robots
 from scraper.crawl.shares import Shares
 from scraper.crawl.store import Store
-from scraper.crawl.visit import Visitor, Work, fetch_robots, unmarked
+from scraper.crawl.visit import Visitor, fetch_robots, unmarked
+from scraper.crawl.work import Work
 from scraper.database import activity, changes, events, frontier, hosts, pages, runs, sources, usage, visits, workers
 from scraper.database.hosts import LEASE_S
 from scraper.errors import BowerbirdError, Unavailable

@@ -13,8 +13,8 @@ from typing import Any
 
 from scraper import clean
 from scraper.config.settings import Noise
+from scraper.crawl.short import is_short
 from scraper.crawl.store import Store
-from scraper.crawl.visit import is_short
 from scraper.database import Db, documents, pgvector
 from scraper.database.connection import UNSTORABLE
 from scraper.errors import BowerbirdError, Unusable, VisitFailed

@@ -9,7 +9,8 @@ from functools import partial
 from scraper.config.settings import Http
 from scraper.crawl.politeness import Gate, Politeness
 from scraper.crawl.recorder import Lane, Recorder
-from scraper.crawl.visit import Visitor, Work
+from scraper.crawl.visit import Visitor
+from scraper.crawl.work import Work
 from scraper.records import Claim, Visit
 
 TICK_S = 1.0

@@ -13,7 +13,7 @@ from functools import partial
 from sqlalchemy import Connection
 
 from scraper.crawl.store import Store
-from scraper.crawl.visit import Work
+from scraper.crawl.work import Work
 from scraper.database import activity, changes, visits
 from scraper.database.connection import UNSTORABLE
 from scraper.errors import Failure

@@ -6,44 +6,33 @@ import random
 import re
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING
 
 from scraper import clean
-from scraper.config.mark import rules_of
-from scraper.config.settings import Http, Source, http_of
+from scraper.config.settings import Http
 from scraper.crawl.fetcher import Fetcher, Request, refuse_overloaded, retry_after, user_agent
 from scraper.crawl.outcome import obeyed_s, verdict
 from scraper.crawl.politeness import STRIKING, Place, Politeness
-from scraper.crawl.robots import MAX_BYTES, Robots, agent_token, decoded
+from scraper.crawl.robots import MAX_BYTES, Robots, decoded
 from scraper.crawl.schedule import next_check
-from scraper.crawl.session import Session
+from scraper.crawl.short import is_short
+from scraper.crawl.work import Work
 from scraper.errors import BowerbirdError, Failure, VisitFailed
 from scraper.offload import Browsers, Readers, Wish
-from scraper.records import Before, Claim, Fetched, Manners, Reading, Visit, unpacked
-from scraper.tags import LONG, may_be_long
+from scraper.records import Before, Claim, Fetched, Reading, Visit, unpacked
 from scraper.traps import Watch
-from scraper.urls import Scope, canonical
 
 if TYPE_CHECKING:
     from scraper.extract.guard import Guard
-    from scraper.extract.reading import Reader
 
 NOT_THERE = (Failure.DNS, Failure.CONNECT, Failure.TLS, Failure.BLOCKED_ADDRESS, Failure.INVALID_URL)
 PAGE_TYPES = re.compile(
     r"(text/html|application/xhtml\+xml|application/json|(application|text)/xml|application/\S+\+(json|xml))?$"
 )
 
-# What is read in this process, in between: pages that cannot take long. All others are read in a process of their own.
-INLINE_BYTES = 256 * 1024
-INLINE_TAGS = 4000  # of a few thousand levels, each within all before it, a selector takes seconds already
-INLINE_VALUES = 10_000
-TAG_LEAST, VALUE_LEAST = 3, 3  # bytes that each takes: "<a>", "a=b"
-_LONG_TAG = re.compile(rb"<[^>]{%d}" % LONG)
-QUOTED_BYTES = 64 * 1024  # what fewer hold of one tag's attributes takes about a second at the worst
-_QUOTING_TAG = re.compile(rb"<[A-Za-z](?:[^>\"']+|\"[^\"]*\"|'[^']*')*")
 # What its mod_deflate puts into a tag on the way out, and does not know on the way in (its bug 45023).
 _ADDED_BY_APACHE = re.compile(r'[-;](?:gzip|br|zstd|deflate)"$')
 INLINE_S = 1.0
@@ -65,55 +54,6 @@ log = logging.getLogger(__name__)
 
 def unmarked(url_id: int, url: str) -> None:
     """Note nothing."""
-
-
-@dataclass(slots=True)
-class Work:
-    """A source, ready to be worked on. elsewhere: how many of its next pages are read in another process."""
-
-    source: Source
-    http: Http
-    scope: Scope
-    rules: str
-    session: Session
-    starts: frozenset[str | None] = frozenset()
-    elsewhere: int = 0
-    _reader: "Reader | None" = field(default=None, repr=False)
-    _read_by: Manners | None = None
-
-    @classmethod
-    def of(cls, source: Source, base: Http, variables: Mapping[str, str]) -> "Work":
-        """Return a source, ready. variables: where the names of secrets are looked up. Raises KeyError for one that is not set."""
-        http = http_of(base, source)
-        scope = Scope.around((*source.start, *source.sitemaps), source.include, source.exclude)
-        session = Session(source, http, variables)
-        starts = frozenset(map(canonical, source.start))
-        return cls(source, http, scope, rules_of(source, polite=http.obey_robots), session, starts)
-
-    def manners(self) -> Manners:
-        """Return what its pages may ask of us."""
-        agent = agent_token(self.http.user_agent).lower() if self.http.obey_robots else None
-        return Manners(agent, datetime.now(UTC).date())
-
-    def reader(self) -> "Reader":
-        """Return what reads its pages in this process; another one each day, for it knows the date."""
-        manners = self.manners()
-        if self._reader is None or self._read_by != manners:
-            from scraper.extract.reading import Reader  # noqa: PLC0415  as in load_parsers()
-
-            self._reader, self._read_by = Reader(self.source, manners), manners
-        return self._reader
-
-
-def is_short(body: bytes) -> bool:
-    """Say whether reading a body cannot take long: it is small, and has not many tags nor attributes."""
-    return (
-        len(body) <= INLINE_BYTES
-        and (len(body) <= TAG_LEAST * INLINE_TAGS or body.count(b"<") <= INLINE_TAGS)
-        and (len(body) <= VALUE_LEAST * INLINE_VALUES or body.count(b"=") <= INLINE_VALUES)
-        and not (may_be_long(body) and _LONG_TAG.search(body))
-        and not (len(body) > QUOTED_BYTES and any(len(tag[0]) > LONG for tag in _QUOTING_TAG.finditer(body)))
-    )
 
 
 async def fetch_robots(fetcher: Fetcher, origin: str, http: Http, place: Place) -> Robots:

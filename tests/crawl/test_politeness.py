@@ -21,8 +21,10 @@ from scraper.crawl.engine import Before, Engine
 from scraper.crawl.fetcher import Fetcher
 from scraper.crawl.politeness import PENALTY_MAX_S, STRIKES, TRIP_FIRST_S, TRIP_MAX_S, Gate, Place, Politeness
 from scraper.crawl.robots import Robots
+from scraper.crawl.short import is_short
 from scraper.crawl.store import Store
-from scraper.crawl.visit import Visitor, Work, is_short
+from scraper.crawl.visit import Visitor
+from scraper.crawl.work import Work
 from scraper.database import Db, health, runs, sources
 from scraper.database.connection import now
 from scraper.errors import Failure

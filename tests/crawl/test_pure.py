@@ -13,7 +13,7 @@ from scraper.crawl.addresses import may_ask, networks
 from scraper.crawl.outcome import OUTCOMES, Cure, verdict
 from scraper.crawl.robots import Robots, Rules, agent_token, decoded
 from scraper.crawl.schedule import cron_fault, next_due
-from scraper.crawl.visit import Work
+from scraper.crawl.work import Work
 from scraper.errors import Failure
 from scraper.records import Manners
 from scraper.urls import Scope, canonical, fingerprint, host_of

@@ -33,7 +33,6 @@ async def fetch(url: str, http: Http = HTTP) -> Fetched:
         return await fetcher.fetch(Asked(url), http, admit=admit)
     finally:
         await fetcher.close()
-        await asyncio.sleep(0)
 
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n"

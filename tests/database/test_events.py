@@ -86,22 +86,28 @@ async def test_streams_tell_everything_in_order_to_the_quick_and_the_slow(db: Db
     streams = Streams(db)
     put(db, *[told("moved", number=n) for n in range(10)])
 
-    async def follow(last: int, pause: float) -> list[int]:
+    quick, slow = asyncio.Event(), asyncio.Event()
+    quick.set()
+
+    async def follow(last: int, may_go_on: asyncio.Event) -> list[int]:
         seen = []
         async for told_now in streams.follow(Place(last, 0), None):
             seen += [json.loads(said.text.partition(b"data: ")[2])["facts"]["number"] for _, said in told_now]
-            await asyncio.sleep(pause)
+            await may_go_on.wait()
             if seen and seen[-1] == 1509:
                 return seen
         return seen
 
-    followers = [asyncio.create_task(follow(last, pause)) for last, pause in ((0, 0), (5, 0.01), (10, 0.3))]
+    followers = [asyncio.create_task(follow(last, event)) for last, event in ((0, quick), (5, quick), (9, slow))]
     for start in range(10, 1510, 100):
         await asyncio.to_thread(put, db, *[told("moved", number=n) for n in range(start, start + 100)])
     async with asyncio.timeout(20):
+        await followers[0]
+        assert streams._events.since(10) is None  # who is slow is further behind than is remembered here
+        slow.set()
         assert await followers[0] == list(range(1510))
         assert await followers[1] == list(range(5, 1510))
-        assert await followers[2] == list(range(10, 1510))
+        assert await followers[2] == list(range(9, 1510))
 
 
 async def test_a_closed_stream_ends_and_a_resync_stands_for_what_is_gone(db: Db) -> None:
@@ -110,7 +116,7 @@ async def test_a_closed_stream_ends_and_a_resync_stands_for_what_is_gone(db: Db)
     follower = streams.follow(Place(77, 0), None)
     assert [said.kind for _, said in await anext(follower)] == ["resync"]
     waiting = asyncio.ensure_future(anext(follower))
-    await asyncio.sleep(0)
+    await asyncio.to_thread(until, lambda: streams._following, "somebody follows")
     streams.close()
     with pytest.raises(StopAsyncIteration):
         await waiting

@@ -155,12 +155,12 @@ def test_too_many_requests_wait_as_long_as_the_endpoint_asks_and_cost_no_attempt
 
 def test_half_as_much_is_asked_at_once_after_too_many_requests(asking: Shop, endpoint: Endpoint) -> None:
     asking.books(24)
-    together = threading.Barrier(8)
+    together, half = threading.Barrier(8), threading.Barrier(4)
 
     def reply(_: dict[str, Any]) -> bytes:
         number = len(endpoint.log)
         if number > 8:
-            time.sleep(0.05)
+            half.wait(10)  # a fifth at this moment would be seen
             return response(stream(json.dumps(GOOD)))
         together.wait(10)  # all eight of the first are there at once: one refusal of many is one
         endpoint.most = 0

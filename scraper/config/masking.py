@@ -1,4 +1,4 @@
-"""Secrets of sources, hidden from those who may not read them. Pure."""
+"""Secrets of sources, hidden from those who may not read them."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""What values a setting takes: each rule returns the value, or raises Refused with what would be right. Pure."""
+"""What values a setting takes: each rule returns the value, or raises Refused with what would be right."""
 
 import ipaddress
 import re

@@ -25,6 +25,7 @@ MAX_HEADER_BYTES = 64 * 1024
 MAX_HEADERS = 200
 MAX_INTERIM = 10
 CONNECT_TIMEOUT_S = 10.0
+NEXT_ADDRESS_S = 0.25  # RFC 8305 section 5: the connection attempt delay
 OVERHEAD_MOST = 256 * 1024
 OVERHEAD_TIMES = 8  # chunks of one byte each have some six bytes around it
 UNREAD_S = 2.0
@@ -288,6 +289,33 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
 
 
+async def _open(where: Parts, address: str) -> Connection:
+    secure = where.scheme == "https"
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            _, connection = await asyncio.get_running_loop().create_connection(
+                Connection,
+                address,
+                where.port,
+                ssl=tls_context() if secure else None,
+                server_hostname=where.host if secure else None,
+            )
+        return connection
+    except TimeoutError as error:
+        said = str(error) or f"no connection within {CONNECT_TIMEOUT_S:g} s"
+    except ssl.SSLError as error:
+        raise VisitFailed(Failure.TLS, f"no trusted TLS connection: {error.reason or error}") from None
+    except OSError as error:
+        said = str(error)
+    raise VisitFailed(Failure.CONNECT, f"{where.host}:{where.port}: {said}")
+
+
+def _drop(task: "asyncio.Task[Connection]") -> None:
+    """Close a connection that came too late."""
+    if not task.cancelled() and task.exception() is None:
+        task.result().close()
+
+
 class Pool:
     """Connections to all hosts, kept alive for a while between requests."""
 
@@ -352,27 +380,31 @@ class Pool:
         return None
 
     async def _connect(self, where: Parts, allowed: tuple[Network, ...]) -> Connection:
-        loop = asyncio.get_running_loop()
-        secure = where.scheme == "https"
-        last: Exception | None = None
-        for address in await resolve(where.host, where.port, allowed):
-            try:
-                async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                    _, connection = await loop.create_connection(
-                        Connection,
-                        address,
-                        where.port,
-                        ssl=tls_context() if secure else None,
-                        server_hostname=where.host if secure else None,
+        """Return a connection to the first address that takes one; one that is silent holds up the next for a moment only (RFC 8305)."""
+        addresses = await resolve(where.host, where.port, allowed)
+        if len(addresses) == 1:
+            return await _open(where, addresses[0])
+        trying: set[asyncio.Task[Connection]] = set()
+        last: VisitFailed | None = None
+        try:
+            for number, address in enumerate(addresses, 1):
+                trying.add(asyncio.create_task(_open(where, address)))
+                left = number == len(addresses)
+                while trying:
+                    done, trying = await asyncio.wait(
+                        trying, timeout=None if left else NEXT_ADDRESS_S, return_when=asyncio.FIRST_COMPLETED
                     )
-                return connection
-            except TimeoutError as error:
-                last = TimeoutError(f"no connection within {CONNECT_TIMEOUT_S:g} s") if not error.args else error
-            except ssl.SSLError as error:
-                raise VisitFailed(Failure.TLS, f"no trusted TLS connection: {error.reason or error}") from None
-            except OSError as error:
-                last = error
-        raise VisitFailed(Failure.CONNECT, f"{where.host}:{where.port}: {last}")
+                    for task in done:
+                        if not isinstance(error := task.exception(), VisitFailed):
+                            return task.result()
+                        last = error
+                    if not left:
+                        break
+        finally:
+            for task in trying:
+                task.add_done_callback(_drop)
+                task.cancel()
+        raise last or VisitFailed(Failure.CONNECT, f"{where.host}:{where.port}: has no address")
 
     def prune(self) -> None:
         """Close the connections that have been idle for too long."""

@@ -3,20 +3,22 @@
 import asyncio
 import contextlib
 import gzip
+import socket
 
 import pytest
 from parsel import Selector
 
 from scraper.config.settings import Expression, FieldRule, Http, ItemRule, Noise, Source
 from scraper.crawl import http1
-from scraper.crawl.fetcher import _merged
+from scraper.crawl.fetcher import Fetcher, _merged
+from scraper.crawl.fetcher import Request as Asked
 from scraper.errors import VisitFailed
 from scraper.extract.convert import convert
 from scraper.extract.page import Page
 from scraper.extract.visible import blocks
 from scraper.urls import fingerprint
 from tests.crawl.test_engine import HTTP, Crawler, links, source
-from tests.site import Request, Site, html
+from tests.site import Request, Site, html, running
 
 EMPTY = b"Content-Length: 0\r\n\r\n"
 
@@ -227,3 +229,39 @@ def test_xml_of_any_kind_is_read_or_named(body: str) -> None:
         assert isinstance(blocks(page, Noise()), list)
         assert page.css("a") is not None
         assert page.title is None
+
+
+async def test_an_address_that_is_silent_holds_the_next_up_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    with running("127.0.0.63") as site, contextlib.ExitStack() as open_ones:
+        site.page("/", "x")
+        for silent in ("127.0.0.61", "127.0.0.62"):  # a full queue: whoever knocks hears nothing
+            listener = open_ones.enter_context(socket.socket())
+            listener.bind((silent, site.port))
+            listener.listen(0)
+            for _ in range(4):
+                knocking = open_ones.enter_context(socket.socket())
+                knocking.setblocking(False)
+                with contextlib.suppress(BlockingIOError):
+                    knocking.connect((silent, site.port))
+        found = [(0, 0, 0, "", (f"127.0.0.{n}", site.port)) for n in (61, 62, 63)]
+        monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: found)
+
+        async def admit(target: str) -> None:
+            """Every hop is allowed."""
+
+        fetcher = Fetcher()
+        http = Http(timeout=http1.CONNECT_TIMEOUT_S * 0.9, allow_networks=HTTP.allow_networks)
+        fetched = await fetcher.fetch(Asked(f"http://many.test:{site.port}/"), http, admit=admit)
+        assert (fetched.status, fetched.body) == (200, b"x")
+        await fetcher.close()
+
+
+async def test_of_addresses_that_all_refuse_the_last_one_is_told(
+    monkeypatch: pytest.MonkeyPatch, site: Site, crawler: Crawler
+) -> None:
+    found = [(0, 0, 0, "", (f"127.0.0.{n}", 1)) for n in (61, 62)]
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: found)
+    await crawler.run(
+        Source(name="s", start=("http://many.test:1/",)), Http(retries=0, allow_networks=HTTP.allow_networks)
+    )
+    assert [failure["reason"] for failure in crawler.rows("failures")] == ["connect"]

@@ -5,6 +5,7 @@ import difflib
 import importlib.util
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -134,6 +135,12 @@ def _not_in(file: Path, name: str) -> str | None:
 def review(source: Source) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Yield what only the rooms that use them can say of a source's values, as (path in the source, message)."""
     yield from faults(source)
+    for text in source.start if source.render else ():
+        if re.search("#[/!]", text):
+            yield (
+                ("start",),
+                f"{text!r}: pages are told apart by what is before #; give an address that has the page before it",
+            )
     if source.cron is not None and (fault := cron_fault(source.cron, local(now()))):
         yield ("cron",), fault
 

@@ -309,3 +309,9 @@ def test_words_for_quantities() -> None:
     for bad in ("", "h", "1", "1 x", "-1s", True, None, [], "1h nonsense"):
         with pytest.raises(ValueError, match="duration"):
             units.duration(bad)
+
+
+def test_a_route_after_the_hash_is_no_page(here: Path) -> None:
+    (here / "bowerbird.toml").write_text("[[source]]\nname = 'a'\nstart = ['http://x/#/prices']\nrender = true\n")
+    with pytest.raises(BadConfig, match="told apart by what is before #"):
+        settings_of()

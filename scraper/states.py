@@ -1,5 +1,7 @@
 """Every state of a scraper process and every legal move between them; the states of runs and URLs."""
 
+from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 
@@ -69,3 +71,17 @@ class JobState(StrEnum):
     CLAIMED = "claimed"
     DONE = "done"
     FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a worker is doing, for the heartbeat and the scoreboard. silent_s: for how long nothing has moved, in seconds."""
+
+    state: State
+    sources: tuple[str, ...]
+    last_check: datetime | None
+    visiting: tuple[str, ...]
+    pages: int
+    failures: int
+    trouble: str | None
+    silent_s: float  # since anything last moved, though something should

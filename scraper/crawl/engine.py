@@ -31,7 +31,7 @@ from scraper.database.hosts import LEASE_S
 from scraper.errors import BowerbirdError, Unavailable
 from scraper.offload import Browsers, Readers
 from scraper.records import Claim, Event, HostTimes, Level, Link
-from scraper.states import RunKind, RunState, State, UrlState
+from scraper.states import Progress, RunKind, RunState, State, UrlState
 from scraper.urls import canonical
 
 TICK_LEAST_S = 0.05
@@ -45,20 +45,6 @@ SPREAD_MOST_S = 60.0
 GIVE_UP_TRIPS = 5
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What an engine is doing, for the heartbeat and the scoreboard."""
-
-    state: State
-    sources: tuple[str, ...]
-    last_check: datetime | None
-    visiting: tuple[str, ...]
-    pages: int
-    failures: int
-    trouble: str | None
-    silent_s: float  # since anything last moved, though something should
 
 
 async def at_once() -> None:

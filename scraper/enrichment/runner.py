@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from scraper.enrichment.model import Call, NoRecord, Trouble
 from scraper.enrichment.pace import Pace, Turn
 from scraper.enrichment.work import Made, Memory, Work
 from scraper.errors import BowerbirdError, Unavailable
-from scraper.states import State
+from scraper.states import Progress, State
 
 LOOK_EACH_S = 1.0
 RENEW_EACH_S = 5.0
@@ -60,20 +60,6 @@ class Orders:
     once: str | None = None
     only: Only = jobs.ALL
     blamed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What a worker is doing, for the heartbeat and the scoreboard."""
-
-    state: State
-    sources: tuple[str, ...]
-    last_check: datetime | None
-    visiting: tuple[str, ...]
-    pages: int
-    failures: int
-    trouble: str | None
-    silent_s: float
 
 
 @dataclass(slots=True)

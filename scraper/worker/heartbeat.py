@@ -7,35 +7,13 @@ import asyncio
 import contextlib
 import os
 import time
-from datetime import datetime
 from typing import Protocol
 
 from scraper.channel import Channel
 from scraper.scoreboard import Writer
-from scraper.states import State
+from scraper.states import Progress, State
 
 BEAT_EACH_S = 1.0
-
-
-class Progress(Protocol):
-    """What an engine is doing."""
-
-    @property
-    def state(self) -> State: ...
-    @property
-    def sources(self) -> tuple[str, ...]: ...
-    @property
-    def last_check(self) -> datetime | None: ...
-    @property
-    def visiting(self) -> tuple[str, ...]: ...
-    @property
-    def pages(self) -> int: ...
-    @property
-    def failures(self) -> int: ...
-    @property
-    def trouble(self) -> str | None: ...
-    @property
-    def silent_s(self) -> float: ...
 
 
 class Engine(Protocol):

@@ -327,8 +327,7 @@ class Engine:
         hosts.record(connection, self._store.owner, leaving)
         hosts.release(connection, [state.host for state in leaving], self._store.owner)
         held = hosts.renew(connection, self._store.owner, self._store.now())
-        # While the database was away nobody could renew a lease: others are given the time to do so first.
-        if time.monotonic() - self._store.mended_at > LEASE_S:
+        if not self._store.is_just_mended:
             frontier.release_lost(connection, self._store.now())
         for host in hopeless:
             visits.give_up(connection, host, self._store.now())
@@ -434,7 +433,7 @@ class Engine:
         if len(waiting) == STARTS_AT_ONCE:
             moments.append(at)
         able = [run_id for run_id, left in self._budgets(connection, at).items() if left > 0]
-        due = frontier.hosts_due(connection, at, able, self._store.owner)
+        due = frontier.hosts_due(connection, at, able, self._store.owner, self._store.lapsed())
         workers.seen(connection, self._store.owner, at, len(due) if may_start else 0)
         changes.tell(connection, told)
         if happened:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
 from sqlalchemy import Connection
@@ -59,7 +59,7 @@ class Store:
         self.owner = owner
         self.replaced = replaced
         self._trouble: str | None = None
-        self.mended_at = 0.0  # when a trouble ended last, in monotonic seconds
+        self.mended_at = float("-inf")  # when a trouble ended last, in monotonic seconds
         self._thread = ThreadPoolExecutor(1, "store")
         self._leaving = asyncio.Event()
         self._under_way: int | None = None  # in which thread
@@ -163,6 +163,15 @@ class Store:
         """Return this instant, by the database's clock."""
         return self.db.now()
 
+    @property
+    def is_just_mended(self) -> bool:
+        """Whether the database was away until a moment ago: nobody could renew a lease, and all are given the time to do so."""
+        return time.monotonic() - self.mended_at < hosts.LEASE_S
+
+    def lapsed(self) -> datetime:
+        """Return the instant before which a lease must have ended to be over."""
+        return self.now() - timedelta(seconds=hosts.LEASE_S if self.is_just_mended else 0.0)
+
     async def lease(self, host: str) -> HostTimes | None:
         """Take a host for this worker."""
         return (await self._leases.ask(host)).get(host)
@@ -182,7 +191,8 @@ class Store:
 
     async def _lease(self, names: list[str]) -> dict[str, HostTimes]:
         def unit(connection: Connection) -> dict[str, HostTimes]:
-            leased = hosts.lease(connection, list(dict.fromkeys(names)), self.owner, self.now())
+            names_once = list(dict.fromkeys(names))
+            leased = hosts.lease(connection, names_once, self.owner, self.now(), self.lapsed())
             frontier.take_back(connection, leased.former)
             return leased.times
 

@@ -147,19 +147,22 @@ class Due:
     runs: set[int]
 
 
-def hosts_due(connection: Connection, at: datetime, active: Sequence[int], owner: str) -> dict[str, Due]:
+def hosts_due(
+    connection: Connection, at: datetime, active: Sequence[int], owner: str, lapsed: datetime | None = None
+) -> dict[str, Due]:
     """Return the hosts at which these runs have URLs to visit now, in order. owner: for whom they are free or not.
 
+    lapsed: as for hosts.lease().
     By leaps over the index, from host to host: a long queue at one costs no more than a short one.
     """
     found: dict[str, Due] = {}
-    for run_id, host, free in _DUE.rows(connection, active, at=at, rest=at + REST, owner=owner):
+    for run_id, host, free in _DUE.rows(connection, active, at=at, lapsed=lapsed or at, rest=at + REST, owner=owner):
         found.setdefault(host, Due(bool(free), set())).runs.add(run_id)
     return dict(sorted(found.items()))
 
 
 def _due() -> Any:
-    at, rest, owner = (cast(Any, bindparam(name)) for name in ("at", "rest", "owner"))
+    at, lapsed, rest, owner = (cast(Any, bindparam(name)) for name in ("at", "lapsed", "rest", "owner"))
     first = select(func.min(urls.c.host)).where(urls.c.run_id == runs.c.id, in_state(UrlState.QUEUED))
     active = runs.c.id.in_(bindparam("runs", expanding=True))
     start = select(runs.c.id.label("run_id"), first.scalar_subquery().label("host")).where(active)
@@ -171,7 +174,7 @@ def _due() -> Any:
     ripe = or_(urls.c.not_before.is_(None), urls.c.not_before <= at)
     ready = exists().where(queued, urls.c.host == leap.c.host, ripe)
     resting = exists().where(hosts.c.host == leap.c.host, hosts.c.next_at > rest)
-    others = (hosts.c.lease_owner != owner) & (hosts.c.lease_until >= at)
+    others = (hosts.c.lease_owner != owner) & (hosts.c.lease_until >= lapsed)
     taken = exists().where(hosts.c.host == leap.c.host, others)
     return select(leap.c.run_id, leap.c.host, ~taken).where(leap.c.host.is_not(None), ready, ~resting)
 

@@ -24,12 +24,17 @@ class Leased:
     former: dict[str, str]
 
 
-def lease(connection: Connection, names: Sequence[str], owner: str, at: datetime) -> Leased:
-    """Take hosts for this worker alone, those that nobody else has at this moment."""
+def lease(
+    connection: Connection, names: Sequence[str], owner: str, at: datetime, lapsed: datetime | None = None
+) -> Leased:
+    """Take hosts for this worker alone, those that nobody else has at this moment.
+
+    lapsed: leases that ended before are over, left out: those that ended before at.
+    """
     _KNOW.run(connection, [{"host": name, "delay_s": 0.0} for name in sorted(names)])
     times: dict[str, HostTimes] = {}
     former: dict[str, str] = {}
-    for row in _FREE.rows(connection, names, mine=owner, at=at):
+    for row in _FREE.rows(connection, names, mine=owner, lapsed=lapsed or at):
         times[row.host] = HostTimes(*(getattr(row, name) for name in KEPT))
         if row.lease_owner not in (None, owner):
             former[row.host] = row.lease_owner
@@ -47,7 +52,7 @@ _FREE = Among(
             or_(
                 hosts.c.lease_owner.is_(None),
                 hosts.c.lease_owner == bindparam("mine"),
-                hosts.c.lease_until < bindparam("at"),
+                hosts.c.lease_until < bindparam("lapsed"),
             ),
         )
         .with_for_update(skip_locked=True)  # what another one is just about to take is not free

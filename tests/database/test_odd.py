@@ -124,3 +124,27 @@ def test_who_is_late_claims_nothing_that_another_one_has(database: Database) -> 
         db.write(lambda c: hosts.lease(c, ["a.org", "b.org"], "me", now()))
         assert db.read(lambda c: hosts.held(c, ["a.org", "c.org"], "me")) == {"a.org"}
         assert db.read(lambda c: hosts.held(c, ["a.org"], "another")) == set()
+
+
+@pytest.mark.databases("sqlite", "postgresql")
+def test_after_an_outage_others_have_the_time_to_renew(database: Database) -> None:
+    with Db(database) as db:
+        schema.upgrade(db)
+        began = now()
+        run = db.write(lambda c: run_rows.request(c, "s", now()))
+        row = frontier.row_of(run, "s", Link("http://a.org/"), 0)
+        assert row is not None
+        db.write(lambda c: frontier.add(c, [row], {run: frontier.Room(1)}))
+        db.write(lambda c: hosts.lease(c, ["a.org"], "sibling", began))
+        late = began + timedelta(seconds=hosts.LEASE_S + 5)
+        patient = late - timedelta(seconds=hosts.LEASE_S)
+        due = db.read(lambda c: frontier.hosts_due(c, late, [run], "me", patient))
+        assert (due["a.org"].free, db.write(lambda c: hosts.lease(c, ["a.org"], "me", late, patient)).times) == (
+            False,
+            {},
+        )
+        due = db.read(lambda c: frontier.hosts_due(c, late, [run], "me"))
+        assert (due["a.org"].free, set(db.write(lambda c: hosts.lease(c, ["a.org"], "me", late)).times)) == (
+            True,
+            {"a.org"},
+        )

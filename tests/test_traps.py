@@ -241,7 +241,7 @@ def test_a_watch_remembers_a_bounded_number_of_shapes() -> None:
         "/x;jsessionid=0123ABCD.node1?a=1",
         "/x?a=1&jsessionid=7",
         "/x?sid=0123456789abcdef0123456789abcdef&a=1",
-        "/x?a=1&session_id=0123456789abcdef",
+        "/x?a=1&session_id=0123456789abcdef0123456789abcdef",
         "/x?a=1&ASPSESSIONIDABC=XYZ",
         "/x?a=1&",
     ],

@@ -11,6 +11,7 @@ from scraper.errors import Failure
 from scraper.value import value
 
 Kind = Literal["page", "sitemap"]
+SITEMAP_MOST = 50 * 2**20  # bytes (https://www.sitemaps.org/protocol.html)
 
 
 @value

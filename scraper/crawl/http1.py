@@ -396,12 +396,13 @@ class Pool:
                     )
                     for task in done:
                         if not isinstance(error := task.exception(), VisitFailed):
+                            trying |= done - {task}
                             return task.result()
                         last = error
                     if not left:
                         break
         finally:
-            for task in trying:
+            for task in trying:  # one that is done already is dropped too
                 task.add_done_callback(_drop)
                 task.cancel()
         raise last or VisitFailed(Failure.CONNECT, f"{where.host}:{where.port}: has no address")

@@ -22,7 +22,7 @@ from scraper.crawl.short import is_short
 from scraper.crawl.work import Work
 from scraper.errors import BowerbirdError, Failure, VisitFailed
 from scraper.offload import Browsers, Readers, Wish
-from scraper.records import Before, Claim, Fetched, Reading, Visit, unpacked
+from scraper.records import SITEMAP_MOST, Before, Claim, Fetched, Reading, Visit, unpacked
 from scraper.traps import Watch
 
 if TYPE_CHECKING:
@@ -46,8 +46,6 @@ PASSED_ON = ("accept", "content-type", "cookie", "origin", "x-requested-with", "
 Stored = Awaitable[tuple[bytes, dict[str, str]] | None]
 StoredBody = Callable[[int], Stored]
 StoredOther = Callable[[str, str, str], Stored]
-
-SITEMAP_MOST = 50 * 2**20  # bytes (https://www.sitemaps.org/protocol.html)
 
 log = logging.getLogger(__name__)
 

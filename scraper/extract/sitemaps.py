@@ -15,12 +15,11 @@ from scraper.errors import Failure, VisitFailed
 from scraper.extract.charset import decode
 from scraper.extract.convert import convert
 from scraper.extract.page import Page
-from scraper.records import Kind, Link
+from scraper.records import SITEMAP_MOST, Kind, Link
 from scraper.urls import canonical, is_web
 
 _COMMENT = re.compile(r"(?:^|\s)#")  # RFC 9309 section 2.2; one within a URL is its fragment
 MAX_URLS = 50_000  # sitemaps.org: of one file
-MAX_BYTES = 50 * 2**20
 # What changed so many days ago comes before what changed earlier, and that before what does not say.
 FRESH_DAYS = ((1, 4), (7, 3), (30, 2), (365, 1))
 ENTRY_MOST = 40  # elements of one entry that are looked at
@@ -174,7 +173,7 @@ def _unzipped(body: bytes) -> bytes:
     if not body.startswith(b"\x1f\x8b"):
         return body
     try:
-        return inflate(body, MAX_BYTES)
+        return inflate(body, SITEMAP_MOST)
     except TooLarge as error:
         raise VisitFailed(Failure.DECODED_TOO_LARGE, f"the sitemap: {error}") from None
     except Damaged as error:

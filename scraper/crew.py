@@ -4,19 +4,16 @@ They need no ownership: who has which job in hand is in the database, whoever st
 """
 
 import asyncio
-import logging
 import os
 import secrets
 import socket
 import time
 from collections.abc import Callable
-from typing import Any
 
 from scraper import kernel
-from scraper.channel import Message
+from scraper.boot import boot_of, have_family, rules_of
 from scraper.config.load import Loaded
 from scraper.config.secrets import environment
-from scraper.config.settings import plain
 from scraper.crawl.store import Store
 from scraper.database import Db
 from scraper.database.jobs import Only
@@ -26,7 +23,6 @@ from scraper.errors import BowerbirdError
 from scraper.journal import Journal
 from scraper.states import State
 from scraper.supervisor.loop import Supervisor
-from scraper.supervisor.policy import Rules
 from scraper.worker.start import ENRICHER, run
 
 TICK_S = 0.1
@@ -39,11 +35,8 @@ def work(loaded: Loaded, task: str, only: Only, workers: int, tell: Callable[[],
 
     Raises BowerbirdError with what a worker said that could not go on.
     """
-    kernel.see_deaths()
-    kernel.use_all_files()
-    kernel.adopt()
     family = secrets.token_hex(8)
-    kernel.mark_family(family)
+    have_family(family)
     journal = Journal(loaded.settings.database)
     journal.start()
     with kernel.temporary(FOLDER_PREFIX) as folder:
@@ -51,8 +44,8 @@ def work(loaded: Loaded, task: str, only: Only, workers: int, tell: Callable[[],
         supervisor = Supervisor(
             run,
             [f"{ENRICHER}-{number}" for number in range(workers)],
-            _rules(loaded),
-            lambda name: _boot(loaded, str(folder), once),
+            rules_of(loaded.settings.supervisor, once=True),
+            lambda _: boot_of(loaded.settings, loaded.base, folder, ENRICHER, str(os.getpid()), once),
             memory=loaded.settings.limits.memory,
             folder=folder,
             family=family,
@@ -64,30 +57,6 @@ def work(loaded: Loaded, task: str, only: Only, workers: int, tell: Callable[[],
             _end(supervisor, loaded.settings.supervisor.stop_timeout)
             supervisor.close()
             journal.stop()
-
-
-def _rules(loaded: Loaded) -> Rules:
-    s = loaded.settings.supervisor
-    return Rules(
-        heartbeat_timeout=s.heartbeat_timeout,
-        stop_timeout=s.stop_timeout,
-        backoff_max=s.backoff_max,
-        max_restarts=s.max_restarts,
-        restart_window=s.restart_window,
-        restart="on-failure",
-    )
-
-
-def _boot(loaded: Loaded, folder: str, once: dict[str, Any]) -> Message:
-    return {
-        "role": ENRICHER,
-        "config": plain(loaded.settings),
-        "base": str(loaded.base),
-        "state_dir": folder,
-        "instance": f"{socket.gethostname()}/{os.getpid()}",
-        "once": once,
-        "log_level": logging.getLogger().getEffectiveLevel(),
-    }
 
 
 def _watch(supervisor: Supervisor, tell: Callable[[], None]) -> None:

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from scraper import kernel, statedir
+from scraper.boot import boot_of, have_family, rules_of
 from scraper.channel import Message
 from scraper.config.load import Loaded
-from scraper.config.settings import Enrich, Settings, plain
+from scraper.config.settings import Enrich, Settings
 from scraper.config.shape import build
 from scraper.database.connection import sqlite_file
 from scraper.demand import Demand
@@ -102,10 +103,7 @@ class Service:
 
     def start(self) -> None:
         """Start the thread. It takes ownership, or follows the owner."""
-        kernel.see_deaths()
-        kernel.use_all_files()
-        kernel.adopt()
-        kernel.mark_family(self._family)
+        have_family(self._family)
         atexit.register(self._last_resort)
         if on_parent_death(self._orphaned):
             kernel.wake_when_orphaned()
@@ -397,27 +395,12 @@ class Service:
         return scrapers + [f"{ENRICHER}-{number}" for number in range(self._enrichers)]
 
     def _rules(self) -> Rules:
-        s = self.settings.supervisor
-        return Rules(
-            heartbeat_timeout=s.heartbeat_timeout,
-            stop_timeout=s.stop_timeout,
-            backoff_max=s.backoff_max,
-            max_restarts=s.max_restarts,
-            restart_window=s.restart_window,
-            restart="on-failure" if self._once is not None else s.restart,
-        )
+        return rules_of(self.settings.supervisor, once=self._once is not None)
 
     def _boot(self, name: str) -> Message:
         place = hashlib.blake2b(str(self._dir.path).encode(), digest_size=4).hexdigest()
-        return {
-            "role": name.rpartition("-")[0],
-            "config": plain(self.settings),
-            "base": str(self.loaded.base),
-            "state_dir": str(self._dir.path),
-            "instance": f"{socket.gethostname()}/{place}",
-            "once": list(self._once) if self._once is not None else None,
-            "log_level": logging.getLogger().getEffectiveLevel(),
-        }
+        once = list(self._once) if self._once is not None else None
+        return boot_of(self.settings, self.loaded.base, self._dir.path, name.rpartition("-")[0], place, once)
 
 
 def verified(status: ScraperStatus) -> ScraperStatus:

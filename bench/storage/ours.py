@@ -28,7 +28,7 @@ AHEAD = 1.3  # how many more answers are made ready than there should be need fo
 class Job:
     """What a process is to store: pages of these hosts, until the run of each source has so many.
 
-    first: from which page on there is something to do at each host.
+    each: of each host, and no more. first: from which page on there is something to do at each host.
     """
 
     url: str
@@ -60,6 +60,7 @@ class _Writer:
     job: Job
     owner: str
     ready: dict[str, Answer] = field(default_factory=dict)
+    left: dict[str, int] = field(default_factory=dict)  # by host, how many are still to be claimed
     late: int = 0
     claim_s: float = 0.0
 
@@ -67,6 +68,7 @@ class _Writer:
         """Have the answers ready: making them is not storing."""
         job = self.job
         for place in job.mine:
+            self.left[job.sites.host(place)] = job.each
             for number in range(job.first, job.first + int(job.each * AHEAD) + 1):
                 self.ready[job.sites.url(place, number)] = job.sites.answer(place, number)
 
@@ -121,7 +123,10 @@ class _Writer:
         used = usage.of(connection, at, list(known))
         budgets = allowance.budgets(counts, known, frontier.claimed(connection), used, at)
         runs_at = {host: {self.runs[self.job.sites.source(place_of(host))]} for host, _ in wanted}
+        wanted = [(host, most) for host, asked in wanted if (most := min(asked, self.left[host]))]
         found = frontier.claim(connection, wanted, self.owner, at, runs_at, budgets)
+        for host, claims in found.items():
+            self.left[host] -= len(claims)
         self.claim_s += time.perf_counter() - began
         return found
 

@@ -5,7 +5,6 @@ what the owner publishes, and waits to take over.
 """
 
 import atexit
-import hashlib
 import logging
 import os
 import secrets
@@ -398,9 +397,10 @@ class Service:
         return rules_of(self.settings.supervisor, once=self._once is not None)
 
     def _boot(self, name: str) -> Message:
-        place = hashlib.blake2b(str(self._dir.path).encode(), digest_size=4).hexdigest()
         once = list(self._once) if self._once is not None else None
-        return boot_of(self.settings, self.loaded.base, self._dir.path, name.rpartition("-")[0], place, once)
+        return boot_of(
+            self.settings, self.loaded.base, self._dir.path, name.rpartition("-")[0], self._dir.identity(), once
+        )
 
 
 def verified(status: ScraperStatus) -> ScraperStatus:

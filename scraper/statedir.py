@@ -53,6 +53,7 @@ class StateDir:
         Raises Unusable if the directory cannot be made or written.
         """
         self.path = path
+        self._identity: str | None = None
         self._wished = Wish()
         self._unkept: Wish | None = None
         try:
@@ -70,6 +71,21 @@ class StateDir:
             real = Path(os.path.realpath(database))
             locks.append(real.with_name(real.name + "-owner"))
         self._locks = [FileLock(lock) for lock in locks]
+
+    def identity(self) -> str:
+        """Return what tells this state directory from all others, of other machines too: it is kept in it.
+
+        Where it cannot be, it is another one after the next start.
+        """
+        if self._identity is None:
+            kept = self.path / "identity"
+            made = secrets.token_hex(4)
+            with suppress(OSError):
+                with suppress(FileExistsError), kept.open("x") as file:
+                    file.write(made)
+                made = kept.read_text().strip() or made
+            self._identity = made
+        return self._identity
 
     def own(self) -> bool:
         """Try to become the owner of the scraper; true too if we are. Raises OSError."""
@@ -158,18 +174,28 @@ class StateDir:
         lock = FileLock(self.path / "wish.lock")
         try:
             with _wishing:
-                deadline = time.monotonic() + WISH_S
-                while not lock.acquire(str(os.getpid())) and time.monotonic() < deadline:
-                    time.sleep(0.005)
+                self._await(lock)
                 now = self.wish()
                 wish = now.after(verb, down=down)
                 if wish != now:
                     self._keep_wish(wish)
                 return wish != now, wish
         except OSError as error:
-            raise Unusable(f"{self.path}: the wish cannot be kept: {error.strerror}") from None
+            raise Unusable(
+                f"{self.path}: the wish cannot be kept: {error.strerror}; make the directory writable"
+            ) from None
         finally:
             lock.release()
+
+    def _await(self, lock: FileLock) -> None:
+        """Wait until no other process keeps a wish; the owner does not need a lock that cannot be had. Raises OSError."""
+        deadline = time.monotonic() + WISH_S
+        try:
+            while not lock.acquire(str(os.getpid())) and time.monotonic() < deadline:
+                time.sleep(0.005)
+        except OSError:
+            if not self.owns:
+                raise
 
     def _keep_wish(self, wish: Wish) -> None:
         try:

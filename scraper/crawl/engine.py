@@ -27,6 +27,7 @@ from scraper.crawl.store import Store
 from scraper.crawl.visit import Visitor, fetch_robots, unmarked
 from scraper.crawl.work import Work
 from scraper.database import activity, changes, events, frontier, hosts, pages, runs, sources, usage, visits, workers
+from scraper.database.connection import now
 from scraper.database.hosts import LEASE_S
 from scraper.errors import BowerbirdError, Unavailable
 from scraper.offload import Browsers, Readers
@@ -149,6 +150,7 @@ class Engine:
             self._may_still,
         )
         self._open_runs: frozenset[int] = frozenset()
+        self._strays: set[int] = set()
         self._stopping = False
         self._broken: BaseException | None = None
         self._open: tuple[str, ...] = ()
@@ -255,7 +257,8 @@ class Engine:
             sources.spread(connection, self._store.now(), SPREAD_EACH_S, SPREAD_MOST_S)
         if before.suspect and visits.crashed_on(connection, before.suspect, self._store.now()):
             log.error("a URL is set aside: the scraper died on its page", extra={"url_id": before.suspect})
-        hosts.recover(connection, self._store.owner, before.died_at)
+        by_our_clock = self._store.now() - now()
+        hosts.recover(connection, self._store.owner, before.died_at + by_our_clock)
         frontier.release(connection, self._store.owner)
         if self._db.is_sqlite:  # one service at a time may scrape into a file: other owners are dead
             for stranger in frontier.strangers(connection, self._store.owner.partition("@")[2]):
@@ -305,8 +308,9 @@ class Engine:
         hopeless = [gate.host for gate in gates if gate.trips >= GIVE_UP_TRIPS]
         asked = asyncio.get_running_loop().time()
         taken = self._recorder.taken()
+        in_hand = self._recorder.in_hand()
         try:
-            held = await self._store.write(lambda c: self._renew(c, states, hopeless, taken))
+            held, self._strays = await self._store.write(lambda c: self._renew(c, states, hopeless, taken, in_hand))
         except BowerbirdError:
             self._recorder.give_back(taken)
             raise
@@ -322,17 +326,33 @@ class Engine:
         await self._browsers.prune()
 
     def _renew(
-        self, connection: Connection, leaving: list[HostTimes], hopeless: list[str], taken: activity.Taken
-    ) -> set[str]:
+        self,
+        connection: Connection,
+        leaving: list[HostTimes],
+        hopeless: list[str],
+        taken: activity.Taken,
+        in_hand: Collection[int],
+    ) -> tuple[set[str], set[int]]:
+        """Returns the hosts that are ours still, and the URLs that count as ours though nobody here has them in hand."""
         hosts.record(connection, self._store.owner, leaving)
         hosts.release(connection, [state.host for state in leaving], self._store.owner)
         held = hosts.renew(connection, self._store.owner, self._store.now())
+        strays = self._free_strays(connection, in_hand)
         if not self._store.is_just_mended:
             frontier.release_lost(connection, self._store.now())
         for host in hopeless:
             visits.give_up(connection, host, self._store.now())
         self._tell_activity(connection, taken)
-        return held
+        return held, strays
+
+    def _free_strays(self, connection: Connection, in_hand: Collection[int]) -> set[int]:
+        """Have URLs queued again that count as ours twice in a row, though nobody here has them in hand. Returns those of now.
+
+        A claim whose commit took effect without an answer, and which was made anew when the database was back, leaves such.
+        """
+        strays = frontier.claimed_by(connection, self._store.owner) - set(in_hand)
+        frontier.unclaim(connection, self._store.owner, sorted(strays & self._strays))
+        return strays
 
     def _tell_activity(self, connection: Connection, taken: activity.Taken) -> None:
         if taken or self._open:
@@ -513,11 +533,13 @@ class Engine:
         for name in leaving:  # first, as in _keep_house()
             self._politeness.drop(name)
         await self._store.write(lambda c: self._take_back(c, states, ids, leaving))
+        self._recorder.let_go(ids)
 
     async def _unclaim(self, claims: list[Claim]) -> None:
         """Have claimed URLs queued again."""
         ids = [claim.url_id for claim in claims]
         await self._store.write(lambda c: frontier.unclaim(c, self._store.owner, ids))
+        self._recorder.let_go(ids)
 
     def _may_still(self, claim: Claim) -> bool:
         """Whether a URL that was claimed a while ago may be visited: its run is not over, its source neither paused nor gone."""

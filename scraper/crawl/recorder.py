@@ -77,6 +77,7 @@ class Recorder:
         self._urgent = asyncio.Event()
         self._closed = False
         self._known: dict[int, set[str]] = {}
+        self._in_hand: set[int] = set()
         self.next_commit = asyncio.Event()
         self._taken = activity.Taken()
         self.stored = 0
@@ -179,6 +180,7 @@ class Recorder:
         for visit, lane in batch:
             self._backlog_bytes -= _size(visit)
             lane.busy -= 1
+            self._in_hand.discard(visit.claim.url_id)
             if lane.host in done.hosts or visit.retry_at is not None:
                 lane.dry = False
             self._count(visit)
@@ -194,11 +196,20 @@ class Recorder:
 
     def _feed(self, lane: Lane, claims: list[Claim]) -> None:
         lane.queue.extend(claims)
+        self._in_hand.update(claim.url_id for claim in claims)
         lane.dry = len(claims) < lane.portion
         now = time.monotonic()
         hungry = now - lane.fed_at < HUNGRY_S
         lane.portion = min(lane.portion * 2, CLAIM_MOST) if hungry else max(lane.portion // 2, CLAIM_FIRST)
         lane.fed_at = now
+
+    def in_hand(self) -> set[int]:
+        """Return the URLs that were claimed here, and neither stored nor given back."""
+        return set(self._in_hand)
+
+    def let_go(self, ids: Collection[int]) -> None:
+        """Note that URLs were given back."""
+        self._in_hand.difference_update(ids)
 
     def taken(self) -> activity.Taken:
         """Return what was done since this was last asked."""

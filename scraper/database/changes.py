@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, func, insert, or_, select, update
 
 from scraper.database import numbers
+from scraper.database.among import Among
 from scraper.database.bulk import CHANGES, IN_MOST, Bulk, in_turn
 from scraper.database.models import changes, is_news, is_unread, items, pages
 from scraper.errors import NotFound
@@ -18,6 +19,7 @@ HORIZON = "changes_horizon"
 NONE: Mapping[str, Any] = {}
 
 _TELL = Bulk(lambda _: insert(changes))
+_UNTELL = Among(lambda _: delete(changes).where(changes.c.item_id.in_(bindparam("some", expanding=True)), ~is_news))
 
 
 def tell(connection: Connection, told: Sequence[dict[str, Any]]) -> None:
@@ -57,6 +59,11 @@ def row(
 def public(row: Row[Any]) -> dict[str, Any]:
     """Return a change as the API tells it."""
     return {name: getattr(row, name) for name in NAMES} | {"read": row.read_at is not None}
+
+
+def untell_created(connection: Connection, item_ids: Sequence[int]) -> None:
+    """Take back that items were created: they are known better now, and that is told in its place."""
+    _UNTELL.run(connection, item_ids)
 
 
 def newest(connection: Connection) -> int:

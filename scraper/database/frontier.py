@@ -317,6 +317,11 @@ def release(connection: Connection, owner: str) -> None:
     connection.execute(update(urls).where(urls.c.claimed_by == owner).values(state=UrlState.QUEUED, claimed_by=None))
 
 
+def claimed_by(connection: Connection, owner: str) -> set[int]:
+    """Return the URLs that an owner has claimed."""
+    return set(connection.scalars(select(urls.c.id).where(urls.c.claimed_by == owner)))
+
+
 def unclaim(connection: Connection, owner: str, ids: Sequence[int]) -> None:
     """Give back these URLs of an owner, which were not visited; those of a run that is over will not be."""
     over = exists().where(runs.c.id == urls.c.run_id, runs.c.state.not_in([RunState.QUEUED, RunState.RUNNING]))

@@ -1,7 +1,7 @@
 """hosts, robots: who may ask a host, and when; what its robots.txt said."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -29,15 +29,18 @@ def lease(
 ) -> Leased:
     """Take hosts for this worker alone, those that nobody else has at this moment.
 
-    lapsed: leases that ended before are over, left out: those that ended before at.
+    lapsed: leases that ended before are over, left out: those that ended before at. Who had a host may have asked it until
+    its lease ended, so the delay counts from there.
     """
     _KNOW.run(connection, [{"host": name, "delay_s": 0.0} for name in sorted(names)])
     times: dict[str, HostTimes] = {}
     former: dict[str, str] = {}
     for row in _FREE.rows(connection, names, mine=owner, lapsed=lapsed or at):
-        times[row.host] = HostTimes(*(getattr(row, name) for name in KEPT))
+        kept = HostTimes(*(getattr(row, name) for name in KEPT))
         if row.lease_owner not in (None, owner):
             former[row.host] = row.lease_owner
+            kept = replace(kept, next_at=_after(row, row.lease_until))
+        times[row.host] = kept
     until = at + timedelta(seconds=LEASE_S)
     _TAKE.run(connection, [{"taken": name, "owner": owner, "until": until} for name in times])
     return Leased(times, former)
@@ -122,11 +125,14 @@ def recover(connection: Connection, owner: str, died_at: datetime) -> None:
     """
     held = connection.execute(select(hosts).where(hosts.c.lease_owner == owner)).all()
     for row in held:
-        earliest = died_at + timedelta(seconds=row.delay_s)
-        next_at = max(row.next_at, earliest) if row.next_at else earliest
-        connection.execute(
-            update(hosts).where(hosts.c.host == row.host).values(lease_owner=None, lease_until=None, next_at=next_at)
-        )
+        free = {"lease_owner": None, "lease_until": None, "next_at": _after(row, died_at)}
+        connection.execute(update(hosts).where(hosts.c.host == row.host).values(free))
+
+
+def _after(row: Any, last: datetime) -> datetime:
+    """When a host may be asked next, if it may have been asked until a moment and nobody has kept that."""
+    earliest: datetime = last + timedelta(seconds=max(row.delay_s, row.crawl_delay_s))
+    return max(row.next_at, earliest) if row.next_at else earliest
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """What was scraped by others, stored as if a run had seen it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -47,9 +47,14 @@ def put(
         place = url or there.get((under.source, item.kind, item.key), home)
         by_url.setdefault(place, []).append(item)
     places = pages.placed(connection, under.source, list(by_url), under.run_id, under.at)
-    told = items.put(
-        connection, [(_visit(under, url, found), places[url]) for url, found in by_url.items()], pages.standing
-    )
+    visits = [(_visit(under, url, found), places[url]) for url, found in by_url.items()]
+
+    def standing(connection: Connection, ids: Collection[int]) -> Mapping[int, tuple[int, bool]]:
+        """What an import brings, holds: no page is still to be read."""
+        return {page: (under.run_id, gone) for page, (_, gone) in pages.standing(connection, ids).items()}
+
+    told: list[dict[str, Any]] = []
+    items.put(connection, visits, standing, told)
     connection.execute(
         update(runs)
         .where(runs.c.id == under.run_id)

@@ -1,21 +1,21 @@
 """items, item_versions, changes: what was extracted, what it was before, and what changed."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select, update
 
-from scraper.database import changes
-from scraper.database.among import Among
-from scraper.database.bulk import Bulk, given, reserve, upsert
-from scraper.database.models import also_on, item_versions, items, pages
+from scraper.database import changes, homes
+from scraper.database.bulk import Bulk, given, reserve
+from scraper.database.homes import Left, Name, Shown
+from scraper.database.models import item_versions, items, pages
 from scraper.errors import NotFound
 from scraper.records import Item, Visit
-
-Name = tuple[str, str, str]
 
 SHOWN = 50
 
@@ -25,8 +25,6 @@ _SEEN: dict[Any, Any] = {
     items.c.last_seen: bindparam("at"),
     items.c.url: bindparam("where"),
     items.c.removed_at: None,
-    items.c.left_page_id: bindparam("left"),
-    items.c.left_url: bindparam("from_where"),
 }
 _ALTERED = _SEEN | {items.c.data: bindparam("what"), items.c.changed_at: bindparam("at")}
 _HUSHED = _SEEN | {items.c.data: bindparam("what")}
@@ -37,52 +35,77 @@ _HUSH = Bulk(lambda _: update(items).where(items.c.id == bindparam("item")).valu
 # Those that were on the page when it was read last: what was missing then, and is kept for an alarm, is missing still.
 _THERE = (
     (items.c.page_id == bindparam("page"))
-    & (items.c.run_id == select(pages.c.run_id).where(pages.c.id == bindparam("page")).scalar_subquery())
+    & (items.c.run_id >= select(pages.c.run_id).where(pages.c.id == bindparam("page")).scalar_subquery())
     & (items.c.run_id < bindparam("run"))
     & items.c.removed_at.is_(None)
 )
 _TOUCH = Bulk(lambda _: update(items).where(_THERE).values(run_id=bindparam("run"), last_seen=bindparam("at")))
 _KEEP = Bulk(lambda _: insert(item_versions))
-_LISTED = Among(lambda _: select(also_on).where(also_on.c.page_id.in_(bindparam("some", expanding=True))))
 _UNSEEN = (items.c.id == bindparam("item")) & (items.c.run_id < bindparam("run")) & items.c.removed_at.is_(None)
 _TOUCH_TOO = Bulk(lambda _: update(items).where(_UNSEEN).values(run_id=bindparam("run"), last_seen=bindparam("at")))
 _PASS_TOO = Bulk(lambda _: update(items).where(_UNSEEN).values(run_id=bindparam("run")))
+_REPLACE = Bulk(
+    lambda _: (
+        update(items)
+        .where(items.c.id == bindparam("item"))
+        .values({items.c.data: bindparam("what"), items.c.changed_at: bindparam("at")})
+    )
+)
+_REPLACE_HUSHED = Bulk(
+    lambda _: update(items).where(items.c.id == bindparam("item")).values({items.c.data: bindparam("what")})
+)
 _PASS = Bulk(lambda _: update(items).where(_THERE).values(run_id=bindparam("run")))
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An item on a page."""
+
+    visit: Visit
+    page_id: int
+    item: Item
+
+
+@dataclass(slots=True)
+class _Stored:
+    """An item as far as it is known while a batch is gathered. found: what is to be stored of it."""
+
+    run_id: int
+    page_id: int
+    data: Mapping[str, Any]
+    row: Row[Any] | None
+    found: _Found | None = None
 
 
 @dataclass(slots=True)
 class _Batch:
     """What storing items amounts to, each kind of statement gathered."""
 
-    made: list[dict[str, Any]] = field(default_factory=list)
-    made_of: list[tuple[Visit, int, Item]] = field(default_factory=list)
+    homes: Mapping[int, tuple[int, bool]] = field(default_factory=dict)
     seen: list[dict[str, Any]] = field(default_factory=list)
     altered: list[dict[str, Any]] = field(default_factory=list)
     hushed: list[dict[str, Any]] = field(default_factory=list)  # other data, and no news
     versions: list[dict[str, Any]] = field(default_factory=list)
+    listed: list[dict[str, Any]] = field(default_factory=list)  # they are there, and their home has not been read yet
     told: list[dict[str, Any]] = field(default_factory=list)
-    also: list[tuple[int, Name]] = field(default_factory=list)  # pages that list an item which is at home elsewhere
-    homes: Mapping[int, tuple[int, bool]] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class _Stored:
-    """An item as far as it is known while a batch is gathered."""
-
-    run_id: int
-    page_id: int
-    row: Row[Any] | None
+    told_anew: dict[int, str] = field(
+        default_factory=dict
+    )  # created a moment ago, and known better now; by their source
+    shown: dict[tuple[int, Name], Shown] = field(default_factory=dict)  # by pages that are no home of theirs
 
 
 Standing = Callable[[Connection, Collection[int]], Mapping[int, tuple[int, bool]]]
 
 
-def put(connection: Connection, visits: Sequence[tuple[Visit, int]], standing: Standing) -> list[dict[str, Any]]:
+def put(
+    connection: Connection, visits: Sequence[tuple[Visit, int]], standing: Standing, told: list[dict[str, Any]]
+) -> Counter[str]:
     """Store the items of visits, each visit with the id of its page: new, changed, moved, back, or as they were.
 
-    An item that this run has seen on another page already stays as it was seen first. standing: says of pages when they were
-    seen last, and whether they are gone: an item that is elsewhere now has moved only if it can be where it was no more.
-    Returns what there is to tell.
+    An item that several pages list has the data of one of them, its home: the page on which it was seen first, or the one
+    that shows more of it. standing: says of pages when they were seen last, and whether they are gone: an item that is
+    elsewhere now has left its home only if that was read already, or is gone. told: what there is to tell is added to it.
+    Returns how much of that is told in place of what was told before, by source.
     """
     found = [
         (visit, page_id, {(visit.claim.source, item.kind, item.key): item for item in visit.reading.items})
@@ -90,69 +113,111 @@ def put(connection: Connection, visits: Sequence[tuple[Visit, int]], standing: S
     ]
     known = _known(connection, list({name for _, _, named in found for name in named}))
     elsewhere = {
-        row.page_id
+        stored.page_id
         for _, page_id, named in found
         for name in named
-        if (stored := known.get(name)) is not None and (row := stored.row) is not None and row.page_id != page_id
+        if (stored := known.get(name)) is not None and stored.page_id != page_id
     }
     batch = _Batch(homes=standing(connection, elsewhere) if elsewhere else {})
     for visit, page_id, named in found:
         for name, item in named.items():
+            one = _Found(visit, page_id, item)
             before = known.get(name)
             if before is None:
-                _create(batch, visit, page_id, item)
-                known[name] = _Stored(visit.claim.run_id, page_id, None)
-            elif before.row is not None and (before.run_id < visit.claim.run_id or before.page_id == page_id):
-                _see(batch, visit, page_id, item, before.row)
-                if before.page_id != page_id and _is_to_be_seen(batch.homes.get(before.page_id), visit.claim.run_id):
-                    batch.also.append((before.page_id, name))
-                known[name] = _Stored(visit.claim.run_id, page_id, before.row)
+                known[name] = _Stored(visit.claim.run_id, page_id, item.data, None, one)
+            elif before.page_id == page_id or not _stays(batch, before, one):
+                _settle(before, one)
             else:
-                batch.also.append((page_id, name))
-    made = _write(connection, batch)
-    there = made | {name: stored.row.id for name, stored in known.items() if stored.row is not None}
-    _ALONE.run(connection, [page_id for _, page_id in visits])
-    _ALSO.run(connection, [{"page_id": page_id, "item_id": there[name]} for page_id, name in batch.also])
-    _rehome(connection, {page_id: named for _, page_id, named in found})
-    return batch.told
-
-
-def _rehome(connection: Connection, found: Mapping[int, Collection[Name]]) -> None:
-    """Have items that are on their home page no more be at home on another one that lists them. found: what pages list now."""
-    left = [
-        {"item": row.id, "to": row.other}
-        for row in _ELSEWHERE.rows(connection, list(found))
-        if (row.source, row.kind, row.key) not in found[row.page_id]
-    ]
-    _REHOME.run(connection, left)
-    _AT_HOME.run(connection, left)
-
-
-_ELSEWHERE = Among(
-    lambda _: (
-        select(items.c.id, items.c.source, items.c.kind, items.c.key, items.c.page_id)
-        .add_columns(func.min(also_on.c.page_id).label("other"))
-        .join(also_on, (also_on.c.item_id == items.c.id) & (also_on.c.page_id != items.c.page_id))
-        .where(items.c.page_id.in_(bindparam("some", expanding=True)))
-        .group_by(items.c.id)
+                _is_elsewhere_too(batch, name, before, one)
+    made = _write(connection, batch, known)
+    there = {name: stored.row.id for name, stored in known.items() if stored.row is not None} | made
+    homes.keep(
+        connection,
+        [page_id for _, page_id in visits],
+        {(page_id, there[name]): shown for (page_id, name), shown in batch.shown.items()},
+        {there[name]: known[name].data for _, name in batch.shown},
     )
-)
-_ADDRESS = select(pages.c.final_url).where(pages.c.id == bindparam("to")).scalar_subquery()
-_REHOME = Bulk(
-    lambda _: update(items).where(items.c.id == bindparam("item")).values(page_id=bindparam("to"), url=_ADDRESS)
-)
-_AT_HOME = Bulk(
-    lambda _: delete(also_on).where(also_on.c.page_id == bindparam("to"), also_on.c.item_id == bindparam("item"))
-)
+    at = {page_id: visit.at for visit, page_id in visits}
+    left = homes.left(connection, {page_id: named for _, page_id, named in found})
+    told += batch.told + _adopt(connection, [(one, at[one.item.page_id]) for one in left])
+    return Counter(batch.told_anew.values())
 
 
-def _is_to_be_seen(home: tuple[int, bool] | None, run_id: int) -> bool:
-    """Whether a page is there, and this run has not come to it yet: it may list still what it listed."""
-    return home is not None and home[0] < run_id and not home[1]
+def _stays(batch: _Batch, before: _Stored, found: _Found) -> bool:
+    """Whether an item that another page lists is still where it was.
+
+    It was seen in this run already; or that page is there, not read yet, and was read when the item was seen last.
+    """
+    row, claim = before.row, found.visit.claim
+    if row is not None and before.found is None and (row.removed_at is not None or row.url == claim.url):
+        return False
+    if before.run_id >= claim.run_id:
+        return True
+    read_in, is_gone = batch.homes.get(before.page_id, (0, True))
+    return not is_gone and before.run_id <= read_in < claim.run_id
 
 
-_ALONE = Among(lambda _: delete(also_on).where(also_on.c.page_id.in_(bindparam("some", expanding=True))))
-_ALSO = Bulk(lambda dialect: upsert(dialect, also_on).on_conflict_do_nothing())
+def _settle(stored: _Stored, found: _Found) -> None:
+    """Have an item be what it is on a page, and at home there."""
+    stored.run_id, stored.page_id, stored.data = found.visit.claim.run_id, found.page_id, found.item.data
+    stored.found = found
+
+
+def _is_elsewhere_too(batch: _Batch, name: Name, before: _Stored, found: _Found) -> None:
+    """Keep what is shown of an item by a page that is not its home, or make it its home, where more of it is shown."""
+    if homes.fullness(found.item.data) > homes.fullness(before.data):
+        quiet = before.found.item.quiet if before.found is not None else found.item.quiet
+        batch.shown.pop((found.page_id, name), None)
+        batch.shown[before.page_id, name] = Shown(before.data, quiet)
+        _settle(before, found)
+        return
+    batch.shown[found.page_id, name] = Shown(found.item.data, found.item.quiet)
+    run_id = found.visit.claim.run_id
+    if before.run_id < run_id and before.row is not None:
+        batch.listed.append({"item": before.row.id, "run": run_id, "at": found.visit.at})
+        before.run_id = run_id
+
+
+def adopt(connection: Connection, left: Sequence[Left], at: datetime) -> list[dict[str, Any]]:
+    """Have items that a run found to be on their home no more be at home where they are listed. Returns what there is to tell."""
+    told = {change["item_id"]: change for change in _adopt(connection, [(one, at) for one in left])}
+    moved = []
+    for one in left:
+        row, fields = one.item, told.get(one.item.id, {"fields": {}})["fields"]
+        if row.url != one.url:
+            fields = {"url": [row.url, one.url]} | fields
+            change = changes.row(at, row.source, "item", "moved", kind=row.kind, item_id=row.id, page_id=one.page_id)
+            moved.append(change | {"fields": fields})
+        elif row.id in told:
+            moved.append(told[row.id])
+    return moved
+
+
+def _adopt(connection: Connection, left: Sequence[tuple[Left, datetime]]) -> list[dict[str, Any]]:
+    """Have items be at home where they are listed, as they are shown there. Returns the changes of their data."""
+    homes.move(connection, [one for one, _ in left])
+    told, versions, altered, hushed = [], [], [], []
+    for one, at in left:
+        row = one.item
+        every = difference(row.data, one.data) if one.data is not None else {}
+        fields = {name: pair for name, pair in every.items() if name not in one.quiet}
+        if fields:
+            altered.append({"item": row.id, "what": one.data, "at": at})
+            versions.append(_version(row, at))
+            told.append(
+                changes.row(at, row.source, "item", "changed", kind=row.kind, item_id=row.id, page_id=one.page_id)
+                | {"fields": fields}
+            )
+        elif every:
+            hushed.append({"item": row.id, "what": one.data})
+    _REPLACE.run(connection, altered)
+    _REPLACE_HUSHED.run(connection, hushed)
+    _KEEP.run(connection, versions)
+    return told
+
+
+def _version(row: Any, until: datetime) -> dict[str, Any]:
+    return {"item_id": row.id, "source": row.source, "at": row.changed_at, "until": until, "data": row.data}
 
 
 def urls_of(connection: Connection, names: Sequence[Name]) -> dict[Name, str]:
@@ -164,7 +229,7 @@ def urls_of(connection: Connection, names: Sequence[Name]) -> dict[Name, str]:
 def _known(connection: Connection, names: Sequence[Name]) -> dict[Name, _Stored]:
     """What is stored under names: of a source, its kind and its key."""
     rows = connection.execute(_stored_as(connection.dialect.name), {"rows": json.dumps(names)}) if names else ()
-    return {(row.source, row.kind, row.key): _Stored(row.run_id, row.page_id, row) for row in rows}
+    return {(row.source, row.kind, row.key): _Stored(row.run_id, row.page_id, row.data, row) for row in rows}
 
 
 @cache
@@ -177,7 +242,7 @@ def _stored_as(dialect: str) -> Select[Any]:
 def touch(connection: Connection, visits: Sequence[Visit]) -> None:
     """Note that the items of pages that are as they were are still there; before the pages themselves are touched."""
     of_page = {v.claim.known.page_id: v for v in visits if v.claim.known is not None}
-    listed = [(row.item_id, of_page[row.page_id]) for row in _LISTED.rows(connection, list(of_page))]
+    listed = [(item_id, of_page[page_id]) for page_id, item_id in homes.listed(connection, list(of_page))]
     _TOUCH_TOO.run(connection, [{"item": n, "run": v.claim.run_id, "at": v.at} for n, v in listed if not v.skipped])
     _PASS_TOO.run(connection, [{"item": n, "run": v.claim.run_id} for n, v in listed if v.skipped])
     _TOUCH.run(
@@ -198,71 +263,88 @@ def touch(connection: Connection, visits: Sequence[Visit]) -> None:
     )
 
 
-def _write(connection: Connection, batch: _Batch) -> dict[Name, int]:
-    """Returns the ids of those that are new."""
+def _write(connection: Connection, batch: _Batch, known: Mapping[Name, _Stored]) -> dict[Name, int]:
+    """Write what was gathered. Returns the ids of those that are new."""
+    new = [(name, stored.found) for name, stored in known.items() if stored.row is None and stored.found is not None]
     made: dict[Name, int] = {}
-    if batch.made:
-        ids = reserve(connection, items, len(batch.made))
-        for item_id, row, (visit, page_id, item) in zip(ids, batch.made, batch.made_of, strict=True):
-            row["id"] = made[row["source"], item.kind, item.key] = item_id
-            fields = {name: [None, value] for name, value in item.data.items()}
-            _tell(batch, visit, page_id, item_id, item, "created", fields)
-        _CREATE.run(connection, batch.made)
+    if new:
+        ids = reserve(connection, items, len(new))
+        for item_id, (name, found) in zip(ids, new, strict=True):
+            made[name] = item_id
+            _tell_created(batch, item_id, found)
+        _CREATE.run(connection, [{"id": made[name]} | _created(found) for name, found in new])
+    for stored in known.values():
+        if stored.row is not None and stored.found is not None:
+            _see(batch, stored.found, stored.row)
     _SEE.run(connection, batch.seen)
     _ALTER.run(connection, batch.altered)
     _HUSH.run(connection, batch.hushed)
+    _TOUCH_TOO.run(connection, batch.listed)
     _KEEP.run(connection, batch.versions)
+    changes.untell_created(connection, list(batch.told_anew))
     return made
 
 
-def _create(batch: _Batch, visit: Visit, page_id: int, item: Item) -> None:
-    batch.made_of.append((visit, page_id, item))
-    batch.made.append(
-        {
-            "source": visit.claim.source,
-            "kind": item.kind,
-            "key": item.key,
-            "url": _url(visit),
-            "page_id": page_id,
-            "run_id": visit.claim.run_id,
-            "data": item.data,
-            "first_seen": visit.at,
-            "last_seen": visit.at,
-            "changed_at": visit.at,
-        }
-    )
+def _created(found: _Found) -> dict[str, Any]:
+    visit, item = found.visit, found.item
+    return {
+        "source": visit.claim.source,
+        "kind": item.kind,
+        "key": item.key,
+        "url": _url(visit),
+        "page_id": found.page_id,
+        "run_id": visit.claim.run_id,
+        "data": item.data,
+        "first_seen": visit.at,
+        "last_seen": visit.at,
+        "changed_at": visit.at,
+    }
 
 
-def _see(batch: _Batch, visit: Visit, page_id: int, item: Item, row: Row[Any]) -> None:
+def _see(batch: _Batch, found: _Found, row: Row[Any]) -> None:
+    visit, page_id, item = found.visit, found.page_id, found.item
     every = difference(row.data, item.data)
     fields = {name: pair for name, pair in every.items() if name not in item.quiet}
-    has_moved = row.page_id != page_id and batch.homes.get(row.page_id, (0, False))[1]
-    left = (row.left_page_id, row.left_url) if row.page_id == page_id else (row.page_id, row.url)
-    left_page_id, left_url = (None, None) if has_moved or row.removed_at is not None else left
+    is_elsewhere = row.page_id != page_id
+    has_moved = is_elsewhere and batch.homes.get(row.page_id, (0, False))[1]
     values = {"item": row.id, "run": visit.claim.run_id, "page": page_id, "where": _url(visit), "at": visit.at}
-    values |= {"left": left_page_id, "from_where": left_url}
+    if is_elsewhere and row.run_id == visit.claim.run_id and row.first_seen == row.last_seen:
+        # Created by this run, whose first page showed less of it: that is no change of the site.
+        batch.hushed.append(values | {"what": item.data, "at": row.last_seen})
+        batch.told_anew[row.id] = row.source
+        _tell_created(batch, row.id, found)
+        return
     if fields:
         batch.altered.append(values | {"what": item.data})
-        batch.versions.append(
-            {"item_id": row.id, "source": row.source, "at": row.changed_at, "until": visit.at, "data": row.data}
-        )
+        batch.versions.append(_version(row, visit.at))
     elif every:
         batch.hushed.append(values | {"what": item.data})
     else:
         batch.seen.append(values)
     if row.removed_at is not None:
-        _tell(batch, visit, page_id, row.id, item, "returned", fields)
+        _tell(batch, found, row.id, "returned", fields)
     elif has_moved:
-        _tell(batch, visit, page_id, row.id, item, "moved", {"url": [row.url, _url(visit)]} | fields)
+        _tell(batch, found, row.id, "moved", {"url": [row.url, _url(visit)]} | fields)
     elif fields:
-        _tell(batch, visit, page_id, row.id, item, "changed", fields)
+        _tell(batch, found, row.id, "changed", fields)
 
 
-def _tell(
-    batch: _Batch, visit: Visit, page_id: int, item_id: int, item: Item, change: str, fields: dict[str, Any]
-) -> None:
-    source, kind = visit.claim.source, item.kind
-    told = changes.row(visit.at, source, "item", change, kind=kind, item_id=item_id, page_id=page_id, fields=fields)
+def _tell_created(batch: _Batch, item_id: int, found: _Found) -> None:
+    _tell(batch, found, item_id, "created", {name: [None, value] for name, value in found.item.data.items()})
+
+
+def _tell(batch: _Batch, found: _Found, item_id: int, change: str, fields: dict[str, Any]) -> None:
+    visit = found.visit
+    told = changes.row(
+        visit.at,
+        visit.claim.source,
+        "item",
+        change,
+        kind=found.item.kind,
+        item_id=item_id,
+        page_id=found.page_id,
+        fields=fields,
+    )
     batch.told.append(told)
 
 

@@ -227,11 +227,14 @@ run_fields = Table(
 )
 
 # Items that a page lists, though another is their home: what is there on a page that is as it was, is there.
+# data: what the page shows of it, if it is not what the item has; quiet: fields of it whose change is no news.
 also_on = Table(
     "also_on",
     metadata,
     Column("page_id", Id, primary_key=True),
     Column("item_id", Id, primary_key=True, index=True),
+    Column("data", Json),
+    Column("quiet", Json),
 )
 
 # What is wrong with what a source yields, until it is right again or somebody accepts it.
@@ -358,8 +361,6 @@ items = Table(
     Column("last_seen", Instant, nullable=False),
     Column("changed_at", Instant, nullable=False),
     Column("removed_at", Instant),
-    Column("left_page_id", Id),  # where it was, if that page may still turn out to be there
-    Column("left_url", Text),
     UniqueConstraint("key", "source", "kind"),
     # Each for a list, the newest first: without it, few rows among many others are looked for through all of them.
     Index("items_of_source", "source", "id"),
@@ -367,7 +368,6 @@ items = Table(
     Index("items_by_kind", "source", "kind", "id"),
 )
 
-_partial("items_on_the_way", items.c.source, where=items.c.left_page_id.is_not(None))
 _partial("items_removed", items.c.source, items.c.removed_at, where=items.c.removed_at.is_not(None))
 
 # What items were before they changed; what they are is in items.

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, insert, literal, or_, select, update
+from sqlalchemy import Connection, Row, Select, exists, func, insert, literal, or_, select, update
 
-from scraper.database import alarms, changes
+from scraper.database import alarms, changes, homes
+from scraper.database import items as items_of
 from scraper.database.bulk import IN_MOST, RUNS, in_turn
 from scraper.database.connection import made_id
 from scraper.database.models import UNREAD, Instant, failures, in_state, items, pages, runs, sources, urls
@@ -149,7 +150,8 @@ def finish(connection: Connection, run_id: int, at: datetime, dropped: int) -> E
             _forget_unlinked(connection, run_id, run.source, at)
         if run.kind == RunKind.CRAWL:
             raised = _settle(connection, run_id, run.source, at, vanished, complete=complete)
-            told = _moved(connection, run_id, run.source, at, complete=complete) + told
+            lost = homes.lost(connection, run_id, run.source, complete=complete)
+            told = items_of.adopt(connection, lost, at) + told
         alarms.forget_runs(connection, run.source)
     if told:
         connection.execute(update(runs).where(runs.c.id == run_id).values(changes=runs.c.changes + len(told)))
@@ -229,30 +231,6 @@ def _remove_unseen(
         ids = [row.id for row in gone[start_at : start_at + IN_MOST]]
         connection.execute(update(items).where(items.c.id.in_(ids)).values(removed_at=at))
     return told, ""
-
-
-def _moved(connection: Connection, run_id: int, source: str, at: datetime, *, complete: bool) -> list[dict[str, Any]]:
-    """Say of which items a run turned out to have moved: the page that they left is gone, or the run saw all and not that one.
-
-    Returns what there is to tell.
-    """
-    asked = exists().where(urls.c.source == source, urls.c.fingerprint == pages.c.fingerprint, urls.c.run_id == run_id)
-    is_left: list[ColumnElement[bool]] = [pages.c.gone_at.is_not(None)]
-    if complete:
-        is_left.append((pages.c.run_id < run_id) & ~asked)
-    on_the_way = (items.c.source == source) & items.c.left_page_id.is_not(None)
-    found = connection.execute(
-        select(items.c.id, items.c.kind, items.c.page_id, items.c.url, items.c.left_url)
-        .join(pages, pages.c.id == items.c.left_page_id)
-        .where(on_the_way, items.c.removed_at.is_(None), items.c.url != items.c.left_url, or_(*is_left))
-        .order_by(items.c.id)
-    ).all()
-    connection.execute(update(items).where(on_the_way).values(left_page_id=None, left_url=None))
-    return [
-        changes.row(at, source, "item", "moved", kind=row.kind, item_id=row.id, page_id=row.page_id)
-        | {"fields": {"url": [row.left_url, row.url]}}
-        for row in found
-    ]
 
 
 def _read_anew(connection: Connection, ids: Sequence[int]) -> None:

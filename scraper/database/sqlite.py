@@ -159,7 +159,7 @@ class File:
         for pragma in (
             f"busy_timeout={int(timeout * 1000)}",
             "journal_mode=wal",
-            "synchronous=normal",
+            "synchronous=full",  # or what was committed last, and told to others, would be gone after a power cut
             f"foreign_keys={'on' if self.foreign_keys else 'off'}",
             "temp_store=memory",
             "cache_size=-16384",

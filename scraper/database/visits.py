@@ -241,7 +241,9 @@ def _put(
     ids = pages.put(connection, [ready[visit.claim.url_id] for visit in visits], told)
     for visit, page_id in zip(visits, ids, strict=True):
         told += pages.mark_moved(connection, visit, page_id)
-    told += items.put(connection, list(zip(visits, ids, strict=True)), pages.standing)
+    anew = items.put(connection, list(zip(visits, ids, strict=True)), pages.standing, told)
+    for run_id, source in {(visit.claim.run_id, visit.claim.source) for visit in visits}:
+        counts[run_id]["changes"] -= anew[source]
     for visit in visits:
         counts[visit.claim.run_id]["pages"] += 1
         counts[visit.claim.run_id]["items"] += len({(item.kind, item.key) for item in visit.reading.items})

@@ -366,6 +366,87 @@ async def test_an_item_on_two_pages_does_not_move(crawler: Crawler, told: Told, 
     assert present(crawler) == ["a", "b", "x"]
 
 
+FULL = ItemRule(
+    select=Expression(css="article"),
+    key=("name",),
+    fields={"name": FieldRule(css="b::text"), "price": FieldRule(css="i::text"), "weight": FieldRule(css="u::text")},
+)
+CARD = replace(FULL, select=Expression(css="li.item"))
+
+
+def details(name: str, price: str, weight: str = "5 kg") -> str:
+    return f"<article><b>{name}</b> <i>{price}</i> <u>{weight}</u></article>"
+
+
+@pytest.mark.parametrize("first", ["/list", "/thing"])
+async def test_the_page_that_shows_most_of_an_item_is_its_home_whichever_answers_first(
+    crawler: Crawler, told: Told, site: Site, first: str
+) -> None:
+    wanted = shop(site, item=(CARD, FULL))
+    site.page("/", links(first, "/thing" if first == "/list" else "/list"))
+    site.page("/list", things("a", price="from 10"))
+    site.page("/thing", details("a", "12"))
+    run = await crawler.run(wanted, replace(HTTP, per_host=1))
+    full = {"name": "a", "price": "12", "weight": "5 kg"}
+    [created] = told.changes("item")
+    assert (created["change"], created["fields"]) == ("created", {name: [None, value] for name, value in full.items()})
+    assert run["changes"] == 4  # three pages, one item
+    for order in (("/thing", "/list"), ("/list", "/thing")):
+        site.page("/", links(*order))
+        await again(crawler, told, wanted, http=replace(HTTP, per_host=1))
+        assert told.take("item") == []
+    [item] = crawler.rows("items")
+    assert (item["url"], item["data"]) == (site.url + "/thing", full)
+
+
+async def test_an_item_that_its_home_lists_no_more_is_as_the_other_page_shows_it(
+    crawler: Crawler, told: Told, site: Site
+) -> None:
+    wanted = shop(site, item=(CARD, FULL))
+    site.page("/", links("/list", "/thing"))
+    site.page("/list", things("a", price="10"))
+    site.page("/thing", details("a", "12"))
+    await crawler.run(wanted)
+    site.page("/thing", "sold out")
+    await again(crawler, told, wanted)
+    [change] = told.changes("item")
+    assert change["change"] == "changed"
+    assert change["fields"] == {"price": ["12", "10"], "weight": ["5 kg", None]}
+    [item] = crawler.rows("items")
+    assert (item["url"], item["data"]["price"], item["removed_at"]) == (site.url + "/list", "10", None)
+
+
+async def test_an_item_on_a_page_that_is_read_no_more_is_as_the_pages_that_are_read_show_it(
+    crawler: Crawler, told: Told, site: Site
+) -> None:
+    """Though no run sees everything, so that nothing can be said of the page that nobody comes to any more."""
+    wanted = shop(site, "/one", max_pages=2)
+    site.page("/one", links("/old"))
+    site.page("/old", things("a", price="1"))
+    await crawler.run(wanted)
+    site.page("/one", things("a", price="2") + links("/x", "/y", "/z"))
+    for path in ("/x", "/y", "/z"):
+        site.page(path, "nothing")
+    await crawler.run(wanted)
+    await crawler.run(wanted)
+    [item] = crawler.rows("items")
+    assert (item["data"]["price"], item["removed_at"]) == ("2", None)
+
+
+async def test_what_a_page_listed_long_ago_says_nothing_of_an_item(crawler: Crawler, told: Told, site: Site) -> None:
+    site.page("/", links("/1", "/2", "/down"))
+    site.page("/1", things("x"))
+    site.page("/2", things("x", "b"))
+    site.page("/down", "up")
+    await crawler.run(shop(site))
+    site.page("/", links("/1", "/down"))
+    await crawler.run(shop(site))
+    site.page("/1", "nothing")
+    site.raw("/down", html("", status="500 No"), close=False)
+    await again(crawler, told, shop(site))
+    assert [change["change"] for change in told.changes("item") if change["page_id"] is not None] == ["removed"]
+
+
 # -- alarms
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import insert, update
 
 from scraper.config.settings import Http, Recheck, Source
 from scraper.config.zones import local, zone_of
+from scraper.crawl import engine
 from scraper.crawl.engine import Before, Engine
 from scraper.crawl.politeness import Gate
 from scraper.crawl.schedule import next_due
@@ -27,7 +28,7 @@ from scraper.database.models import urls as url_table
 from scraper.errors import Failure, NotFound
 from scraper.records import HostTimes
 from tests.crawl.test_engine import HTTP, Crawler, links, source
-from tests.site import Site
+from tests.site import Request, Site, html
 from tests.support import until
 
 DAY = timedelta(days=1)
@@ -231,3 +232,36 @@ def test_what_failed_of_a_source_that_is_gone_is_not_tried_again(crawler: Crawle
     with pytest.raises(NotFound, match="no source 'gone'"):
         crawler.db.write(lambda c: visits.retry(c, [1], at))
     assert crawler.rows("runs") == []
+
+
+async def test_a_claim_that_nobody_has_in_hand_is_visited(
+    crawler: Crawler, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a commit leaves it whose answer was lost, when the unit was done again."""
+    monkeypatch.setattr(engine, "KEEP_EACH_S", 0.05)
+    site.page("/", links("/a", "/slow"))
+    site.page("/a", "a")
+
+    def lost(_: Request) -> bytes:
+        until(lambda: crawler.rows("pages", url=site.url + "/a"), "/a is stored")
+        ours = {"state": "claimed", "claimed_by": "test"}
+        crawler.db.write(lambda c: c.execute(url_table.update().where(url_table.c.url == site.url + "/a").values(ours)))
+        return html("slow")
+
+    site.raw("/slow", lost)
+    await crawler.run(source(site), replace(HTTP, per_host=2))
+    assert site.paths().count("/a") == 2
+
+
+async def test_the_moment_of_a_death_is_told_by_our_clock_and_kept_by_the_databases(
+    crawler: Crawler, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(crawler.db, "test")
+    at = now()
+    crawler.db.write(lambda c: hosts.lease(c, ["a.org"], "test", at))
+    crawler.db.write(lambda c: hosts.record(c, "test", [HostTimes("a.org", None, 50.0)]))
+    monkeypatch.setattr(store, "now", lambda: now() + timedelta(seconds=1000))
+    await Engine(store, HTTP, []).run([], Before(at))
+    store.close()
+    [row] = crawler.db.read(lambda c: c.execute(host_table.select()).all())
+    assert abs(row.next_at - at - timedelta(seconds=1050)) < timedelta(seconds=1)

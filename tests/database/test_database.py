@@ -121,6 +121,15 @@ def test_after_a_death_the_delay_counts_from_the_death(db: Db) -> None:
     assert found.next_at == died + timedelta(seconds=7)
 
 
+def test_after_a_takeover_the_delay_counts_from_the_end_of_the_former_lease(db: Db) -> None:
+    at = now()
+    leased(db, "one", at)
+    db.write(lambda c: hosts.record(c, "one", [HostTimes("a.org", None, 1.0, crawl_delay_s=90.0)]))
+    found = leased(db, "two", at + timedelta(seconds=hosts.LEASE_S + 1))
+    assert found is not None
+    assert found.next_at == at + timedelta(seconds=hosts.LEASE_S + 90)
+
+
 def entered(db: Db, run_id: int, paths: Sequence[object], room: int = 100) -> int:
     """Enter URLs for a run; return how many it had not seen."""
     rows = [frontier.row_of(run_id, "s", Link(f"http://a.org/{path}"), 0) for path in paths]

@@ -231,6 +231,8 @@ def upgrade() -> None:  # noqa: PLR0915  a list of tables
         "also_on",
         sa.Column("page_id", Id, nullable=False),
         sa.Column("item_id", Id, nullable=False),
+        sa.Column("data", Json(), nullable=True),
+        sa.Column("quiet", Json(), nullable=True),
         sa.PrimaryKeyConstraint("page_id", "item_id", name="pk_also_on"),
     )
     op.create_index("ix_also_on_item_id", "also_on", ["item_id"])
@@ -345,8 +347,6 @@ def upgrade() -> None:  # noqa: PLR0915  a list of tables
         sa.Column("last_seen", Instant(), nullable=False),
         sa.Column("changed_at", Instant(), nullable=False),
         sa.Column("removed_at", Instant(), nullable=True),
-        sa.Column("left_page_id", Id, nullable=True),
-        sa.Column("left_url", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(["page_id"], ["pages.id"], name="fk_items_page_id_pages"),
         sa.PrimaryKeyConstraint("id", name="pk_items"),
         sa.UniqueConstraint("key", "source", "kind", name="uq_items_key_source_kind"),
@@ -354,7 +354,6 @@ def upgrade() -> None:  # noqa: PLR0915  a list of tables
     op.create_index("items_by_kind", "items", ["source", "kind", "id"])
     op.create_index("items_of_kind", "items", ["kind", "id"])
     op.create_index("items_of_source", "items", ["source", "id"])
-    _partial("left_page_id IS NOT NULL", "items_on_the_way", "items", ["source"])
     _partial("removed_at IS NOT NULL", "items_removed", "items", ["source", "removed_at"])
     op.create_index("ix_items_page_id", "items", ["page_id"])
     op.create_table(

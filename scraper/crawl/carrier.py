@@ -3,9 +3,11 @@
 Its connections, too, go to the addresses that were checked, and all that is received is bounded.
 """
 
+import asyncio
+import contextlib
 import ssl
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -16,6 +18,7 @@ import httpcore
 from scraper.crawl.addresses import Network, checked_literal, checked_parts, resolve
 from scraper.crawl.http1 import MAX_HEADER_BYTES, MAX_HEADERS, Answer, HeadersSeen
 from scraper.errors import Failure, VisitFailed
+from scraper.urls import Parts
 
 try:
     from socksio import ProtocolError as _SocksError
@@ -24,7 +27,16 @@ try:
 except ImportError:  # the extra is not installed, and no such proxy can be set
     REFUSED = (httpcore.ProxyError, httpcore.ConnectError)
 
+try:
+    from h2.exceptions import H2Error as _Http2Error
+
+    PROTOCOL: tuple[type[Exception], ...] = (httpcore.ProtocolError, _Http2Error, ValueError)
+except ImportError:  # the extra is not installed, and HTTP/2 cannot be asked for
+    PROTOCOL = (httpcore.ProtocolError, ValueError)
+
 CONNECTIONS_MOST = 512
+HUNG_MOST = 64
+UNREAD_MOST = 256 * 1024  # bytes of a body that is not wanted, which are read for the sake of the connection
 IDLE_S = 15.0
 
 Way = tuple[str, bool, tuple[Network, ...]]  # proxy, HTTP/2, networks that may be asked
@@ -84,6 +96,9 @@ class Carrier:
 
     def __init__(self) -> None:
         self._pools: dict[Way, httpcore.AsyncConnectionPool] = {}
+        self._left: list[httpcore.AsyncConnectionPool] = []  # what is under way there may end
+        self._hung: dict[Way, int] = {}
+        self._closing: set[asyncio.Future[None]] = set()
 
     def _pool(self, way: Way) -> httpcore.AsyncConnectionPool:
         if way not in self._pools:
@@ -119,17 +134,27 @@ class Carrier:
         named = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
         if body:
             named.append((b"Content-Length", str(len(body)).encode()))
-        try:
-            async with self._pool(way).stream(method, url, headers=named, content=body or None) as response:
+        async with self._named(way, answer, opened):
+            pool = self._pool(way)
+            async with pool.stream(method, _asked(where), headers=named, content=body or None) as response:
                 answer.status = response.status
                 answer.latency_s = time.monotonic() - began
-                _take_headers(answer, response.headers)
-                headers_seen(answer.status, answer.headers)
-                async for chunk in response.aiter_stream():
-                    answer.wire_bytes += len(chunk)
-                    if len(answer.body) + len(chunk) > max_body:
-                        raise VisitFailed(Failure.BODY_TOO_LARGE, f"the body is longer than {max_body} bytes")
-                    answer.body += chunk
+                try:
+                    await _receive(answer, response, headers_seen, max_body)
+                except VisitFailed:
+                    await _leave(response)
+                    raise
+        return answer
+
+    @contextlib.asynccontextmanager
+    async def _named(self, way: Way, answer: Answer, opened: list[httpcore.AsyncNetworkStream]) -> AsyncGenerator[None]:
+        """Give what goes wrong our names, and leave no connection behind."""
+        try:
+            yield
+        except asyncio.CancelledError:  # the time is up
+            if not answer.status:
+                self._leave_behind(way, opened)
+            raise
         except httpcore.TimeoutException:
             raise TimeoutError from None
         except REFUSED as error:
@@ -140,18 +165,68 @@ class Carrier:
         except httpcore.NetworkError as error:
             cut = Failure.INCOMPLETE_BODY if answer.status else Failure.PROTOCOL
             raise VisitFailed(cut, f"the connection broke: {error}") from None
-        except httpcore.ProtocolError as error:
-            raise VisitFailed(_named(str(error), answer), f"the response is not valid HTTP: {error}") from None
-        return answer
+        except PROTOCOL as error:
+            raise VisitFailed(_fault(str(error), answer), f"the response is not valid HTTP: {error}") from None
+
+    def _leave_behind(self, way: Way, opened: list[httpcore.AsyncNetworkStream]) -> None:
+        """Close connections on which a request never came to an answer.
+
+        httpcore counts those that hang while they are made as taken for ever, so a pool that has many of them is left.
+        """
+        for stream in opened:
+            self._close(stream.aclose())
+        self._hung[way] = self._hung.get(way, 0) + len(opened)
+        if self._hung[way] >= HUNG_MOST and (pool := self._pools.pop(way, None)) is not None:
+            del self._hung[way]
+            self._left.append(pool)
+
+    def _close(self, closing: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(closing)
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     async def close(self) -> None:
         """Drop all connections."""
-        for pool in self._pools.values():
+        await asyncio.gather(*self._closing, return_exceptions=True)
+        for pool in (*self._pools.values(), *self._left):
             await pool.aclose()
         self._pools.clear()
+        self._left.clear()
 
 
-def _named(said: str, answer: Answer) -> Failure:
+def _asked(where: Parts) -> httpcore.URL:
+    """The address as it stands: of a text, httpcore would drop what follows a semicolon."""
+    return httpcore.URL(scheme=where.scheme, host=where.host, port=where.port, target=where.path)
+
+
+async def _receive(answer: Answer, response: httpcore.Response, headers_seen: HeadersSeen, max_body: int) -> None:
+    _take_headers(answer, response.headers)
+    headers_seen(answer.status, answer.headers)
+    async for chunk in response.aiter_stream():
+        answer.wire_bytes += len(chunk)
+        if len(answer.body) + len(chunk) > max_body:
+            raise VisitFailed(Failure.BODY_TOO_LARGE, f"the body is longer than {max_body} bytes")
+        answer.body += chunk
+
+
+async def _leave(response: httpcore.Response) -> None:
+    """Leave a body unread: over HTTP/2 what is not read uses up the room of all requests of the connection, until none gets any."""
+    if response.extensions.get("http_version") != b"HTTP/2":
+        return
+    length = next((value for name, value in response.headers if name.lower() == b"content-length"), b"")
+    unread = 0
+    if length.isdigit() and int(length) <= UNREAD_MOST:
+        with contextlib.suppress(*PROTOCOL, httpcore.NetworkError, RuntimeError):
+            async for chunk in response.aiter_stream():
+                unread += len(chunk)
+                if unread > UNREAD_MOST:
+                    break
+            else:
+                return
+    await response.extensions["network_stream"].aclose()
+
+
+def _fault(said: str, answer: Answer) -> Failure:
     if "buffer too long" in said or "header list" in said.lower():
         return Failure.HEADER_TOO_LARGE
     cut = "without sending complete" in said or "StreamReset" in said or "ConnectionTerminated" in said

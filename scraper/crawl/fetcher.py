@@ -17,7 +17,7 @@ from scraper.crawl.addresses import checked_parts, networks
 from scraper.crawl.http1 import RATE_LEAST, Answer, HeadersSeen, PieceSeen, Pool, Stale
 from scraper.errors import Failure, VisitFailed
 from scraper.records import Fetched
-from scraper.urls import canonical
+from scraper.urls import canonical, parts
 from scraper.value import value
 
 if TYPE_CHECKING:
@@ -58,7 +58,13 @@ class Request:
     trickles: bool = False
 
     def after(self, status: int, target: str) -> "Request":
-        """Return what is asked of the target of a redirect (RFC 9110 section 15.4, RFC 9111 for the conditions)."""
+        """Return what is asked of the target of a redirect (RFC 9110 section 15.4, RFC 9111 for the conditions).
+
+        Raises VisitFailed (bad_redirect) where what was sent to one origin would be sent to another.
+        """
+        if self.body and status in (307, 308) and parts(target).origin != parts(self.url).origin:
+            said = f"a {status} to another origin, {parts(target).origin}, which does not get what was sent"
+            raise VisitFailed(Failure.BAD_REDIRECT, said)
         headers = {name: value for name, value in self.headers.items() if not name.startswith("If-")}
         if status in (307, 308) or self.method in ("GET", "HEAD"):
             return replace(self, url=target, headers=headers)
@@ -112,8 +118,11 @@ class Fetcher:
         may_take: HeadersSeen = take_all,
         piece_seen: PieceSeen | None = None,
         redirected: Callable[[Mapping[str, str]], None] = lambda headers: None,
+        follows: bool = True,
     ) -> Fetched:
         """Return what a URL answers in the end, redirects followed, within one deadline for all of it.
+
+        follows: redirects are followed; else one is an answer like any other.
 
         admit: called with the target of each redirect; waits for its turn, which does not count, or raises VisitFailed.
         may_take: called with the status and the headers; raises VisitFailed to refuse the body unread.
@@ -140,12 +149,12 @@ class Fetcher:
             wire_bytes += answer.wire_bytes
             if answer.set_cookies and visitor.took(request.url, answer.set_cookies):
                 seen.clear()  # who comes back with cookies may get another answer
-            if answer.status not in REDIRECTS:
+            if answer.status not in REDIRECTS or not follows:
                 done = _fetched(first, request.url, answer, http.max_body, wire_bytes, elapsed_s)
                 return replace(done, moved=True) if statuses and statuses <= FOR_GOOD else done
             target = _target(request.url, answer)
             if target in seen:
-                raise VisitFailed(Failure.TOO_MANY_REDIRECTS, f"redirects in a circle, by {target}")
+                raise VisitFailed(Failure.TOO_MANY_REDIRECTS, f"redirects in a circle, by {target.partition('?')[0]}")
             seen.add(target)
             statuses.add(answer.status)
             request = request.after(answer.status, target)

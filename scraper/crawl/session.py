@@ -3,11 +3,11 @@
 import asyncio
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from email.message import Message
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from urllib.parse import urlencode
+from urllib.parse import quote, quote_plus, urlencode
 from urllib.request import Request as Envelope
 
 from scraper.config.secrets import filled
@@ -19,6 +19,8 @@ from scraper.urls import canonical, parts
 COOKIES_A_HOST = 50
 COOKIE_BYTES = 4096
 HEADER_BYTES = 8192
+HIDDEN = "***"
+LOGIN_SOONEST_S = 1.0
 LOGIN_AGAIN_S = 60.0  # a site that refuses us is not tried in a tight circle
 _ADDRESS = re.compile(r"[0-9.]+|.*:.*")
 _DOMAIN = re.compile(r";\s*domain\s*=[^;]*", re.IGNORECASE)
@@ -27,6 +29,27 @@ REFUSALS = (Failure.HTTP_4XX, Failure.EXTRACT, Failure.BAD_REDIRECT)
 
 def _screen(status: int, headers: Mapping[str, str]) -> None:
     refuse_overloaded(status, headers, datetime.now(UTC))
+
+
+def _fitting(cookies: str) -> str:
+    """As many whole cookies as a header may hold."""
+    if len(cookies) <= HEADER_BYTES:
+        return cookies
+    whole, _, _ = cookies[: HEADER_BYTES + 1].rpartition(";")
+    return whole
+
+
+def _may_set(said: str, url: str, secure: Collection[str]) -> bool:
+    """Whether a response may set a cookie (RFC 6265bis section 5.7). secure: the names of those that only https may change."""
+    name, _, attributes = said.partition(";")
+    name = name.partition("=")[0].strip()
+    flags = {part.partition("=")[0].strip().lower(): part.partition("=")[2].strip() for part in attributes.split(";")}
+    if url.startswith("http:") and ("secure" in flags or name in secure):
+        return False
+    prefix = name.lower()
+    if prefix.startswith(("__secure-", "__host-")) and "secure" not in flags:
+        return False
+    return not prefix.startswith("__host-") or ("domain" not in flags and flags.get("path") == "/")
 
 
 class _Received:
@@ -60,6 +83,8 @@ class Session:
         self._lock = asyncio.Lock()
         self._logged_in_at = self._refused_at = float("-inf")
         self._refused: VisitFailed | None = None
+        self._held = False
+        self._rest_s = LOGIN_SOONEST_S
         self.plain = not (self._keeps or self._headers or self._cookies)
 
     # -- what the fetcher asks
@@ -76,7 +101,7 @@ class Session:
             self._jar.add_cookie_header(envelope)
             cookies += [kept] if (kept := envelope.get_header("Cookie")) else []
         if cookies:
-            headers["Cookie"] = "; ".join(cookies)[:HEADER_BYTES]
+            headers["Cookie"] = _fitting("; ".join(cookies))
         return headers
 
     def took(self, url: str, set_cookies: Sequence[str]) -> bool:
@@ -86,6 +111,8 @@ class Session:
         fit = [value for value in set_cookies if len(value) <= COOKIE_BYTES][:COOKIES_A_HOST]
         if _ADDRESS.fullmatch(parts(url).host):  # of an address no part is a domain (RFC 6265 section 5.1.3)
             fit = [_DOMAIN.sub("", value) for value in fit]
+        secure = {cookie.name for cookie in self._jar if cookie.secure}
+        fit = [value for value in fit if _may_set(value, url, secure)]
         envelope = Envelope(url)
         for value in fit:  # one by one, in order: a later one may take back an earlier one
             self._jar.extract_cookies(_Received([value]), envelope)  # type: ignore[arg-type]  # it asks for info() alone
@@ -110,26 +137,57 @@ class Session:
             and final_url.partition("?")[0] == (canonical(self._login.url) or "").partition("?")[0]
         )
 
-    async def log_in(self, fetcher: Fetcher, http: Http, enter: Admit, *, again: bool = False) -> None:
-        """Log in if there is a login and that was not done yet. again: it was, and did not hold. Raises VisitFailed."""
+    def showed(self, *, again: bool, refused: bool) -> None:
+        """Note how a page was answered. again: after a login that was made anew for it.
+
+        A login that showed us pages may be made anew when it ends; where that does not help, a page is not for us, and a login
+        is made anew for the likes of it ever later.
+        """
+        self._held = self._held or not refused
+        if again:
+            self._rest_s = min(LOGIN_AGAIN_S, self._rest_s * 2) if refused else LOGIN_SOONEST_S
+
+    async def log_in(self, fetcher: Fetcher, http: Http, enter: Admit, *, refused_at: float | None = None) -> None:
+        """Log in if there is a login and that was not done yet, or did not hold. Raises VisitFailed.
+
+        refused_at: when a page was asked for that was refused, in monotonic seconds; None: none was.
+        """
         if self._login is None:
             return
-        asked_at = time.monotonic()
+        began = time.monotonic()
         async with self._lock:
-            if self._logged_in_at > asked_at or (not again and self._logged_in_at > float("-inf")):
+            since = began if refused_at is None else refused_at  # a refusal says nothing of a login that came later
+            if self._logged_in_at > since or (refused_at is None and self._logged_in_at > float("-inf")):
                 return
-            if asked_at - self._logged_in_at < LOGIN_AGAIN_S:
-                raise VisitFailed(Failure.HTTP_4XX, f"401 or 403 in spite of the login at {self._login.url}")
+            await self._rest(began, self._login.url)
             if self._refused is not None and time.monotonic() - self._refused_at < LOGIN_AGAIN_S:
                 # Who asks again and again is locked out.
                 raise VisitFailed(self._refused.failure, self._refused.message)
             try:
                 await self._log_in(fetcher, http, enter, canonical(self._login.url) or self._login.url)
-            except VisitFailed as refused:
+            except VisitFailed as error:
+                refused = VisitFailed(
+                    error.failure, self._without_secrets(error.message), retry_after_s=error.retry_after_s
+                )
                 if refused.failure in REFUSALS:
                     self._refused, self._refused_at = refused, time.monotonic()
-                raise
-            self._logged_in_at = time.monotonic()
+                raise refused from None
+            self._logged_in_at, self._held = time.monotonic(), False
+
+    async def _rest(self, now: float, url: str) -> None:
+        """Wait until a login may be made anew. Raises VisitFailed where that is no use."""
+        since_s = now - self._logged_in_at
+        useless = not self._held or self._rest_s >= LOGIN_AGAIN_S
+        if useless and since_s < LOGIN_AGAIN_S:
+            raise VisitFailed(Failure.HTTP_4XX, f"401 or 403 in spite of the login at {url}")
+        await asyncio.sleep(max(0.0, self._rest_s - since_s))
+
+    def _without_secrets(self, text: str) -> str:
+        """A text without what is filled into the form, as it stands or as it is in addresses."""
+        for said in self._form.values():
+            for form in (said, quote_plus(said), quote(said)) if said else ():
+                text = text.replace(form, HIDDEN)
+        return text
 
     async def _log_in(self, fetcher: Fetcher, http: Http, enter: Admit, url: str) -> None:
         from scraper.extract.forms import form_with  # noqa: PLC0415  lxml, only for those who log in

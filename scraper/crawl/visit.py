@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from scraper import clean
 from scraper.config.settings import Http
-from scraper.crawl.fetcher import Fetcher, Request, refuse_overloaded, retry_after, user_agent
+from scraper.crawl.fetcher import NOBODY, Fetcher, Request, refuse_overloaded, retry_after, user_agent
 from scraper.crawl.outcome import obeyed_s, verdict
 from scraper.crawl.politeness import STRIKING, Place, Politeness
 from scraper.crawl.robots import MAX_BYTES, Robots, decoded
@@ -35,6 +35,7 @@ PAGE_TYPES = re.compile(
 
 # What its mod_deflate puts into a tag on the way out, and does not know on the way in (its bug 45023).
 _ADDED_BY_APACHE = re.compile(r'[-;](?:gzip|br|zstd|deflate)"$')
+PROXY_ASKS = 407
 INLINE_S = 1.0
 REDIRECT_WAIT_S = 10.0  # what is to be followed later than that is asked for again
 SLOW_S = 0.1
@@ -62,7 +63,11 @@ async def fetch_robots(fetcher: Fetcher, origin: str, http: Http, place: Place) 
     url = origin + "/robots.txt"
     limited = replace(http, max_body=max(http.max_body, MAX_BYTES * 4))
 
+    elsewhere = False
+
     async def admit(target: str) -> None:
+        nonlocal elsewhere
+        elsewhere = True
         await place.enter(target, http)
 
     def heed(headers: Mapping[str, str]) -> None:
@@ -74,12 +79,14 @@ async def fetch_robots(fetcher: Fetcher, origin: str, http: Http, place: Place) 
         await place.enter(url, http)
         fetched = await fetcher.fetch(Request(url), limited, admit=admit, redirected=heed)
     except VisitFailed as error:
-        if error.failure in NOT_THERE:  # what is true of its robots.txt is true of the page
+        if error.failure in NOT_THERE and not elsewhere:  # what is true of its robots.txt is true of the page
             raise
         # RFC 9309 section 2.3.1.2: more than five redirects may count as unavailable.
         lost_way = error.failure in (Failure.TOO_MANY_REDIRECTS, Failure.BAD_REDIRECT)
         return Robots(404 if lost_way else 0, "")
     heed(fetched.headers)
+    if fetched.status == PROXY_ASKS:  # that is the proxy's word, not the site's
+        return Robots(0, "")
     return Robots(fetched.status, decoded(fetched.body))
 
 
@@ -132,8 +139,7 @@ class Visitor:
                     return visit
                 watch = self._watched(claim, work)
                 fetched = await self._as_user(claim, work, place)
-                if place.gate is not None:
-                    place.gate.answered(fetched.latency_s, adapt=work.http.auto_throttle)
+                await self._heed(place, work.http, fetched)
                 place.leave()
                 if self._is_as_stored(claim, work, fetched):
                     return self._unchanged(claim, work, fetched)
@@ -158,6 +164,15 @@ class Visitor:
             watch.saw(claim.url, digest, reading.simhash, items=bool(reading.items))
         every_s = self._check_every_s(claim, work, changed=_has_changed(claim, digest, reading))
         return Visit(claim, self._now(), fetched, reading, rules=work.rules, digest=digest, check_every_s=every_s)
+
+    async def _heed(self, place: Place, http: Http, fetched: Fetched) -> None:
+        """Have the host's gate know how quickly it answered, and what it asks for."""
+        if place.gate is None:
+            return
+        place.gate.answered(fetched.latency_s, adapt=http.auto_throttle)
+        if asked_s := obeyed_s(retry_after(fetched.headers, self._now())):
+            place.gate.pause(asked_s, f"it answered {fetched.status}, with Retry-After")
+            await self._politeness.keep_pause(place.gate)
 
     def _without_asking(self, claim: Claim, work: Work) -> Visit | None:
         """The visit of a URL that is not to be asked for: its source includes it no more, or it is too early. Raises VisitFailed."""
@@ -233,16 +248,23 @@ class Visitor:
             await place.admit(target, work.http, named=True)
 
         refusal: VisitFailed | None = None
+        asked_at: float | None = None
         for again in (False, True):
-            await work.session.log_in(self._fetcher, work.http, enter, again=again)
+            await work.session.log_in(self._fetcher, work.http, enter, refused_at=asked_at)
             await place.admit(claim.url, work.http)
+            asked_at = time.monotonic()
             try:
                 fetched = await self._fetch(claim, work, place)
-                if again or not work.session.is_refusal(None, fetched.final_url):
+                refused = work.session.is_refusal(None, fetched.final_url)
+                work.session.showed(again=again, refused=refused)
+                if again or not refused:
                     return fetched
             except VisitFailed as error:
                 refusal = error
-                if again or not work.session.is_refusal(error, None):
+                refused = work.session.is_refusal(error, None)
+                if refused:
+                    work.session.showed(again=again, refused=True)
+                if again or not refused:
                     raise
         raise refusal or AssertionError("unreachable")
 
@@ -308,7 +330,8 @@ class Visitor:
                 await admit(wish.url)
                 kept = {name: value for name, value in wish.headers.items() if name.lower() in PASSED_ON}
                 request = Request(wish.url, wish.method, kept, wish.body)
-                answer = await self._fetcher.fetch(request, work.http, admit=admit, visitor=work.session)
+                who = work.session if wish.top else NOBODY  # what a frame asks for, it asks for without our credentials
+                answer = await self._fetcher.fetch(request, work.http, admit=admit, visitor=who, follows=False)
                 asked_s = obeyed_s(retry_after(answer.headers, self._now()))
                 if asked_s and place.gate is not None:
                     place.gate.pause(asked_s, f"it answered {answer.status} to a page's request, with Retry-After")
@@ -373,12 +396,12 @@ class Visitor:
         if status >= 400:
             raise self._refusal(Failure.HTTP_4XX, f"{status} from the server", headers)
         if status != 200 and status not in (201, 202, 203):
-            raise VisitFailed(Failure.NO_CONTENT, f"{status} carries no page")
+            raise self._refusal(Failure.NO_CONTENT, f"{status} carries no page", headers)
         if claim.kind == "page":
             kind = headers.get("content-type", "").partition(";")[0].strip().lower()
             named = claim.depth == 0 and kind.startswith("text/")
             if not named and not PAGE_TYPES.match(kind):
-                raise VisitFailed(Failure.CONTENT_TYPE, f"{kind[:100]} is no page")
+                raise self._refusal(Failure.CONTENT_TYPE, f"{kind[:100]} is no page", headers)
 
     def _refusal(self, failure: Failure, message: str, headers: Mapping[str, str]) -> VisitFailed:
         return VisitFailed(failure, message, retry_after_s=retry_after(headers, self._now()))

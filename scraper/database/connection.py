@@ -49,6 +49,8 @@ SQLITE_READONLY = 8
 LOST = {"40001", "40P01", "57P01", "57P02", "25P03"}
 # Waited in vain for a lock, too slow, too many connections, shutting down, disk full, read-only: it may pass.
 PASSES = {"55P03", "57014", "53000", "53100", "53200", "53300", "57P03", "25006"}
+# A value is larger than what a server keeps: no waiting makes it smaller (class 54, "program limit exceeded").
+TOO_LARGE = "54"
 # What a server, libpq or PgBouncer says where no waiting helps: who we are, what we ask for, whom we trust.
 NEVER = (
     *("password authentication failed", "sasl authentication failed", "no password supplied", "no pg_hba.conf entry"),
@@ -312,6 +314,8 @@ class Db:
             return Unusable(f"{self.shown}: {text}; {MAY_NOT[state]}")
         elif any(word in low for word in NEVER) or ABSENT.search(low):
             return Unusable(f"{self.shown}: {text}; correct [database] url")
+        elif str(state or "").startswith(TOO_LARGE):
+            return error
         elif (
             error.connection_invalidated
             or type(error).__name__ in ("OperationalError", "InterfaceError")

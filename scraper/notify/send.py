@@ -61,9 +61,12 @@ async def _webhook(
         raise Refused("its secret is no base64 after whsec_") from None
     headers = {"Content-Type": "application/json", **signature}
     try:
-        answer = await fetcher.fetch(Request(url, "POST", headers, body), http, admit=anyhow)
+        answer = await fetcher.fetch(Request(url, "POST", headers, body), http, admit=anyhow, follows=False)
     except VisitFailed as error:
         raise Refused(f"{error.failure}: {error.message}") from None
+    if 300 <= answer.status < 400:
+        where = answer.headers.get("location", "elsewhere")
+        raise Refused(f"{answer.status}: it is at {where} now; correct url")
     if answer.status == 410:
         raise Refused("410 Gone: the receiver wants no more", final=True)
     if not 200 <= answer.status < 300:

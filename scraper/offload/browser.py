@@ -37,6 +37,8 @@ SETTLE_SHARE = 0.6  # of the time, after which the document is taken as it is
 QUIET_S = 1.0  # nothing in flight and nothing changed for so long: the page is done
 REQUESTS_MOST = 300
 NAVIGATIONS_MOST = 6
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE") if kernel.LINUX else 4096
+OTHERS_BYTES = 300 * 2**20  # what the browser takes that is no page's
 WANTED = {"Document", "Script", "XHR", "Fetch", "Preflight"}
 
 FLAGS = [
@@ -91,7 +93,10 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """A request that the page makes. headers: as the browser would send them, cookies of this visit included."""
+    """A request that the page makes. headers: as the browser would send them, cookies of this visit included.
+
+    main: for the document of the page itself. top: by that document, or for it, and by none in a frame.
+    """
 
     number: int
     url: str
@@ -100,6 +105,7 @@ class Wish:
     body: bytes
     kind: str
     main: bool
+    top: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,14 +259,8 @@ class Browser:
                     await self._playwright.stop()
         self._kill()
 
-    def _pid(self) -> int:
-        try:
-            return int((self._home / "pid").read_text())
-        except (OSError, ValueError):
-            return 0
-
     def _kill(self) -> None:
-        if pid := self._pid():  # it leads a group of its own
+        if pid := pid_in(self._home):  # it leads a group of its own
             kernel.end_tree(pid)
 
     # -- requests
@@ -300,7 +300,8 @@ class Browser:
         kind = event.get("resourceType", "Other")
         if kind not in WANTED or not asked["url"].startswith(("http://", "https://")):
             return None
-        main = kind == "Document" and event.get("frameId") == visit.frame
+        top = event.get("frameId") == visit.frame
+        main = kind == "Document" and top
         visit.requests += 1
         visit.navigations += main
         if visit.requests > REQUESTS_MOST or visit.navigations > NAVIGATIONS_MOST:
@@ -312,7 +313,7 @@ class Browser:
             return None
         body = b"".join(base64.b64decode(entry["bytes"]) for entry in entries)
         self._count += 1
-        return Wish(self._count, asked["url"], asked["method"], dict(asked["headers"]), body, kind, main)
+        return Wish(self._count, asked["url"], asked["method"], dict(asked["headers"]), body, kind, main, top)
 
     def grant(self, given: Grant) -> None:
         """Answer a request of the page."""
@@ -362,7 +363,7 @@ class Browser:
     async def _watch(self, visit: Visit) -> None:
         while True:
             await asyncio.sleep(0.25)
-            if await asyncio.to_thread(_renderers_memory, self._pid()) > visit.task.memory:
+            if await asyncio.to_thread(_takes_more, pid_in(self._home), visit.task.memory):
                 visit.end("it took more memory than [limits] memory allows")
                 self._kill()
 
@@ -437,12 +438,23 @@ async def _quietly(work: Any) -> None:
         await work
 
 
-def _renderers_memory(group: int) -> int:
-    """The resident bytes of the browser's renderers (Linux only)."""
-    total = 0
+def pid_in(home: Path) -> int:
+    """Return the process of the browser whose home this is, which leads a group of its own; 0 if there is none."""
+    try:
+        return int((home / "pid").read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def _takes_more(group: int, most: int) -> bool:
+    """Whether the browser's renderers have more resident bytes than they may, or all of it far more (Linux only)."""
+    renderers = all_of_it = 0
     for entry in Path("/proc").iterdir() if kernel.LINUX and group else ():
         with contextlib.suppress(OSError, ValueError, IndexError):
             mine = entry.name.isdigit() and os.getpgid(int(entry.name)) == group
-            if mine and b"--type=renderer" in (entry / "cmdline").read_bytes():
-                total += int((entry / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return total
+            if mine:
+                resident, shared = map(int, (entry / "statm").read_text().split()[1:3])
+                renderer = b"--type=renderer" in (entry / "cmdline").read_bytes()
+                renderers += resident * PAGE_BYTES * renderer
+                all_of_it += (resident - shared) * PAGE_BYTES
+    return renderers > most or all_of_it > most + OTHERS_BYTES

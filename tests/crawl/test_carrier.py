@@ -21,8 +21,9 @@ from typing import Any
 import pytest
 
 from scraper.config.settings import Http
-from scraper.crawl.carrier import Carrier, Pinned, _proxy
+from scraper.crawl.carrier import Carrier, Pinned, _asked, _proxy
 from scraper.errors import VisitFailed
+from scraper.urls import parts
 from tests.crawl.test_engine import Crawler, links, source
 from tests.crawl.test_fetcher import MISBEHAVIOUR, WELL, fetch
 from tests.site import Request, Site
@@ -463,3 +464,8 @@ def test_tls_goes_through_a_proxy_to_the_site_itself(secure: Secure, proxy: Prox
     assert set(proxy.asked) == {secure.url.removeprefix("https://")}
     told = secure.check(trusted=False, http=way)
     assert told["failure"]["reason"] == "tls"
+
+
+def test_an_address_is_asked_for_as_it_stands() -> None:
+    url = _asked(parts("http://a.org/item;id=1?q=;x"))
+    assert url.target == b"/item;id=1?q=;x"

@@ -34,7 +34,7 @@ from scraper.records import Claim, HostTimes, RunCount
 from scraper.urls import host_of
 from tests.crawl.test_engine import HTTP, Crawler, links, source
 from tests.site import Request, Site, html, running
-from tests.support import until
+from tests.support import free_port, until
 
 ONE_BY_ONE = Http(delay=0, per_host=1, retries=0, auto_throttle=False, allow_networks=HTTP.allow_networks)
 ADAPTING = Http(delay=0, per_host=1, retries=0, auto_throttle=True, allow_networks=HTTP.allow_networks)
@@ -190,6 +190,36 @@ async def test_a_robots_txt_that_redirects_may_ask_for_a_pause(crawler: Crawler,
     await crawler.run(source(site), ONE_BY_ONE)
     first, second = (next(one.at for one in site.log if one.path == path) for path in ("/robots.txt", "/r.txt"))
     assert second - first >= 0.9
+
+
+@pytest.mark.parametrize("head", ["200 OK", "204 No Content", "200 OK\r\nContent-Type: image/png"])
+async def test_a_wait_that_any_answer_asks_for_holds(crawler: Crawler, site: Site, head: str) -> None:
+    site.page("/", links("/1", "/2"))
+    length = 0 if head.startswith("204") else 1
+    site.raw(
+        "/1",
+        f"HTTP/1.1 {head}\r\nRetry-After: 1\r\nContent-Length: {length}\r\n\r\n{'x' * length}".encode(),
+        close=False,
+    )
+    site.page("/2", "x")
+    await crawler.run(source(site, http={"retries": 0}), ONE_BY_ONE)
+    first, second = (next(one.at for one in site.log if one.path == path) for path in ("/1", "/2"))
+    assert second - first >= 0.9
+
+
+async def test_what_a_proxy_says_of_itself_is_no_robots_txt(crawler: Crawler, site: Site) -> None:
+    site.page("/", "x")
+    site.raw("/robots.txt", b"HTTP/1.1 407 P\r\nContent-Length: 0\r\n\r\n", close=False)
+    await crawler.run(source(site, http={"retries": 0}), ONE_BY_ONE)
+    assert [failure["reason"] for failure in crawler.rows("failures")] == ["robots_unreachable"]
+
+
+async def test_a_robots_txt_that_is_at_a_host_that_is_away_is_unreachable(crawler: Crawler, site: Site) -> None:
+    site.page("/", links("/1"))
+    where = f"http://127.0.0.1:{free_port()}/robots.txt"
+    site.raw("/robots.txt", f"HTTP/1.1 301 M\r\nLocation: {where}\r\nContent-Length: 0\r\n\r\n".encode(), close=False)
+    await crawler.run(source(site, http={"retries": 0}), ONE_BY_ONE)
+    assert [failure["reason"] for failure in crawler.rows("failures")] == ["robots_unreachable"]
 
 
 def test_attributes_behind_quotes_make_no_short_page() -> None:

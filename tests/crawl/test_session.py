@@ -2,9 +2,11 @@
 
 import logging
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -16,11 +18,12 @@ from scraper.config.secrets import environment, filled, missing
 from scraper.config.settings import Http, Login, Source
 from scraper.crawl import session
 from scraper.crawl.engine import Before, Engine
+from scraper.crawl.fetcher import Fetcher
 from scraper.crawl.session import COOKIES_A_HOST, Session
 from scraper.crawl.store import Store
 from scraper.database import runs, sources
 from scraper.database.connection import now
-from scraper.errors import BadConfig
+from scraper.errors import BadConfig, VisitFailed
 from tests.crawl.test_engine import HTTP, Crawler, links, source
 from tests.site import Site, html, running
 
@@ -58,6 +61,8 @@ class Shop:
 
     refuses: bool = False
     forgets_after: int | None = None
+    forgets_all: bool = False
+    sends_on_to: str = ""
     takes_none: bool = False
     method: str = "post"
     action: str = "/enter"
@@ -107,6 +112,8 @@ class Shop:
             return 404, {}, ""
         if path == "/login":
             return 200, {}, self._form()
+        if path == "/enter" and self.sends_on_to:
+            return 307, {"Location": self.sends_on_to}, ""
         if path == "/enter":
             right = {"user": USER, "password": PASSWORD, "token": "t0ken", "empty": "", "stay": "yes", "go": "Go"}
             if self.takes_none or form != right:
@@ -115,6 +122,8 @@ class Shop:
             self.entered += 1
             self.known.add(number)
             return 303, {"Set-Cookie": f"shop={number}; Path=/; HttpOnly", "Location": "/welcome"}, ""
+        if self.forgets_all and path != "/welcome":
+            self.known.clear()
         if not self.known & {value.partition("=")[2] for value in cookie.split("; ")}:
             return (401, {}, "who?") if self.refuses else (302, {"Location": "/login"}, "")
         self.served += path != "/welcome"
@@ -310,7 +319,7 @@ async def test_a_form_that_goes_to_another_origin_is_not_sent(crawler: Crawler, 
 async def test_who_is_logged_out_in_between_logs_in_again_once(
     crawler: Crawler, shop: Shop, monkeypatch: pytest.MonkeyPatch, refuses: bool
 ) -> None:
-    monkeypatch.setattr(session, "LOGIN_AGAIN_S", 0.0)
+    monkeypatch.setattr(session, "LOGIN_SOONEST_S", 0.0)
     shop.refuses = refuses
     shop.forgets_after = 3
     run = await crawl(crawler, shop.source())
@@ -318,11 +327,49 @@ async def test_who_is_logged_out_in_between_logs_in_again_once(
     assert shop.times("POST", "/enter") == 2
 
 
-async def test_a_login_that_does_not_hold_is_not_tried_in_a_circle(crawler: Crawler, shop: Shop) -> None:
-    shop.refuses = True
-    shop.forgets_after = 1
+async def test_what_is_not_for_us_has_a_login_made_anew_ever_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Session(
+        Source(name="s", start=("http://a.org/",), login=Login(url="http://a.org/in", form=FORM)), Http(), VARIABLES
+    )
+    logins: list[float] = []
+
+    async def log_in(*_: object) -> None:
+        logins.append(time.monotonic())
+
+    async def enter(_: str) -> None:
+        """Admit all."""
+
+    monkeypatch.setattr(session, "LOGIN_SOONEST_S", 0.01)
+    monkeypatch.setattr(session, "LOGIN_AGAIN_S", 0.04)
+    monkeypatch.setattr(made, "_log_in", log_in)
+    fetcher = Fetcher()
+    await made.log_in(fetcher, Http(), enter)
+    made.showed(again=False, refused=False)
+    made.showed(again=True, refused=False)
+    for _ in range(3):
+        await made.log_in(fetcher, Http(), enter, refused_at=time.monotonic())
+        made.showed(again=False, refused=False)
+        made.showed(again=True, refused=True)
+    with pytest.raises(VisitFailed, match="in spite of the login"):
+        await made.log_in(fetcher, Http(), enter, refused_at=time.monotonic())
+    rests = [later - before for before, later in pairwise(logins)]
+    assert [rest >= least for rest, least in zip(rests, (0.01, 0.02), strict=False)] == [True, True]
+    await made.log_in(
+        fetcher, Http(), enter, refused_at=logins[-1] - 1.0
+    )  # sent before that login: it says nothing of it
+
+
+async def test_a_password_goes_to_no_other_origin_by_a_redirect(crawler: Crawler, shop: Shop, site: Site) -> None:
+    shop.sends_on_to = site.url + "/steal"
     run = await crawl(crawler, shop.source())
-    assert run["pages"] == 1
+    assert (run["state"], crawler.rows("failures")[0]["reason"]) == ("failed", "bad_redirect")
+    assert site.log == []
+
+
+async def test_a_login_that_does_not_hold_is_not_tried_in_a_circle(crawler: Crawler, shop: Shop) -> None:
+    shop.refuses = shop.forgets_all = True
+    run = await crawl(crawler, shop.source())
+    assert run["pages"] == 0
     assert {failure["reason"] for failure in crawler.rows("failures")} == {"http_4xx"}
     assert "in spite of the login" in crawler.rows("failures")[0]["message"]
     assert shop.times("POST", "/enter") == 1
@@ -442,3 +489,32 @@ async def test_a_variable_that_is_gone_later_leaves_out_its_source_alone(
     assert site.paths() == ["/"]
     told = next(vars(record) for record in caplog.records if "variable" in vars(record))
     assert (told["source"], told["variable"]) == ("lacking", "SHOP_KEY")
+
+
+@pytest.mark.parametrize(
+    ("url", "said", "kept"),
+    [
+        ("https://a.org/", "__Host-s=1; Secure; Path=/", True),
+        ("https://a.org/", "__Host-s=1; Secure; Path=/; Domain=a.org", False),
+        ("https://a.org/", "__Host-s=1; Secure; Path=/x", False),
+        ("https://a.org/", "__Secure-s=1", False),
+        ("http://a.org/", "s=1; Secure", False),
+        ("http://a.org/", "s=1", True),
+    ],
+)
+def test_a_cookie_is_as_safe_as_it_says(url: str, said: str, kept: bool) -> None:
+    made = Session(Source(name="s", start=(url,)), Http(cookies=True), {})
+    made.took(url, [said])
+    assert ("Cookie" in made.headers_for("https://a.org/")) is kept
+
+
+def test_what_https_set_is_not_changed_by_http() -> None:
+    made = Session(Source(name="s", start=("https://a.org/",)), Http(cookies=True), {})
+    made.took("https://a.org/", ["s=right; Secure"])
+    made.took("http://a.org/", ["s=wrong"])
+    assert made.headers_for("https://a.org/")["Cookie"] == "s=right"
+
+
+def test_a_header_of_cookies_holds_whole_ones() -> None:
+    made = Session(Source(name="s", start=("http://a.org/",), cookies={n: n * 3000 for n in "abc"}), Http(), {})
+    assert made.headers_for("http://a.org/")["Cookie"] == "; ".join(f"{n}={n * 3000}" for n in "ab")

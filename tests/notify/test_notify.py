@@ -69,6 +69,12 @@ def receiver() -> Iterator[Receiver]:
             status = made.statuses.pop(0) if made.statuses else 204
             self.send_response(status)
             self.send_header("Content-Length", "0")
+            if 300 <= status < 400:
+                self.send_header("Location", "/elsewhere")
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            self.send_response(204)
             self.end_headers()
 
         def log_message(self, *_: object) -> None:

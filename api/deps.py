@@ -19,37 +19,37 @@ from scraper.database import Db, listing
 from scraper.service import Service
 
 
-def service_of(request: Request) -> Service:
+async def service_of(request: Request) -> Service:
     """Return the service of this process."""
     service: Service = request.app.state.service
     return service
 
 
-def db_of(request: Request) -> Db:
+async def db_of(request: Request) -> Db:
     """Return the database of this process. Only for routes that run in a thread."""
     db: Db = request.app.state.db
     return db
 
 
-def streams_of(request: Request) -> Streams:
+async def streams_of(request: Request) -> Streams:
     """Return the live streams of this process."""
     streams: Streams = request.app.state.streams
     return streams
 
 
-def keys_of(request: Request) -> Keys:
+async def keys_of(request: Request) -> Keys:
     """Return the keys of this process."""
     keys: Keys = request.app.state.keys
     return keys
 
 
-def search_of(request: Request) -> Searching:
+async def search_of(request: Request) -> Searching:
     """Return the searches of this process."""
     search: Searching = request.app.state.search
     return search
 
 
-def noter_of(request: Request) -> Noter:
+async def noter_of(request: Request) -> Noter:
     """Return the one who has notes made."""
     noter: Noter = request.app.state.noter
     return noter

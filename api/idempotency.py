@@ -42,11 +42,11 @@ class Idempotency:
         if body is None:
             await problem(413, f"with an Idempotency-Key a body has at most {BODY_MOST} bytes")(scope, receive, send)
             return
-        await self._once(_named(scope, key), body, scope, send)
+        await self._once(_named(scope, key), body, scope, receive, send)
 
-    async def _once(self, key: str, body: bytes, scope: Scope, send: Send) -> None:
+    async def _once(self, key: str, body: bytes, scope: Scope, receive: Receive, send: Send) -> None:
         db: Db = scope["app"].state.db
-        receive = _given(body)
+        receive = _given(body, receive)
         digest = hashlib.sha256(b"\0".join([scope["path"].encode(), scope["query_string"], body])).hexdigest()
         try:
             before = await to_thread.run_sync(
@@ -85,13 +85,14 @@ async def _body(receive: Receive) -> bytes | None:
             return b"".join(parts)
 
 
-def _given(body: bytes) -> Receive:
+def _given(body: bytes, receive: Receive) -> Receive:
+    """The body, and then what comes: who leaves is known to have left when he does."""
     left = [{"type": "http.request", "body": body, "more_body": False}]
 
-    async def receive() -> Message:
-        return left.pop() if left else {"type": "http.disconnect"}
+    async def given() -> Message:
+        return left.pop() if left else await receive()
 
-    return receive
+    return given
 
 
 def _again(before: answers.Answer, digest: str) -> ASGIApp:

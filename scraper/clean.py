@@ -1,6 +1,8 @@
 """Values from strangers, made fit for JSON and for any database. Pure."""
 
 import math
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 MAX_DEPTH = 64
@@ -49,8 +51,25 @@ def value(given: Any, depth: int = 0) -> Any:
     if isinstance(given, list | tuple | set | frozenset):
         members = sorted(given, key=str) if isinstance(given, set | frozenset) else given
         return [value(member, depth + 1) for member in members]
-    if hasattr(type(given), "isoformat"):  # a tag of BeautifulSoup's has whatever it is asked for
+    return _said(given, depth)
+
+
+def _said(given: Any, depth: int) -> Any:
+    """What is none of JSON's own kinds."""
+    kind = type(given)
+    if hasattr(kind, "isoformat"):  # a tag of BeautifulSoup's has whatever it is asked for
         return text(str(given.isoformat()))
-    if type(given).__name__ == "Decimal":
+    if kind.__name__ == "Decimal":
         return format(given, "f")
+    if isinstance(given, bytes | bytearray):
+        return text(given.decode("utf-8", "replace"))
+    if is_dataclass(given) and not isinstance(given, type):
+        return value({field.name: getattr(given, field.name) for field in fields(given)}, depth)
+    if hasattr(kind, "model_dump"):
+        return value(given.model_dump(mode="json"), depth)
+    if kind.__name__ == "Selector":  # parsel's, without the .get() that was meant
+        return value(given.get(), depth)
+    says_nothing: Any = (kind.__str__, kind.__repr__)
+    if isinstance(given, Iterator) or says_nothing == (object.__str__, object.__repr__):
+        raise ValueError(f"of a kind that JSON has not: {kind.__name__}")
     return text(str(given))

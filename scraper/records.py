@@ -121,11 +121,15 @@ class Before:
 
 @value
 class Difference:
-    """What is new on a page for those who read it: the text that went, the text that came, in how many words. 0: nothing."""
+    """What is new on a page for those who read it: the text that went, the text that came, in how many words. 0: nothing.
+
+    slight: there are other words, too few to be news; many such changes may add up to one.
+    """
 
     old: str
     new: str
     words: int
+    slight: bool = False
 
 
 @value

@@ -99,7 +99,7 @@ def checked_task(task: Enrich, base: Path) -> None:
 
 def _lacking(base: Path, path: str) -> str | None:
     """Say what "module:name" names that is not there, None if nothing is to be seen. Nothing of the module is run."""
-    sys.path.insert(0, str(base))
+    sys.path.append(str(base))
     try:
         if not _found(path):
             return f"there is no such module in {base} or among what is installed"
@@ -107,9 +107,20 @@ def _lacking(base: Path, path: str) -> str | None:
         file = base / f"{module}.py"
         if not file.is_file():
             return None
+        if (other := _origin(module)) not in (None, file.resolve()):
+            return f"{file.name} has the name of another module, {other}, which is found first: rename it"
         return _not_in(file, name)
     finally:
         sys.path.remove(str(base))
+
+
+def _origin(module: str) -> Path | None:
+    """The file of a module, as far as it has one."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return None
+    return Path(spec.origin).resolve() if spec is not None and spec.origin not in (None, "built-in", "frozen") else None
 
 
 def _not_in(file: Path, name: str) -> str | None:

@@ -2,8 +2,11 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import MISSING, asdict, fields, is_dataclass
+from functools import cache
 from typing import Any
 
+from scraper.config.settings import Expression, FieldRule, ItemRule, Login, Noise, Recheck, Source
 from scraper.urls import source_name
 
 FIELDS = 10
@@ -38,9 +41,9 @@ def of_form(form: Form) -> dict[str, Any]:
             made[key] = value
     if follow := _one(form, "follow"):
         made["follow"] = True if follow == "*" else [line.strip() for line in follow.splitlines() if line.strip()]
-    fields = {name: rule for name, rule in _fields(form)}
-    if fields:
-        item: dict[str, Any] = {"kind": _one(form, "kind") or "item", "fields": fields}
+    named = {name: rule for name, rule in _fields(form)}
+    if named:
+        item: dict[str, Any] = {"kind": _one(form, "kind") or "item", "fields": named}
         if select := _one(form, "select"):
             item["select"] = select
         if key_names := [name for name in _one(form, "key").replace(",", " ").split() if name]:
@@ -98,22 +101,53 @@ def place_of(field: Mapping[str, Any] | str) -> str:
 
 def as_toml(definition: Mapping[str, Any]) -> str:
     """Return a definition as it would stand in the configuration, below [[source]]; what is at its default is left out."""
-    lines = [f"{name} = {_value(value)}" for name, value in definition.items() if name != "item" and _says(value)]
-    for rule in definition.get("item", ()):
+    said = _said(definition, Source)
+    rules = said.pop("item", ())
+    lines = [f"{name} = {_value(value, TABLES.get(name))}" for name, value in said.items()]
+    for rule in rules:
+        of_rule = _said(rule, ItemRule)
+        named = of_rule.pop("fields", {})
         lines += ["", "[[item]]"]
-        lines += [f"{name} = {_value(value)}" for name, value in rule.items() if name != "fields" and _says(value)]
+        lines += [f"{name} = {_value(value, TABLES.get(name))}" for name, value in of_rule.items()]
         lines += ["[item.fields]"]
-        lines += [f"{_key(name)} = {_value(field)}" for name, field in rule.get("fields", {}).items()]
+        lines += [f"{_key(name)} = {_value(field, FieldRule)}" for name, field in named.items()]
     return "\n".join(lines) + "\n"
 
 
-_DEFAULTS: tuple[Any, ...] = (None, [], {}, "", 0, False)
+TABLES = {
+    "noise": Noise,
+    "recheck": Recheck,
+    "login": Login,
+    "select": Expression,
+}  # of others all that is there is said
 
 
-def _says(value: Any) -> bool:
-    return value is True or (
-        value not in _DEFAULTS and not (isinstance(value, dict) and not any(map(_says, value.values())))
-    )
+def _said(values: Mapping[str, Any], kind: type | None) -> dict[str, Any]:
+    """What of a table is not as it is where nothing is said."""
+    usual = _usual(kind) if kind is not None else {}
+    return {
+        name: value
+        for name, value in values.items()
+        if value is not None and not (name in usual and _plain(value) == usual[name])
+    }
+
+
+@cache
+def _usual(kind: type) -> dict[str, Any]:
+    """The defaults of a table, as JSON has them."""
+    found = {}
+    for key in fields(kind):
+        if key.default is not MISSING:
+            found[key.name] = _plain(key.default)
+        elif key.default_factory is not MISSING:
+            found[key.name] = _plain(key.default_factory())
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {name: _plain(member) for name, member in asdict(value).items()}
+    return [_plain(member) for member in value] if isinstance(value, list | tuple) else value
 
 
 def _key(name: str) -> str:
@@ -121,11 +155,11 @@ def _key(name: str) -> str:
     return name if plain else json.dumps(name)
 
 
-def _value(value: Any) -> str:
+def _value(value: Any, kind: type | None = None) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{_key(name)} = {_value(v)}" for name, v in value.items() if _says(v)) + " }"
+        return "{ " + ", ".join(f"{_key(name)} = {_value(v)}" for name, v in _said(value, kind).items()) + " }"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_value(member) for member in value) + "]"
     if isinstance(value, int | float):

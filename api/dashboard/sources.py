@@ -173,7 +173,11 @@ def change_source(request: Request, name: str, db: TheDb, service: TheService, f
         made = checked_source(whole, service.settings, environment(service.loaded.base), trusted=False)
         db.write(lambda c: sources.change(c, made, due, [tag] if (tag := form.get("tag", [""])[0]) else None))
     except (ValueError, RecursionError, BowerbirdError) as error:
-        found = db.read(lambda c: {"source": health.one(c, name), "outcomes": health.outcomes(c, [name])[name]})
+        found: dict[str, Any] = db.read(
+            lambda c: {"source": health.one(c, name), "outcomes": health.outcomes(c, [name])[name]}
+        )
+        if seen := form.get("tag", [""])[0]:  # what the person has seen, and changes
+            found["source"]["tag"] = seen
         values = {**found, "tab": "settings", "toml": text, "problem": str(error), "next": None, "rows": []}
         return HTMLResponse(render(request, "source.html", values), status_code=422)
     return back(request, f"/sources/{name}?tab=settings")

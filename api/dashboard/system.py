@@ -17,7 +17,7 @@ from api.dashboard.views import back, page, render
 from api.deps import Cursor, Form, RowId, TheDb, TheService, Word
 from api.verbs import rules_with_counts, shown
 from scraper.config.settings import Settings
-from scraper.database import Connection, alarms, maintenance, notices, schema, tokens
+from scraper.database import Connection, alarms, connection, maintenance, notices, schema, tokens
 from scraper.database.connection import now
 from scraper.errors import BadConfig, BowerbirdError, NotFound, Problem
 from scraper.notify import message
@@ -80,7 +80,7 @@ def plain_settings(settings: Settings) -> dict[str, dict[str, Any]]:
         if isinstance(table, dict)
     }
     tables["server"]["token"] = "***" if settings.server.token else ""
-    tables["database"]["url"] = shown(settings.database.url) if "@" in settings.database.url else settings.database.url
+    tables["database"]["url"] = connection.shown(settings.database.url)
     if settings.http.proxy:
         tables["http"]["proxy"] = shown(settings.http.proxy)
     return tables

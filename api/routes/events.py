@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from starlette.types import Receive, Scope, Send
 
-from api.deps import Paging, TheDb, TheStreams, Word, keys_of
+from api.deps import Paging, TheDb, TheStreams, Word
 from api.stream import RESYNC, Place, Said, place_of
 from scraper import export
 
@@ -51,7 +51,7 @@ async def stream_events(
     with ExitStack() as stack:
         stack.enter_context(streams.seat())
         found = streams.follow(await streams.newest() if place is None else place, kinds)
-        told = _lines(found, kinds, level, partial(keys_of(request).holds, request.state.caller))
+        told = _lines(found, kinds, level, partial(request.app.state.keys.holds, request.state.caller))
         return Stream(told, stack.pop_all())
 
 

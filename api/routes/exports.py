@@ -6,11 +6,11 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from anyio import CancelScope, to_thread
-from fastapi import APIRouter, Header, HTTPException, Request, Response
+from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from api.deps import Change, Of, OfChanges, Since, TheDb, Word
+from api.deps import OfChanges, Since, TheDb, Word
 from scraper import export
 from scraper.database import Db, changes, listing, sources
 from scraper.errors import Failure
@@ -69,34 +69,42 @@ def _download(db: Db, format: Format, gz: bool, wanted: Callable[[], export.Want
     )
 
 
+def _of_pages(
+    url: Word = None,
+    status: Annotated[int | None, Query(ge=100, le=599)] = None,
+    fetched_since: Since = None,
+    gone: bool | None = None,
+) -> dict[str, Any]:
+    return {"final_url": url, "status": status, "fetched_since": fetched_since, "gone": gone}
+
+
 @router.get("/export", response_class=StreamingResponse)
 def export_list(
     db: TheDb,
+    of_changes: OfChanges,
+    of_pages: Annotated[dict[str, Any], Depends(_of_pages)],
     what: What = "items",
     format: Format = Format.JSONL,
-    source: Word = None,
-    kind: Word = None,
     q: Word = None,
+    changed_since: Since = None,
     removed: bool = False,
-    change: Change | None = None,
-    of: Of | None = None,
-    unread: bool | None = None,
     reason: Failure | None = None,
+    unresolved: bool = True,
     state: RunState | None = None,
     fields: Word = None,
-    since: Since = None,
     gz: bool = False,
 ) -> Download:
     """A list of all sources, or of one, as a file, with the filters of that list."""
     given: dict[What, dict[str, Any]] = {
-        "items": {"kind": kind, "q": q, "removed": removed},
-        "pages": {},
-        "changes": {"kind": kind, "change": change, "of": of, "unread": unread},
-        "failures": {"reason": reason, "unresolved": True},
+        "items": {"kind": of_changes["kind"], "q": q, "changed_since": changed_since, "removed": removed},
+        "pages": {**of_pages, "changed_since": changed_since},
+        "changes": of_changes,
+        "failures": {"reason": reason, "unresolved": unresolved or None},
         "runs": {"state": state},
     }
     names = [name.strip() for name in (fields or "").split(",") if name.strip()]
-    filters = {"source": source or None, "since": since} | {key: v for key, v in given[what].items() if v != ""}
+    filters = {name: of_changes[name] for name in ("source", "since")} | given[what]
+    filters = {name: value for name, value in filters.items() if value != ""}
     return _download(db, format, gz, lambda: export.Wanted(what=what, filters=filters, fields=tuple(names)))
 
 

@@ -11,7 +11,26 @@ const still = "still" in document.body.dataset;
 const parts = () => still ? [] : [...document.querySelectorAll("[data-live]")];
 const busy = (part) => part.contains(document.activeElement) && document.activeElement.matches("input, select, textarea")
   || part.querySelector("button:active") || part.querySelector("input:checked[name=name], input:checked[name=id]")
-  || (String(getSelection()) && part.contains(getSelection().anchorNode));
+  || (String(getSelection()) && getSelection().containsNode(part, true));
+
+// What a person is at, so that it can be found again in what takes its place.
+const keyed = (one) => `${one.tagName} ${one.dataset.key ?? one.getAttribute("href") ?? one.getAttribute("name") ?? one.textContent.trim()}`;
+const alike = (part, one) => [...part.querySelectorAll(one.tagName)].filter((other) => keyed(other) === keyed(one));
+function place(part, one) {
+  if (!one || one === part || !part.contains(one)) return () => null;
+  const key = keyed(one), number = alike(part, one).indexOf(one);
+  return () => { const found = [...part.querySelectorAll(one.tagName)].filter((other) => keyed(other) === key); return found[number] ?? found[0]; };
+}
+function renew(part, now) {
+  const focused = place(part, document.activeElement), marked = all()[at], row = marked && place(part, marked.querySelector("a"));
+  const scrolled = [...part.querySelectorAll(".scroll")].map((one) => [one.scrollLeft, one.scrollTop]);
+  const open = [...part.querySelectorAll("details[open][id]")].map((one) => one.id);
+  part.replaceChildren(...document.importNode(now, true).childNodes);
+  for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+  part.querySelectorAll(".scroll").forEach((one, number) => { [one.scrollLeft, one.scrollTop] = scrolled[number] ?? [0, 0]; });
+  focused()?.focus({ preventScroll: true });
+  if (row && part.contains(row())) point(all().indexOf(row().closest("[data-row]")));
+}
 
 function said(text) { if (pulse) pulse.textContent = text; }
 
@@ -25,12 +44,8 @@ async function refresh() {
     for (const part of parts()) {
       const now = fresh.getElementById(part.id);
       if (!now || now.innerHTML === part.dataset.shown || busy(part)) continue;
-      const open = [...part.querySelectorAll("details[open][id]")].map((one) => one.id);
-      const focused = part.contains(document.activeElement) && document.activeElement.getAttribute("data-key");
       part.dataset.shown = now.innerHTML;
-      if (part.innerHTML !== now.innerHTML) part.replaceChildren(...document.importNode(now, true).childNodes);
-      for (const id of open) document.getElementById(id)?.setAttribute("open", "");
-      if (focused) part.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
+      if (part.innerHTML !== now.innerHTML) renew(part, now);
     }
     const icon = document.querySelector("link[rel=icon]"), was = fresh.querySelector("link[rel=icon]");
     if (icon && was && icon.getAttribute("href") !== was.getAttribute("href")) icon.setAttribute("href", was.getAttribute("href"));
@@ -88,19 +103,22 @@ document.addEventListener("submit", (event) => {
 });
 
 // j and k go through a list, o opens, m marks as read.
-const rows = () => [...document.querySelectorAll("[data-row]")];
+const all = () => [...document.querySelectorAll("[data-row]")];
 let at = -1;
+function point(to) {
+  document.querySelector("[data-row].cursor")?.classList.remove("cursor");
+  at = to;
+  all()[at]?.classList.add("cursor");
+}
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select, textarea")) return;
   if (event.key === "/") { const q = document.querySelector("input[type=search]"); if (q) { event.preventDefault(); q.focus(); } }
-  const move = { j: 1, k: -1 }[event.key], all = rows();
-  if (move && all.length) {
-    all[at]?.classList.remove("cursor");
-    at = Math.min(all.length - 1, Math.max(0, at + move));
-    all[at].classList.add("cursor");
-    all[at].scrollIntoView({ block: "nearest" });
-  } else if (event.key === "o" && all[at]) all[at].querySelector("a.what")?.click();
-  else if (event.key === "m" && all[at]) all[at].querySelector("button[data-read]")?.click();
+  const move = { j: 1, k: -1 }[event.key], rows = all();
+  if (move && rows.length) {
+    point(Math.min(rows.length - 1, Math.max(0, at + move)));
+    rows[at].scrollIntoView({ block: "nearest" });
+  } else if (event.key === "o" && rows[at]) rows[at].querySelector("a.what")?.click();
+  else if (event.key === "m" && rows[at]) rows[at].querySelector("button[data-read]")?.click();
 });
 
 // A text of the page becomes the place of a field; a field more.
@@ -121,4 +139,14 @@ function addField() {
   return row.querySelector("input[name=field_place]");
 }
 const seen = document.querySelector("form[data-seen]");
-if (seen && !document.hidden) setTimeout(() => fetch(seen.action, { method: "POST", body: new URLSearchParams(new FormData(seen)) }), 1500);
+let told = false;
+function tellSeen() {
+  if (!seen || told || document.hidden) return;
+  setTimeout(() => {
+    if (told || document.hidden) return;
+    told = true;
+    fetch(seen.action, { method: "POST", body: new URLSearchParams(new FormData(seen)) });
+  }, 1500);
+}
+document.addEventListener("visibilitychange", tellSeen);
+tellSeen();

@@ -186,7 +186,7 @@ def check_source(
 ) -> None:
     """Print what one page of a source yields. Stores nothing."""
     loaded = settings_of(config)
-    sys.path.insert(0, str(loaded.base))
+    sys.path.append(str(loaded.base))
     with preflight(loaded) as db:
         source = named(db, [name])[0]
     try:

@@ -14,6 +14,7 @@ Check = Iterator[tuple[str, str]]
 LOOPBACK_NAMES = ("localhost",)  # an empty name is every address
 
 
+RESERVED = ("new", "actions")  # as names of sources
 Name = Annotated[str, rules.name]
 Regex = Annotated[str, rules.regex]
 WebAddress = Annotated[str, rules.web]
@@ -263,6 +264,8 @@ class Source:
     tags: tuple[Name, ...] = ()
 
     def check(self) -> Check:
+        if self.name in RESERVED:
+            yield "name", f"{self.name!r} is an address of the API and the dashboard: take another one"
         if not self.start and not self.sitemaps:
             yield "start", "is missing; name at least one address to start from"
         if self.every is not None and self.cron is not None:

@@ -113,6 +113,8 @@ def _first_that_fits(hints: list[Any], value: Any, at: Path, faults: list[Fault]
 
 def _list(hint: Any, value: Any, at: Path, faults: list[Fault]) -> Any:
     if isinstance(value, str | Mapping) or not isinstance(value, Sequence):
+        if isinstance(value, Mapping):
+            raise Refused("wants a list of tables: write its name in double brackets, as in [[source]]")
         raise Refused(f"wants a list, not {value!r}; write [{value!r}]" if isinstance(value, str) else "wants a list")
     return tuple(_convert(hint, member, (*at, index), faults) for index, member in enumerate(value))
 

@@ -340,6 +340,7 @@ class Engine:
         strays = self._free_strays(connection, in_hand)
         if not self._store.is_just_mended:
             frontier.release_lost(connection, self._store.now())
+        visits.end_waiting(connection, self._store.now())
         for host in hopeless:
             visits.give_up(connection, host, self._store.now())
         self._tell_activity(connection, taken)

@@ -36,6 +36,7 @@ UNSTORABLE = (SQLAlchemyError, TypeError, ValueError, ArithmeticError, Recursion
 T = TypeVar("T")
 Unit = Callable[[Connection], T]
 
+HIDDEN = "***"
 RETRIES = 5
 LOCK_TOLD_S = 2.0
 TOLD_SILENT_S = 5.0
@@ -94,6 +95,13 @@ def sqlite_file(url: str) -> Path | None:
     return Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
 
 
+def shown(url: str | URL) -> str:
+    """Return a database's address without its passwords, wherever in it they stand."""
+    parsed = make_url(url)
+    secret = {name: HIDDEN for name in parsed.query if "password" in name.lower()}
+    return parsed.update_query_dict(secret).render_as_string(hide_password=True)
+
+
 class Db:
     """The database, for one process. Thread-safe: each thread gets a connection of its own."""
 
@@ -122,7 +130,7 @@ class Db:
             raise Unusable(f"[database] url: {error}; for PostgreSQL install bowerbird[postgres]") from None
         self.dialect: Dialect = self.engine.dialect
         self._is_looked_at = False
-        self.shown = self.url.render_as_string(hide_password=True)
+        self.shown = shown(self.url)
 
     @property
     def is_sqlite(self) -> bool:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select,
 from scraper.database import changes, homes
 from scraper.database.bulk import Bulk, given, reserve
 from scraper.database.homes import Left, Name, Shown
-from scraper.database.models import item_versions, items, pages
+from scraper.database.models import UNREAD, item_versions, items, pages
 from scraper.errors import NotFound
 from scraper.records import Item, Visit
 
@@ -305,6 +305,8 @@ def _see(batch: _Batch, found: _Found, row: Row[Any]) -> None:
     visit, page_id, item = found.visit, found.page_id, found.item
     every = difference(row.data, item.data)
     fields = {name: pair for name, pair in every.items() if name not in item.quiet}
+    if _is_read_anew(visit):  # a field that was not asked for before has not changed
+        fields = {name: pair for name, pair in fields.items() if name in row.data and name in item.data}
     is_elsewhere = row.page_id != page_id
     has_moved = is_elsewhere and batch.homes.get(row.page_id, (0, False))[1]
     values = {"item": row.id, "run": visit.claim.run_id, "page": page_id, "where": _url(visit), "at": visit.at}
@@ -327,6 +329,12 @@ def _see(batch: _Batch, found: _Found, row: Row[Any]) -> None:
         _tell(batch, found, row.id, "moved", {"url": [row.url, _url(visit)]} | fields)
     elif fields:
         _tell(batch, found, row.id, "changed", fields)
+
+
+def _is_read_anew(visit: Visit) -> bool:
+    """Whether a page is read by other rules than when it was stored."""
+    known = visit.claim.known
+    return known is not None and known.rules not in (UNREAD, visit.rules)
 
 
 def _tell_created(batch: _Batch, item_id: int, found: _Found) -> None:

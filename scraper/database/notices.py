@@ -68,13 +68,13 @@ def rewrite(connection: Connection, delivery_id: int, subject: str, payload: Map
     connection.execute(update(deliveries).where(mine).values(subject=subject, payload=dict(payload)))
 
 
-def claim(connection: Connection, at: datetime, limit: int) -> list[Row[Any]]:
-    """Take messages that are due; whoever took one and died loses it to others after a while."""
+def claim(connection: Connection, at: datetime, limit: int, without: Sequence[str] = ()) -> list[Row[Any]]:
+    """Take messages that are due, save those of some rules; whoever took one and died loses it to others after a while."""
     in_turn(connection, NOTICES)
     free = or_(deliveries.c.claimed_until.is_(None), deliveries.c.claimed_until < at)
     due = (
         select(deliveries)
-        .where(deliveries.c.state == QUEUED, deliveries.c.due_at <= at, free)
+        .where(deliveries.c.state == QUEUED, deliveries.c.due_at <= at, free, deliveries.c.rule.not_in(without))
         .order_by(deliveries.c.due_at)
         .limit(limit)
     )

@@ -143,8 +143,13 @@ def finish(connection: Connection, run_id: int, at: datetime, dropped: int) -> E
     connection.execute(update(runs).where(runs.c.id == run_id).values(state=state, finished_at=at, message=message))
     told: list[dict[str, Any]] = []
     raised: list[str] = []
-    if run.pages:
-        complete = run.kind == RunKind.CRAWL and not dropped and connection.scalar(_lost_sight(run_id)) is None
+    if run.known:
+        complete = (
+            run.pages > 0
+            and run.kind == RunKind.CRAWL
+            and not dropped
+            and connection.scalar(_lost_sight(run_id)) is None
+        )
         told, vanished = _remove_unseen(connection, run_id, run.source, at, complete=complete)
         if complete:
             _forget_unlinked(connection, run_id, run.source, at)
@@ -180,8 +185,12 @@ def _settle(
     fields = alarms.fields(connection, run_id, source, by_rules=bool(definition.get("item")))
     found = {("field", name): said for name, said in fields.lost.items()}
     mended = {("field", name) for name in fields.there}
+    read = connection.scalar(select(runs.c.pages).where(runs.c.id == run_id))
+    ever = connection.scalar(select(items.c.id).where(items.c.source == source).limit(1))
     if vanished:
         found["items", ""] = vanished
+    elif definition.get("item") and read and ever is None:
+        found["items", ""] = f"no item was found on {read} pages: the selectors of its items match nothing"
     elif complete or not _is_half_unseen(connection, run_id, source):
         mended.add(("items", ""))
     return alarms.settle(connection, source, found, mended, at)
@@ -214,8 +223,11 @@ def _remove_unseen(
         .join(pages, pages.c.id == items.c.page_id)
         .where(items.c.source == source, items.c.run_id < run_id, items.c.removed_at.is_(None))
     )
-    if not complete:
-        unseen = unseen.where(or_(pages.c.run_id == run_id, pages.c.gone_at.is_not(None)))
+    read = or_(pages.c.run_id == run_id, pages.c.gone_at.is_not(None))
+    if complete:  # a page that was asked for, and led elsewhere for now, was not read
+        mark = (urls.c.fingerprint == pages.c.fingerprint) & (urls.c.source == pages.c.source)
+        read = or_(read, ~exists().where(mark, urls.c.run_id == run_id))
+    unseen = unseen.where(read)
     gone = connection.execute(unseen).all()
     if not gone:
         return [], ""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, bindparam, exists, or_, select, update
 
 from scraper.database import alarms, failures, frontier, hosts, items, pages, sources, usage
 from scraper.database import runs as runs_of
@@ -26,6 +26,7 @@ KNOWN_PER_PAGE = 3
 KNOWN_AT_LEAST = 1000
 GIVE_UP_AT_ONCE = 1000
 SKEW = timedelta(minutes=1)
+PATIENCE = timedelta(minutes=1)  # what comes within it is waited for, though a source be due again
 LONGEST_WAIT = timedelta(hours=25)  # a host is obeyed for a day at most
 INDEX_DEPTH = 3  # sitemaps that lead to sitemaps
 
@@ -162,6 +163,30 @@ def give_up(connection: Connection, host: str, at: datetime) -> None:
         connection.execute(update(urls).where(urls.c.id == row.id).values(state=UrlState.FAILED, not_before=None))
         message = f"not asked: {host} is left alone, {why}"
         _fail(connection, Visit(claim, at, failure=Failure.CONNECT, message=message), counts)
+    _count(connection, counts)
+
+
+def end_waiting(connection: Connection, at: datetime) -> None:
+    """End what runs only wait for, if their source is due again: hosts that ask to be left alone for long hold up no others.
+
+    Each URL fails as rate_limited, and is asked for by the next run when its time has come.
+    """
+    later = at + PATIENCE
+    resting = exists().where(hosts_of.c.host == urls.c.host, hosts_of.c.next_at > later)
+    waits = or_(urls.c.not_before > later, resting)
+    open_urls = (urls.c.run_id == runs.c.id) & or_(in_state(UrlState.QUEUED), urls.c.claimed_by.is_not(None))
+    comes_soon = exists().where(open_urls, or_(urls.c.claimed_by.is_not(None), ~waits))
+    due = exists().where(sources_of.c.name == runs.c.source, sources_of.c.next_at <= at)
+    running = (runs.c.state == RunState.RUNNING) & (runs.c.kind == RunKind.CRAWL)
+    counts: Counts = defaultdict(lambda: defaultdict(int))
+    for run_id in connection.scalars(select(runs.c.id).where(running, due, ~comes_soon)).all():
+        waiting = select(urls).where(urls.c.run_id == run_id, in_state(UrlState.QUEUED)).limit(GIVE_UP_AT_ONCE)
+        for row in connection.execute(waiting).all():
+            why = connection.scalar(select(hosts_of.c.why).where(hosts_of.c.host == row.host)) or "it waits for long"
+            claim = Claim(row.id, row.run_id, row.source, row.url, row.host, row.depth, row.kind, row.attempts)
+            connection.execute(update(urls).where(urls.c.id == row.id).values(state=UrlState.FAILED, not_before=None))
+            message = f"not asked: {row.host} is left alone, {why}; the next run of the source is due"
+            _fail(connection, Visit(claim, at, failure=Failure.RATE_LIMITED, message=message), counts)
     _count(connection, counts)
 
 

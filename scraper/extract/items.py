@@ -6,6 +6,7 @@ import json
 import math
 import re
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -60,10 +61,16 @@ def load_parser(path: str) -> Parser:
 
 def by_rules(page: Page, rules: tuple[ItemRule, ...]) -> tuple[Item, ...]:
     """Return the items that a source's rules find in a page. Raises VisitFailed: decode, parse_limit."""
-    return tuple(item for rule in rules for item in _by_rule(page, rule))
+    nameless: Counter[str] = Counter()
+    found: list[Item] = []
+    for rule in rules:
+        found += _by_rule(page, rule, nameless[rule.kind])
+        nameless[rule.kind] += not rule.key
+    return tuple(found)
 
 
-def _by_rule(page: Page, rule: ItemRule) -> Iterator[Item]:
+def _by_rule(page: Page, rule: ItemRule, number: int) -> Iterator[Item]:
+    """number: how many rules before it name no key, and are for the same kind."""
     scopes = [None] if rule.select is None else matches(rule.select, page, None)
     by_class = tuple([css for field in rule.fields.values() if (css := field.css) is not None and asks_by_class(css)])
     for position, scope in enumerate(scopes):
@@ -75,7 +82,7 @@ def _by_rule(page: Page, rule: ItemRule) -> Iterator[Item]:
         parts = [data[name] for name in rule.key]
         if any(part in (None, "") for part in parts):
             continue  # what cannot be told apart cannot be kept
-        yield made(rule.kind, key_of(parts) if parts else _place(page, position), data, rule.quiet)
+        yield made(rule.kind, key_of(parts) if parts else _place(page, position, number), data, rule.quiet)
 
 
 def key_of(parts: list[Any]) -> str:
@@ -83,7 +90,9 @@ def key_of(parts: list[Any]) -> str:
     return str(parts[0]) if len(parts) == 1 else json.dumps(parts, ensure_ascii=False, default=str)
 
 
-def _place(page: Page, position: int) -> str:
+def _place(page: Page, position: int, number: int = 0) -> str:
+    if number:
+        return f"{page.url}#{number}.{position}"
     return f"{page.url}#{position}" if position else page.url
 
 
@@ -110,13 +119,13 @@ def by_parser(page: Page, parser: Parser) -> tuple[tuple[Item, ...], list[Link]]
     found: list[Item] = []
     links: list[Link] = []
     try:
-        for position, yielded in enumerate(_plain(parser(page)) or ()):
+        for yielded in _plain(parser(page)) or ():
             if isinstance(yielded, Link):
                 links.append(_link(yielded))
             elif isinstance(yielded, str):
                 links.append(Link(str(yielded)))
-            else:
-                found.append(_item(page, yielded, position))
+            elif yielded is not None and (item := _item(page, yielded, len(found))) is not None:
+                found.append(item)
     except VisitFailed:
         raise
     except BaseException as error:  # noqa: BLE001  whatever a user's function raises is this page's failure, exit too
@@ -129,10 +138,13 @@ def _plain(yielded: Any) -> Any:
         if inspect.iscoroutine(yielded):
             yielded.close()
         raise TypeError("a parser is a plain function: write def in place of async def; the page is fetched already")
-    return yielded
+    alone = isinstance(yielded, dict | str | Item | Link) or hasattr(yielded, "model_dump")
+    return [yielded] if alone else yielded
 
 
 def _link(yielded: Link) -> Link:
+    if not isinstance(yielded.url, str):
+        raise TypeError(f"the url of a Link is a text, not {yielded.url!r}")
     if not isinstance(yielded.priority, int) or abs(yielded.priority) > PRIORITY_MOST:
         raise TypeError(
             f"the priority of a Link is a whole number of at most {PRIORITY_MOST}, not {yielded.priority!r}"
@@ -149,8 +161,12 @@ def _told(error: BaseException) -> str:
     return f"the parser raised {said} at {where}" + (f"\n{way}" if way else "")
 
 
-def _item(page: Page, yielded: Any, position: int) -> Item:
+def _item(page: Page, yielded: Any, position: int) -> Item | None:
     if isinstance(yielded, Item):
+        if not yielded.kind or not isinstance(yielded.kind, str):
+            raise TypeError(f"the kind of an Item is a name, not {yielded.kind!r}")
+        if yielded.key in (None, ""):
+            return None  # as by rules: what cannot be told apart cannot be kept
         if not isinstance(yielded.data, dict):
             raise TypeError(f"the data of an Item is a dict, not {type(yielded.data).__name__}")
         return made(str(yielded.kind), str(yielded.key), yielded.data, yielded.quiet)

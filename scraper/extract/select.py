@@ -110,7 +110,8 @@ def _matches(expression: Expression, page: Page, scope: Any) -> list[Any]:
         return _listed(compiled_json(expression.json)(page.exact if scope is None else scope))
     if expression.jsonld is not None:
         search = compiled_json(expression.jsonld)
-        return [value for entry in page.exact_jsonld for value in _listed(search(entry))]
+        entries = [scope] if isinstance(scope, dict | list) else page.exact_jsonld
+        return [value for entry in entries for value in _listed(search(entry))]
     css = expression.css
     compiled = compiled_css(css, page.is_xml) if css is not None else compiled_xpath(expression.xpath or "")
     root = page.root if scope is None else scope

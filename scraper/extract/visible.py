@@ -165,7 +165,7 @@ def difference(before: Before, page: Page, noise: Noise) -> Difference | None:
     words = differ.word_count(*("\n".join(sense(block, noise) for block in side) for side in (went, came)))
     words = max(words, 1) if found else 0  # what only stands elsewhere now
     if words <= noise.words:
-        return Difference("", "", 0)
+        return Difference("", "", 0, slight=words > 0)
     return Difference(_told("\n".join(went)), _told("\n".join(came)), words)
 
 

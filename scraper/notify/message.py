@@ -10,7 +10,7 @@ import jmespath
 
 from scraper.template import BadTemplate, filled
 
-CHANGES_MOST = 100  # of one message
+CHANGES_MOST = 1000  # of one message; all are counted
 VALUE_MOST = 300
 TEXT_MOST = 20_000
 

@@ -14,7 +14,8 @@ from scraper.notify.send import Refused, deliver
 from scraper.steady import steadily
 
 LOOK_EACH_S = 2.0
-SENT_AT_ONCE = 8
+SENT_AT_ONCE = 16
+SENT_OF_A_RULE = 4  # so that a receiver who hangs keeps nobody else waiting
 TIDY_EACH = 1800  # looks
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ class Notifier:
         self._db = db
         self._orders = orders
         self._looks = 0
+        self._sending: dict[str, set[asyncio.Task[None]]] = {}
 
     async def run(self) -> None:
         """Look and send for ever."""
@@ -35,7 +37,16 @@ class Notifier:
         try:
             await steadily("notifications", partial(self._turn, fetcher))
         finally:
+            await self.settle(cancel=True)
             await fetcher.close()
+
+    async def settle(self, *, cancel: bool = False) -> None:
+        """Wait until what is being sent is sent or refused. cancel: it is left, and sent again later."""
+        while tasks := [task for sending in self._sending.values() for task in sending]:
+            for task in tasks if cancel else ():
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.sleep(0)  # lets them be struck off
 
     async def _turn(self, fetcher: Fetcher) -> float:
         """Look and send once. Returns for how long to rest then, in seconds."""
@@ -57,10 +68,33 @@ class Notifier:
         return await asyncio.to_thread(self._db.write, lambda c: look(c, rules, self._db.now()))
 
     async def _send(self, fetcher: Fetcher, rules: Sequence[Notify], http: Http, variables: Mapping[str, str]) -> bool:
-        due = await asyncio.to_thread(self._db.write, lambda c: notices.claim(c, self._db.now(), SENT_AT_ONCE))
         known = {rule.name: rule for rule in rules}
-        await asyncio.gather(*(self._one(fetcher, known.get(row.rule), http, variables, row) for row in due))
-        return len(due) == SENT_AT_ONCE
+        any_found = False
+        while found := await self._claimed():
+            any_found = True
+            for row in found:
+                task = asyncio.create_task(self._one(fetcher, known.get(row.rule), http, variables, row))
+                self._sending.setdefault(row.rule, set()).add(task)
+                task.add_done_callback(partial(self._sent, row.rule))
+        if any_found:
+            sending = {task for tasks in self._sending.values() for task in tasks}
+            await asyncio.wait(sending, return_when=asyncio.FIRST_COMPLETED, timeout=LOOK_EACH_S)
+        return any_found
+
+    async def _claimed(self) -> Sequence[Any]:
+        """A few messages that are due, of rules that do not have many under way already."""
+        busy = [name for name, sending in self._sending.items() if len(sending) >= SENT_OF_A_RULE]
+        room = min(SENT_OF_A_RULE, SENT_AT_ONCE - sum(map(len, self._sending.values())))
+        if room <= 0:
+            return ()
+        return await asyncio.to_thread(self._db.write, lambda c: notices.claim(c, self._db.now(), room, busy))
+
+    def _sent(self, rule: str, task: "asyncio.Task[None]") -> None:
+        self._sending[rule].discard(task)
+        if not self._sending[rule]:
+            del self._sending[rule]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("what became of a notification could not be noted", exc_info=error)
 
     async def _one(
         self, fetcher: Fetcher, rule: Notify | None, http: Http, variables: Mapping[str, str], row: Any

@@ -24,12 +24,15 @@ def run(end: socket.socket, told: "Connection", parent: int, memory: int) -> Non
 
     end.sendall(frames.packed(None))
     readers: dict[str, Reader] = {}
+    me = os.getpid()
     while True:
         try:
             task = frames.receive(end)
         except EOFError:
             os._exit(0)
         answer = _answer(task, readers)
+        if os.getpid() != me:  # a parser has forked, and this is the copy: the answer is not its to give
+            os._exit(0)
         end.sendall(_packed(answer))
 
 

@@ -72,6 +72,9 @@ class _Found:
             self.either = bool(self.all)
             return
         if name in FIELDS:
+            if match["not"] or name in self.fields:
+                fault = "is asked for only as it is, not as what it is not" if match["not"] else "is there twice"
+                raise BadQuery(f"{name}: {fault}; leave it out")
             self.fields[name] = value
             return
         whole = f"{name}:{value}" if name else value

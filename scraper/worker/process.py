@@ -41,7 +41,7 @@ class Process(ABC):
         self._boot = boot
         self._channel = channel
         logs.set_up(production=settings.production, level=int(boot.get("log_level", logging.INFO)))
-        sys.path.insert(0, str(boot["base"]))  # where a user's own modules live
+        sys.path.append(str(boot["base"]))  # where a user's own modules live
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         limits.apply(settings.limits)
         threading.excepthook = _told

@@ -21,7 +21,7 @@ from scraper.errors import Unavailable
 from tests.api.conftest import SOURCE, TOKEN, Make, client
 from tests.api.test_security import token_of
 
-NEW: dict[str, Any] = {"name": "new", "start": ["https://a.example/"], "every": "1h"}
+NEW: dict[str, Any] = {"name": "fresh", "start": ["https://a.example/"], "every": "1h"}
 
 
 # -- ETag and If-Match
@@ -30,27 +30,29 @@ NEW: dict[str, Any] = {"name": "new", "start": ["https://a.example/"], "every": 
 async def test_who_saw_an_older_definition_changes_nothing(http: httpx.AsyncClient) -> None:
     made = await http.post("/api/sources", json=NEW)
     first = made.headers["etag"]
-    assert made.headers["location"] == "/api/sources/new"
-    assert (await http.get("/api/sources/new")).headers["etag"] == first
-    changed = await http.put("/api/sources/new", json=NEW | {"every": "2h"}, headers={"If-Match": first})
+    assert made.headers["location"] == "/api/sources/fresh"
+    assert (await http.get("/api/sources/fresh")).headers["etag"] == first
+    changed = await http.put("/api/sources/fresh", json=NEW | {"every": "2h"}, headers={"If-Match": first})
     assert changed.status_code == 200
     second = changed.headers["etag"]
     assert second != first
-    stale = await http.put("/api/sources/new", json=NEW | {"every": "3h"}, headers={"If-Match": first})
+    stale = await http.put("/api/sources/fresh", json=NEW | {"every": "3h"}, headers={"If-Match": first})
     assert (stale.status_code, stale.headers["content-type"]) == (412, "application/problem+json")
-    assert (await http.delete("/api/sources/new", headers={"If-Match": first})).status_code == 412
-    assert (await http.get("/api/sources/new")).json()["every"] == 7200
+    assert (await http.delete("/api/sources/fresh", headers={"If-Match": first})).status_code == 412
+    assert (await http.get("/api/sources/fresh")).json()["every"] == 7200
     for tag in (f"{first}, {second}", f"W/{second}", "*"):
         assert (
-            await http.put("/api/sources/new", json=NEW | {"every": "2h"}, headers={"If-Match": tag})
+            await http.put("/api/sources/fresh", json=NEW | {"every": "2h"}, headers={"If-Match": tag})
         ).status_code == 200
-    assert (await http.delete("/api/sources/new", headers={"If-Match": second})).status_code == 204
-    assert (await http.delete("/api/sources/new", headers={"If-Match": "*"})).status_code == 404
+    assert (await http.delete("/api/sources/fresh", headers={"If-Match": second})).status_code == 204
+    assert (await http.delete("/api/sources/fresh", headers={"If-Match": "*"})).status_code == 404
 
 
 async def test_of_two_who_change_the_same_one_wins(http: httpx.AsyncClient) -> None:
     tag = (await http.post("/api/sources", json=NEW)).headers["etag"]
-    calls = [http.put("/api/sources/new", json=NEW | {"max_pages": n}, headers={"If-Match": tag}) for n in range(1, 9)]
+    calls = [
+        http.put("/api/sources/fresh", json=NEW | {"max_pages": n}, headers={"If-Match": tag}) for n in range(1, 9)
+    ]
     statuses = sorted([answer.status_code for answer in await asyncio.gather(*calls)])
     assert statuses == [200] + [412] * 7
 
@@ -66,7 +68,7 @@ async def test_a_source_of_the_file_is_changed_there(http: httpx.AsyncClient) ->
         assert answer.json()["detail"]
     assert (await http.put("/api/sources/nobody", json=NEW)).status_code == 404
     assert (await http.post("/api/sources", json=NEW)).status_code == 201
-    assert (await http.put("/api/sources/new", json=NEW | {"name": "other"})).status_code == 422
+    assert (await http.put("/api/sources/fresh", json=NEW | {"name": "other"})).status_code == 422
 
 
 # -- secrets
@@ -86,22 +88,22 @@ async def test_secrets_are_told_nobody_and_kept_where_they_are_given_back_hidden
     assert added.status_code == 201
     for answer in [
         added,
-        *[await http.get(path) for path in ("/api/sources/new", "/api/sources", "/sources/new?tab=settings")],
+        *[await http.get(path) for path in ("/api/sources/fresh", "/api/sources", "/sources/new?tab=settings")],
     ]:
         assert "hunter" not in answer.text
     shown = added.json()["definition"]
     assert shown["headers"] == {"Authorization": "***", "X": "***", "Y": "${BOWERBIRD_SECRET_X}"}
     page = await http.get("/sources/new?tab=settings")
     assert "hunter" not in page.text
-    changed = await http.put("/api/sources/new", json=shown | {"every": "2h"})
+    changed = await http.put("/api/sources/fresh", json=shown | {"every": "2h"})
     assert changed.status_code == 200, changed.text
-    stored = kept.read(lambda c: sources.definition(c, "new"))
+    stored = kept.read(lambda c: sources.definition(c, "fresh"))
     for key in ("headers", "cookies"):
         assert stored[key] == SECRET[key]
     assert stored["login"]["form"] == SECRET["login"]["form"]
     given = shown | {"headers": {"Authorization": "Bearer other"}}
-    assert (await http.put("/api/sources/new", json=given)).status_code == 200
-    assert kept.read(lambda c: sources.definition(c, "new"))["headers"] == {"Authorization": "Bearer other"}
+    assert (await http.put("/api/sources/fresh", json=given)).status_code == 200
+    assert kept.read(lambda c: sources.definition(c, "fresh"))["headers"] == {"Authorization": "Bearer other"}
 
 
 @pytest.mark.parametrize(
@@ -121,17 +123,17 @@ async def test_who_may_not_read_a_secret_sends_it_nowhere_else(
 ) -> None:
     monkeypatch.setenv("BOWERBIRD_SECRET_X", "hunter6")
     shown = (await http.post("/api/sources", json=SECRET)).json()["definition"]
-    before = kept.read(lambda c: sources.definition(c, "new"))
-    answer = await http.put("/api/sources/new", json=shown | elsewhere)
+    before = kept.read(lambda c: sources.definition(c, "fresh"))
+    answer = await http.put("/api/sources/fresh", json=shown | elsewhere)
     assert answer.status_code == 422
     assert "hidden" in answer.json()["detail"]
-    assert kept.read(lambda c: sources.definition(c, "new")) == before
+    assert kept.read(lambda c: sources.definition(c, "fresh")) == before
     whole = (
         SECRET
         | elsewhere
         | ({"login": SECRET["login"] | {"url": "https://evil.example/"}} if "login" in elsewhere else {})
     )
-    assert (await http.put("/api/sources/new", json=whole)).status_code == 200
+    assert (await http.put("/api/sources/fresh", json=whole)).status_code == 200
 
 
 async def test_the_password_of_a_proxy_is_told_nobody(make: Make) -> None:
@@ -160,14 +162,14 @@ KEY = {"Idempotency-Key": "a-key"}
 
 async def test_a_call_that_is_repeated_is_answered_as_it_was_and_done_once(http: httpx.AsyncClient, kept: Db) -> None:
     first = await http.post("/api/sources", json=NEW, headers=KEY)
-    await http.delete("/api/sources/new")
+    await http.delete("/api/sources/fresh")
     again = await http.post("/api/sources", json=NEW, headers=KEY)
     assert (again.status_code, again.content) == (201, first.content)
     assert again.headers["idempotency-replayed"] == "true"
     for name in ("location", "etag", "content-type"):
         assert again.headers[name] == first.headers[name]
     assert "idempotency-replayed" not in first.headers
-    assert (await http.get("/api/sources/new")).status_code == 404
+    assert (await http.get("/api/sources/fresh")).status_code == 404
     for body, path in ((NEW | {"every": "9h"}, "/api/sources"), (NEW, "/api/sources/check"), (NEW, "/api/sources?x=1")):
         other = await http.post(path, json=body, headers=KEY)
         assert (other.status_code, other.headers["content-type"]) == (422, "application/problem+json")

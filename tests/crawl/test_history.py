@@ -447,7 +447,63 @@ async def test_what_a_page_listed_long_ago_says_nothing_of_an_item(crawler: Craw
     assert [change["change"] for change in told.changes("item") if change["page_id"] is not None] == ["removed"]
 
 
+async def test_the_items_of_a_source_of_one_page_go_with_it(crawler: Crawler, told: Told, site: Site) -> None:
+    site.page("/", things("a"))
+    await crawler.run(shop(site))
+    site.raw("/", html("", status="410 Gone"), close=False)
+    await again(crawler, told, shop(site))
+    assert (told.take("page"), told.take("item")) == (["removed"], ["removed"])
+
+
+async def test_a_page_that_leads_elsewhere_for_now_was_not_read(crawler: Crawler, told: Told, site: Site) -> None:
+    site.page("/", links("/a", "/b"))
+    for name in "ab":
+        site.page(f"/{name}", things(name))
+    await crawler.run(shop(site))
+    for name in "ab":
+        site.raw(f"/{name}", moved(302, "/maintenance"), close=False)
+    site.page("/maintenance", "soon")
+    await again(crawler, told, shop(site))
+    assert told.take("item") == []
+    assert present(crawler) == ["a", "b"]
+
+
+async def test_a_field_that_is_new_in_the_rule_is_no_news(crawler: Crawler, told: Told, site: Site) -> None:
+    site.page("/", details("a", "1"))
+    await crawler.run(shop(site, item=(replace(FULL, fields={n: FULL.fields[n] for n in ("name", "price")}),)))
+    await again(crawler, told, shop(site, item=(FULL,)))
+    assert told.take("item") == []
+    assert crawler.rows("items")[0]["data"]["weight"] == "5 kg"
+    site.page("/", details("a", "1", weight="6 kg"))
+    await again(crawler, told, shop(site, item=(FULL,)))
+    assert told.take("item") == ["changed"]
+
+
+async def test_changes_that_are_too_slight_add_up(crawler: Crawler, told: Told, site: Site) -> None:
+    words = [f"word{number}" for number in range(20)]
+    wanted = source(site, noise=Noise(words=3))
+    site.page("/", " ".join(words))
+    await crawler.run(wanted)
+    seen = []
+    for number in range(4):
+        words[number] = f"other{number}"
+        site.page("/", " ".join(words))
+        await again(crawler, told, wanted)
+        seen += told.take("page")
+    assert seen == ["changed"] * 2
+
+
 # -- alarms
+
+
+@sqlite_only
+async def test_selectors_that_match_nothing_are_told(crawler: Crawler, site: Site) -> None:
+    site.page("/", "nothing of the kind")
+    await crawler.run(shop(site))
+    assert standing(crawler) == [("items", "")]
+    site.page("/", things("a"))
+    await crawler.run(shop(site))
+    assert standing(crawler) == []
 
 
 @pytest.mark.parametrize(

@@ -346,7 +346,7 @@ async def test_what_is_not_for_us_has_a_login_made_anew_ever_later(monkeypatch: 
     await made.log_in(fetcher, Http(), enter)
     made.showed(again=False, refused=False)
     made.showed(again=True, refused=False)
-    for _ in range(3):
+    for _ in range(2):
         await made.log_in(fetcher, Http(), enter, refused_at=time.monotonic())
         made.showed(again=False, refused=False)
         made.showed(again=True, refused=True)

@@ -265,3 +265,23 @@ async def test_the_moment_of_a_death_is_told_by_our_clock_and_kept_by_the_databa
     store.close()
     [row] = crawler.db.read(lambda c: c.execute(host_table.select()).all())
     assert abs(row.next_at - at - timedelta(seconds=1050)) < timedelta(seconds=1)
+
+
+async def test_a_run_that_only_waits_for_long_ends_when_its_source_is_due(
+    crawler: Crawler, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "KEEP_EACH_S", 0.05)
+    site.page("/", links("/a", "/busy"))
+    site.page("/a", "a")
+    site.raw("/busy", b"HTTP/1.1 429 S\r\nRetry-After: 3600\r\nContent-Length: 0\r\n\r\n", close=False)
+    wanted = source(site, every=3600.0)
+
+    def due(_: Request) -> bytes:
+        crawler.db.write(lambda c: c.execute(source_table.update().values(next_at=now())))
+        return b"HTTP/1.1 429 S\r\nRetry-After: 3600\r\nContent-Length: 0\r\n\r\n"
+
+    site.raw("/busy", due, close=False)
+    run = await crawler.run(wanted)
+    assert (run["state"], run["pages"]) == ("done", 2)
+    [failure] = crawler.rows("failures")
+    assert (failure["reason"], "the next run of the source is due" in failure["message"]) == ("rate_limited", True)

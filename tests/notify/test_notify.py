@@ -5,11 +5,12 @@ import base64
 import hashlib
 import hmac
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -33,7 +34,7 @@ from scraper.notify.look import look
 from scraper.notify.notifier import Notifier
 from scraper.records import Event
 from scraper.states import RunState
-from tests.support import Project, free_port, until
+from tests.support import PATIENCE_S, Project, free_port, until
 
 LOOPBACK = Http(allow_networks=("127.0.0.0/8",), timeout=1.0)
 START = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
@@ -156,7 +157,7 @@ class Desk:
             fetcher = Fetcher()
             try:
                 while await desk._send(fetcher, self.rules, self.http, self.variables):
-                    pass
+                    await desk.settle()
             finally:
                 await fetcher.close()
 
@@ -259,6 +260,24 @@ def test_a_receiver_who_is_away_or_slow_is_tried_again_and_given_up_in_the_end(d
     [row] = slow.rows()
     assert (row.state, row.attempts) == ("queued", 1)
     assert "timeout" in row.answer
+
+
+async def test_a_receiver_who_hangs_keeps_no_other_waiting(db: Db, receiver: Receiver) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as hangs:  # takes connections, and says nothing
+        slow = rule(f"http://127.0.0.1:{hangs.getsockname()[1]}/", name="slow", source=["slow"])
+        made = desk(db, slow, rule(receiver.url, name="quick", source=["quick"]))
+        for number in range(30):
+            change(db, f"{number}", source="slow")
+            made.look()
+        change(db, "Emma", source="quick")
+        made.look()
+        db.now = lambda: made.at  # type: ignore[method-assign]
+        notifier, fetcher = Notifier(db, lambda: None), Fetcher()
+        async with asyncio.timeout(PATIENCE_S):
+            while not receiver.came:
+                await notifier._send(fetcher, made.rules, replace(LOOPBACK, timeout=1000.0), {})
+        await notifier.settle(cancel=True)
+        await fetcher.close()
 
 
 def test_who_is_gone_is_told_no_more(db: Db, receiver: Receiver) -> None:
@@ -382,10 +401,11 @@ def test_a_digest_gathers_what_changes_meanwhile(db: Db, receiver: Receiver) -> 
 
 
 def test_a_message_of_very_much_says_how_much(db: Db, receiver: Receiver) -> None:
-    made = desk(db, rule(receiver.url))
+    made = desk(db, rule(receiver.url, digest="1h"))
     change(db, *(f"book {number}" for number in range(message.CHANGES_MOST + 20)))
-    made.look()
-    made.send()
+    for _ in range(3):
+        made.look()
+    made.send(after_s=3601)
     [told] = receiver.bodies()
     assert (told["count"], len(told["changes"])) == (message.CHANGES_MOST + 20, message.CHANGES_MOST)
 

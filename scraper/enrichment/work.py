@@ -61,7 +61,7 @@ class Work:
         """base: the directory of the configuration. most: how many functions are called at once."""
         self._settings, self._base, self._variables = settings, base, variables
         self._fetcher, self._memory = fetcher, memory
-        self.callers = Callers(settings.limits, base, most)
+        self.callers = Callers(settings.limits, base, most, [CALLED.partition(":")[0]])
         llm = settings.llm
         self.model = Model(fetcher, llm, settings.http, variables.get(llm.api_key_env, ""))
 

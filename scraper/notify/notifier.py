@@ -76,8 +76,8 @@ class Notifier:
                 task = asyncio.create_task(self._one(fetcher, known.get(row.rule), http, variables, row))
                 self._sending.setdefault(row.rule, set()).add(task)
                 task.add_done_callback(partial(self._sent, row.rule))
-        if any_found:
-            sending = {task for tasks in self._sending.values() for task in tasks}
+        sending = {task for tasks in self._sending.values() for task in tasks}
+        if any_found and sending:
             await asyncio.wait(sending, return_when=asyncio.FIRST_COMPLETED, timeout=LOOK_EACH_S)
         return any_found
 

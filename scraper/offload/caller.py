@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 import traceback
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from scraper import kernel
@@ -17,16 +18,21 @@ if TYPE_CHECKING:
 SAID_MOST = 4000
 
 
-def run(end: socket.socket, told: "Connection", parent: int, memory: int, base: str) -> None:
-    """Call functions until the socket closes. memory: bytes that it may take. base: the directory that users' modules are in."""
+def run(
+    end: socket.socket, told: "Connection", parent: int, memory: int, base: str, modules: Sequence[str] = ()
+) -> None:
+    """Call functions until the socket closes. memory: bytes that it may take. base: the directory that users' modules are in.
+
+    modules: what is loaded before the first call, and is none of its time.
+    """
     if not begin(parent, told):
         return
     kernel.limit_memory(memory)
     kernel.step_back()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     sys.path.append(base)
-    import scraper.enrichment.work  # noqa: PLC0415, F401  our own part of the time that a first call takes
-
+    for module in modules:
+        importlib.import_module(module)
     end.sendall(frames.packed(None))
     me = os.getpid()
     while True:

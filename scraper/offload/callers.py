@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,9 @@ class Late(Exception):
 class Callers:
     """Calls functions by their names, within limits."""
 
-    def __init__(self, limits: Limits, base: Path, most: int = 1) -> None:
-        """base: the directory that users' modules are in. most: how many calls at once, each in a process."""
+    def __init__(self, limits: Limits, base: Path, most: int = 1, modules: Sequence[str] = ()) -> None:
+        """base: the directory that users' modules are in. most: how many calls at once, each in a process. modules: of ours."""
+        self._modules = tuple(modules)
         self._hands = Hands(self._start, most, limits.memory)
         self._limits, self._base = limits, base
         self.prune, self.close = self._hands.prune, self._hands.close
@@ -56,7 +58,7 @@ class Callers:
             raise Raised(*answer[1:])
 
     def _start(self) -> Hand:
-        return Hand("caller", caller.run, os.getpid(), int(self._limits.memory * 1.5), str(self._base))
+        return Hand("caller", caller.run, os.getpid(), int(self._limits.memory * 1.5), str(self._base), self._modules)
 
 
 __all__ = ["Callers", "Died", "Late", "Raised"]

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import tomllib
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -12,12 +13,15 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import Connection, Insert, delete, insert, select
 
+from api.dashboard.definition import as_toml
 from api.stream import Place
+from scraper.config.settings import Settings, plain
 from scraper.database import Db, answers, sources
 from scraper.database.connection import made_id, now
 from scraper.database.models import alarms, events, runs
 from scraper.database.models import changes as change_rows
 from scraper.errors import Unavailable
+from scraper.startup import checked_source
 from tests.api.conftest import SOURCE, TOKEN, Make, client
 from tests.api.test_security import token_of
 
@@ -337,3 +341,27 @@ async def test_changes_are_read_by_number_and_up_to_one(http: httpx.AsyncClient,
 async def test_monitors_may_ask_for_the_head_alone(http: httpx.AsyncClient) -> None:
     answer = await http.head("/healthz")
     assert (answer.status_code, answer.content) == (200, b"")
+
+
+SAID = {
+    "enabled": False,
+    "max_depth": 0,
+    "http": {"delay": 0, "obey_robots": False, "retries": 0},
+    "recheck": {},
+    "item": [{"kind": "book", "fields": {"a": {"css": "a", "default": ""}, "b": {"css": "b", "default": 0}}}],
+}
+
+
+async def test_settings_that_are_saved_as_they_are_shown_stay_as_they_are(http: httpx.AsyncClient, kept: Db) -> None:
+    assert (await http.post("/api/sources", json=NEW | SAID)).status_code == 201
+    before = kept.read(lambda c: sources.definition(c, "fresh"))
+    shown = as_toml(before)
+    made = checked_source({**tomllib.loads(shown), "name": "fresh"}, Settings(), {}, trusted=True)
+    assert plain(made) == before
+    assert all(word in shown for word in ("enabled = false", "max_depth = 0", "obey_robots = false", "recheck"))
+
+
+@pytest.mark.parametrize("name", ["new", "actions"])
+async def test_no_source_takes_an_address_of_ours(http: httpx.AsyncClient, name: str) -> None:
+    refused = await http.post("/api/sources", json=NEW | {"name": name})
+    assert (refused.status_code, "take another one" in refused.text) == (422, True)

@@ -18,7 +18,8 @@ from starlette.types import Message
 
 from api import problems
 from api.routes import exports, rows
-from scraper.database import Db
+from scraper.database import Db, changes
+from scraper.database.connection import now
 from tests.export import stock
 
 FORMATS = {
@@ -199,3 +200,21 @@ async def test_a_reader_who_leaves_leaves_nothing_behind(
         await app(scope, receive, send)
     assert built
     assert not left(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "what=items&changed_since=2999-01-01",
+        "what=changes&until=2000-01-01",
+        "what=changes&item_id=999999",
+        "what=pages&url=http://no.example/",
+        "what=pages&gone=true",
+    ],
+)
+async def test_an_export_has_the_filters_of_its_list(http: httpx.AsyncClient, kept: Db, query: str) -> None:
+    told = changes.row(now(), "shop", "item", "changed", item_id=1, fields={"price": [1, 2]})
+    kept.write(lambda c: changes.tell(c, [told]))
+    what = query.partition("&")[0].removeprefix("what=")
+    assert (await http.get(f"/api/export?what={what}")).text.strip()
+    assert (await http.get(f"/api/export?{query}")).text.strip() == ""

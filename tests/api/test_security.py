@@ -1,5 +1,6 @@
 """Who may call what: refused unless a key allows it, on every route that there is."""
 
+import asyncio
 import sqlite3
 import time
 from datetime import timedelta
@@ -9,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
+from anyio import to_thread
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 
@@ -16,7 +18,7 @@ from api import keys as keys_module
 from api.app import create_app
 from api.keys import COOKIE, Keys
 from scraper.database import tokens
-from scraper.database.connection import now
+from scraper.database.connection import now, shown
 from tests.api.conftest import SOURCE, TOKEN, Make, client
 
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
@@ -471,3 +473,35 @@ async def test_no_answer_lets_another_site_read_it(make: Make) -> None:
             assert answer.headers["cross-origin-resource-policy"] == "same-origin"
         for method, asked in (("X-HTTP-Method-Override", "DELETE"), ("X-Method-Override", "POST")):
             assert (await http.get("/api/sources/books", headers={method: asked})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "foreign", ['prefs={"theme": "dark"}', "x=a b", "foo[bar]=1", "flag", "path=/x", 'q="open', "=", ";;"]
+)
+async def test_cookies_of_other_programs_do_no_harm(guarded: FastAPI, foreign: str) -> None:
+    async with client(guarded) as http:
+        await log_in(http, TOKEN)
+        good = http.cookies[COOKIE]
+    for cookie in (f"{foreign}; {COOKIE}={good}", f"{COOKIE}={good}; {foreign}"):
+        async with client(guarded) as http:
+            assert (await http.get("/api/sources", headers={"Cookie": cookie})).status_code == 200, cookie
+
+
+async def test_a_password_in_the_query_of_a_databases_address_is_hidden() -> None:
+    url = "postgresql+psycopg:///db?host=127.0.0.1&user=u&password=hunter2&sslpassword=hunter2"
+    assert "hunter2" not in shown(url)
+    assert "hunter2" not in shown("postgresql://u:hunter2@h/db")
+
+
+async def test_the_status_answers_while_all_threads_wait(guarded: FastAPI) -> None:
+    """Its dependencies need none of them."""
+    limiter = to_thread.current_default_thread_limiter()
+    borrowers = [object() for _ in range(int(limiter.total_tokens))]
+    for borrower in borrowers:
+        await limiter.acquire_on_behalf_of(borrower)
+    try:
+        async with client(guarded, TOKEN) as http, asyncio.timeout(5):
+            assert (await http.get("/api/scraper-status")).status_code == 200
+    finally:
+        for borrower in borrowers:
+            limiter.release_on_behalf_of(borrower)

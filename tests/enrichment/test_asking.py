@@ -38,9 +38,10 @@ def asked(factory: Factory, endpoint: Endpoint) -> Factory:
     return factory
 
 
-def ask(http: httpx.Client, question: str, **more: Any) -> list[tuple[str, Any]]:
+def ask(http: httpx.Client, question: str, key: str = "", **more: Any) -> list[tuple[str, Any]]:
     """Return the events of an answer."""
-    response = http.post("/api/ask", json={"question": question, "mode": "text"} | more, timeout=60)
+    headers = {"Idempotency-Key": key} if key else {}
+    response = http.post("/api/ask", json={"question": question, "mode": "text"} | more, headers=headers, timeout=60)
     assert response.status_code == 200, response.text
     events = [
         dict(line.partition(": ")[::2] for line in one.splitlines()) for one in response.text.split("\n\n") if one
@@ -66,6 +67,16 @@ def test_an_answer_comes_word_by_word_while_notes_are_made(asked: Factory, serve
     name, said = ask(http, "What is a book?")[-1]
     assert name == "failed"
     assert said["reason"] == "transport"
+
+
+def test_an_answer_is_whole_with_a_key_too_and_the_same_when_it_is_asked_for_again(
+    asked: Factory, serve: Serve, endpoint: Endpoint
+) -> None:
+    endpoint.answers(saying("It is [1]."))
+    http = serve().http
+    events = ask(http, "What is a book?", key="once")
+    assert events[-1] == ("done", {})
+    assert ask(http, "What is a book?", key="once") == events
 
 
 def test_the_same_note_of_many_at_once_is_there_once(asked: Factory, serve: Serve, endpoint: Endpoint) -> None:

@@ -7,14 +7,16 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
+from parsel import Selector
 
+from scraper.config.settings import Expression, FieldRule, ItemRule
 from scraper.errors import VisitFailed
 from scraper.extract.forms import form_with
-from scraper.extract.items import by_parser
+from scraper.extract.items import by_parser, by_rules
 from scraper.extract.links import Linker
 from scraper.extract.page import Page
 from scraper.extract.sitemaps import links as named
-from scraper.records import Link
+from scraper.records import Item, Link
 from scraper.urls import Scope
 
 URL = "http://a.org/folder/page.html"
@@ -263,3 +265,60 @@ def test_a_form_sends_what_a_browser_would() -> None:
         "r": "2",
         "do": "login",
     }
+
+
+@pytest.mark.parametrize(
+    ("yields", "keys"),
+    [
+        (lambda _: {"a": 1}, ["http://a.org/x"]),
+        (lambda _: Item("book", "k", {"a": 1}), ["k"]),
+        (lambda _: [None, {"a": 1}], ["http://a.org/x"]),
+        (lambda _: ["/next", "/other", {"a": 1}, "/more", {"a": 2}], ["http://a.org/x", "http://a.org/x#1"]),
+        (lambda _: [Item("book", "", {"a": 1}), Item("book", None, {"a": 1})], []),  # type: ignore[arg-type]
+    ],
+    ids=["one dict", "one item", "nothing among others", "links among items", "without a key"],
+)
+def test_items_of_a_parser_are_told_apart_by_what_they_are(yields: Any, keys: list[str]) -> None:
+    found, _ = by_parser(Page("http://a.org/x", 200, {}, b""), yields)
+    assert [item.key for item in found] == keys
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (b"abc", "abc"),
+        (Link("http://a.org/"), {"url": "http://a.org/", "kind": "page", "priority": 0, "modified_at": None}),
+        (Selector("<b>x</b>").css("b"), ["<b>x</b>"]),
+        (iter([1]), None),
+        (object(), None),
+    ],
+    ids=["bytes", "dataclass", "selectors", "iterator", "object"],
+)
+def test_what_json_has_not_is_kept_as_what_it_holds_or_refused(given: Any, kept: Any) -> None:
+    def parser(_: Page) -> Any:
+        yield {"a": given}
+
+    if kept is None:
+        with pytest.raises(VisitFailed, match="of a kind that JSON has not"):
+            by_parser(Page("http://a.org/x", 200, {}, b""), parser)
+        return
+    found, _ = by_parser(Page("http://a.org/x", 200, {}, b""), parser)
+    assert found[0].data == {"a": kept}
+
+
+def test_each_json_ld_object_is_asked_by_itself() -> None:
+    script = b'<script type="application/ld+json">[{"name": "A", "sku": "1"}, {"name": "B", "sku": "2"}]</script>'
+    rule = ItemRule(
+        select=Expression(jsonld="@"), key=("sku",), fields={n: FieldRule(jsonld=n) for n in ("name", "sku")}
+    )
+    found = by_rules(Page("http://a.org/x", 200, {"content-type": "text/html"}, script), (rule,))
+    assert [item.data for item in found] == [{"name": "A", "sku": "1"}, {"name": "B", "sku": "2"}]
+
+
+def test_rules_without_kind_and_key_do_not_name_each_others_items() -> None:
+    rules = tuple(ItemRule(fields={name: FieldRule(css=name)}) for name in ("h1", "h2"))
+    found = by_rules(Page("http://a.org/x", 200, {"content-type": "text/html"}, b"<h1>a</h1><h2>b</h2>"), rules)
+    assert [(item.key, item.data) for item in found] == [
+        ("http://a.org/x", {"h1": "a"}),
+        ("http://a.org/x#1.0", {"h2": "b"}),
+    ]

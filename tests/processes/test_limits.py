@@ -129,6 +129,20 @@ def test_far_above_its_limit_it_is_killed(serve: Serve, project: Project, site: 
     assert (last["reason"], last["signal"], last["url"]) == ("memory", "SIGKILL", site.url + "/")
 
 
+def test_a_parser_that_forks_gives_no_page_the_items_of_another(serve: Serve, project: Project, site: Site) -> None:
+    (project.path / "forks.py").write_text(
+        "import os\ndef parse(page):\n    os.fork()\n    print('noise')\n    yield {'title': page.title}\n    yield from page.css('a::attr(href)').getall()\n"
+    )
+    site.page("/", "<title>/</title>" + "".join(f'<a href="/{n}">x</a>' for n in range(10)))
+    for n in range(10):
+        site.page(f"/{n}", f"<title>/{n}</title>")
+    project.configure(f'[[source]]\nname = "s"\nstart = ["{site.url}/"]\nparser = "forks:parse"\nevery = "1h"\n')
+    service = serve()
+    until(lambda: len(service.http.get("/api/items").json()["items"]) == 11, "all items")
+    for item in service.http.get("/api/items").json()["items"]:
+        assert item["url"] == site.url + item["data"]["title"]
+
+
 def test_a_parser_that_leaks_has_its_process_replaced(serve: Serve, project: Project, site: Site) -> None:
     (project.path / "leaky.py").write_text(
         "held = []\nimport os\ndef parse(page):\n    held.append(b'x' * 60 * 2**20)\n    yield {'pid': os.getpid()}\n"

@@ -175,6 +175,12 @@ def test_without_vectors_it_says_what_to_do(db: Db) -> None:
         find(db, Question("-x", "semantic", vector=vector(1)), NOW, Matrix("m"))
 
 
+@pytest.mark.parametrize("text", ["x -source:shop", "x -kind:book", "x source:a source:b"])
+def test_what_a_query_cannot_ask_for_is_told(text: str) -> None:
+    with pytest.raises(BadQuery, match="leave it out"):
+        words(text, NOW)
+
+
 def test_a_question_is_asked_by_its_words_alone() -> None:
     asked = 'night owl source:shop -day since:7d "two words" this OR that bird*'
     assert words(asked, NOW) == "night owl two words this that bird"

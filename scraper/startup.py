@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from scraper.config import secrets
+from scraper.config import masking, secrets
 from scraper.config.load import Loaded, dotted, load
 from scraper.config.settings import Enrich, Settings, Source, secrets_of
 from scraper.config.shape import Fault, build
@@ -192,6 +192,8 @@ def _length(value: object) -> int:
 
 
 def _unfit(value: str, variables: Mapping[str, str], trusted: bool) -> Iterator[str]:
+    if value == masking.HIDDEN:
+        yield "is hidden: give the value itself"
     for name in secrets.named(value):
         if not trusted and not name.startswith(secrets.PREFIX):
             yield f"names the variable {name}; from here only those that begin with {secrets.PREFIX} may be named"
@@ -201,7 +203,7 @@ def _unfit(value: str, variables: Mapping[str, str], trusted: bool) -> Iterator[
 
 def due(source: Source, last: datetime | None) -> datetime | None:
     """Return when a source is due, whose last run began at an instant."""
-    return next_due(source.every, source.cron, last, local(now()))
+    return next_due(source.every, source.cron, last, local(now(), source.zone))
 
 
 def review_parsers(loaded: Loaded) -> None:

@@ -28,8 +28,10 @@ def unmasked(given: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, A
     elsewhere = sorted(_hosts(given) - _hosts(before))
 
     def kept(path: tuple[str, ...], value: str) -> str:
-        if value != HIDDEN or path not in there:
+        if value != HIDDEN:
             return value
+        if path not in there:
+            raise BadConfig([Problem(".".join(path), "is hidden: give the value itself")])
         if elsewhere:
             said = f"was hidden from you, and is not for {', '.join(elsewhere)[:200]}: give it again"
             raise BadConfig([Problem(".".join(path), said)])

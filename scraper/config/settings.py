@@ -178,8 +178,9 @@ class ItemRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Noise:
-    """What on a page is no news: parts of it, words, numbers; and so many changed words."""
+    """What on a page is no news: all but some parts of it, parts, words, numbers; and so many changed words."""
 
+    only: tuple[str, ...] = ()
     select: tuple[str, ...] = ()
     patterns: tuple[Regex, ...] = ()
     numbers: bool = False

@@ -21,6 +21,6 @@ def zone_of(name: str) -> tzinfo:
         return here
 
 
-def local(at: datetime) -> datetime:
-    """Return an instant by the clock on the wall here."""
-    return at.astimezone(zone_of(""))
+def local(at: datetime, zone: str = "") -> datetime:
+    """Return an instant by the clock on the wall of a time zone; here, if none is named."""
+    return at.astimezone(zone_of(zone))

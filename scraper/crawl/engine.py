@@ -252,8 +252,10 @@ class Engine:
     ) -> tuple[Sources, datetime | None]:
         visits.set_right(connection, self._store.now())
         if self._once is None:
-            here = local(self._store.now())
-            sources.sync(connection, wanted, lambda s, last: schedule.next_due(s.every, s.cron, last, here))
+            at = self._store.now()
+            sources.sync(
+                connection, wanted, lambda s, last: schedule.next_due(s.every, s.cron, last, local(at, s.zone))
+            )
             sources.spread(connection, self._store.now(), SPREAD_EACH_S, SPREAD_MOST_S)
         if before.suspect and visits.crashed_on(connection, before.suspect, self._store.now()):
             log.error("a URL is set aside: the scraper died on its page", extra={"url_id": before.suspect})
@@ -491,7 +493,7 @@ class Engine:
         rows = [frontier.row_of(run_id, source.name, link, 0) for link in seeds]
         known = frontier.add(connection, [row for row in rows if row], {run_id: frontier.Room(len(rows))})
         runs.start(connection, run_id, source.max_pages, len(known[run_id]), at)
-        next_at = schedule.next_due(source.every, source.cron, at, local(at))
+        next_at = schedule.next_due(source.every, source.cron, at, local(at, source.zone))
         sources.started(connection, source.name, run_id, at, next_at)
 
     # -- URLs

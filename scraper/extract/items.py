@@ -33,11 +33,12 @@ def faults(source: Source) -> Iterator[tuple[tuple[str | int, ...], str]]:
                 compiled_css(css)
             except BadExpression as error:
                 yield ("follow", index), str(error)
-    for index, css in enumerate(source.noise.select):
-        try:
-            compiled_css(css)
-        except BadExpression as error:
-            yield ("noise", "select", index), str(error)
+    for key, parts in (("only", source.noise.only), ("select", source.noise.select)):
+        for index, css in enumerate(parts):
+            try:
+                compiled_css(css)
+            except BadExpression as error:
+                yield ("noise", key, index), str(error)
     for index, rule in enumerate(source.item):
         named = [(("select",), rule.select)] if rule.select else []
         paths = [*named, *((("fields", name), field) for name, field in rule.fields.items())]

@@ -96,9 +96,22 @@ def _of_json(page: Page) -> Iterator[str]:
         yield from _parts([page.text])
 
 
+def _places(page: Page, noise: Noise) -> list[Any]:
+    """What of a page counts: all of it, or parts, none of which is inside another."""
+    if not noise.only:
+        return [page.root]
+    found = {match for css in noise.only for match in _found(css, page) if etree.iselement(match)}
+    return [place for place in page.root.iter() if place in found and found.isdisjoint(place.iterancestors())]
+
+
 def _of_tree(page: Page, noise: Noise) -> Iterator[str]:
     hidden: set[Any] = {match for css in noise.select for match in _found(css, page)}
-    walk: Any = etree.iterwalk(page.root, events=("start", "end", "comment", "pi"))
+    for place in _places(page, noise):
+        yield from _of_place(place, hidden)
+
+
+def _of_place(place: Any, hidden: set[Any]) -> Iterator[str]:
+    walk: Any = etree.iterwalk(place, events=("start", "end", "comment", "pi"))
     parts: list[str] = []
     for event, element in walk:
         if event == "start" and (element.tag in _HIDDEN or element in hidden):
@@ -115,7 +128,8 @@ def _of_tree(page: Page, noise: Noise) -> Iterator[str]:
                 if block := " ".join("".join(parts).split()):
                     yield block
                 parts.clear()
-            parts.append(element.tail or "")
+            if element is not place:
+                parts.append(element.tail or "")
     if block := " ".join("".join(parts).split()):
         yield block
 
@@ -123,15 +137,16 @@ def _of_tree(page: Page, noise: Noise) -> Iterator[str]:
 def _of_xml(page: Page, noise: Noise) -> Iterator[str]:
     """Texts and attributes: which of them a reader sees, nobody knows."""
     hidden: set[Any] = {match for css in noise.select for match in _found(css, page)}
-    walk: Any = etree.iterwalk(page.root, events=("start", "end"))
-    for event, element in walk:
-        if event == "start" and element in hidden:
-            walk.skip_subtree()
-            continue
-        told = (*(f"{name}={value}" for name, value in element.attrib.items()), element.text)
-        for said in told if event == "start" else (element.tail,):
-            if block := " ".join((said or "").split()):
-                yield block
+    for place in _places(page, noise):
+        walk: Any = etree.iterwalk(place, events=("start", "end"))
+        for event, element in walk:
+            if event == "start" and element in hidden:
+                walk.skip_subtree()
+                continue
+            told = (*(f"{name}={value}" for name, value in element.attrib.items()), element.text)
+            for said in told if event == "start" else (element.tail if element is not place else None,):
+                if block := " ".join((said or "").split()):
+                    yield block
 
 
 def _found(css: str, page: Page) -> Any:

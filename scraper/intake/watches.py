@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 from scraper.config.settings import Source
 from scraper.config.shape import Fault, build
 from scraper.extract.items import faults
+from scraper.extract.select import BadExpression, compiled_css
 from scraper.intake.found import WHOLE_MOST, Found, Names, Unreadable, web_fault, whole
 
 MEMBER = "url-watches.json"
@@ -25,12 +26,13 @@ _NOT_OURS: dict[str, tuple[Any, ...]] = {
 }
 _NOT_OURS |= dict.fromkeys(
     (
-        "body", "browser_steps", "conditions", "extract_text", "ignore_text", "notification_urls", "proxy",
-        "subtractive_selectors", "text_should_not_be_present", "trigger_text", "webdriver_js_execute_code",
+        "body", "browser_steps", "check_unique_lines", "conditions", "extract_text", "notification_body", "notification_muted",
+        "notification_title", "notification_urls", "proxy", "remove_duplicate_lines", "sort_text_alphabetically", "tags",
+        "text_should_not_be_present", "trigger_text", "trim_text_whitespace", "webdriver_delay", "webdriver_js_execute_code",
     ),
     (),
 )  # fmt: skip
-_DROPPED = ("item", "headers", "render", "every")
+_DROPPED = ("item", "noise", "headers", "render", "every")
 
 
 def read(file: BinaryIO, names: Names) -> Found:
@@ -107,6 +109,8 @@ def _source(watch: Mapping[str, Any], names: Names) -> tuple[dict[str, Any], lis
         given["every"] = every
     if fields := dict(_fields(watch.get("include_filters"), notes)):
         given["item"] = [{"fields": fields}]
+    if noise := _noise(watch, fields):
+        given["noise"] = noise
     if headers := dict(_headers(watch.get("headers"), notes)):
         given["headers"] = headers
     if watch.get("paused"):
@@ -116,6 +120,32 @@ def _source(watch: Mapping[str, Any], names: Names) -> tuple[dict[str, Any], lis
     notes += _mended(given)
     named = isinstance(title, str) and re.search(r"[A-Za-z0-9]", title)
     return {"name": names.name(title) if named else names.of(url)} | given, notes
+
+
+def _noise(watch: Mapping[str, Any], fields: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What of its page is no news: all but what it selects, what it takes away, and texts that it ignores."""
+    made: dict[str, Any] = {}
+    if fields and all(_is_css(field.get("css", "")) for field in fields.values()):
+        made["only"] = [field["css"] for field in fields.values()]
+    if parts := [css for css in _texts(watch.get("subtractive_selectors")) if _is_css(css)]:
+        made["select"] = parts
+    if texts := _texts(watch.get("ignore_text")):
+        made["patterns"] = [text[1:-1] if re.fullmatch("/.+/", text) else re.escape(text) for text in texts]
+    return made
+
+
+def _is_css(text: str) -> bool:
+    if not text or text.startswith(("/", "xpath")):
+        return False
+    try:
+        compiled_css(text)
+    except BadExpression:
+        return False
+    return True
+
+
+def _texts(given: Any) -> list[str]:
+    return [text for one in given if (text := str(one).strip())] if isinstance(given, list) else []
 
 
 def _left(watch: Mapping[str, Any]) -> Iterator[str]:

@@ -365,3 +365,8 @@ async def test_settings_that_are_saved_as_they_are_shown_stay_as_they_are(http: 
 async def test_no_source_takes_an_address_of_ours(http: httpx.AsyncClient, name: str) -> None:
     refused = await http.post("/api/sources", json=NEW | {"name": name})
     assert (refused.status_code, "take another one" in refused.text) == (422, True)
+
+
+async def test_a_secret_that_is_hidden_is_none(http: httpx.AsyncClient) -> None:
+    refused = await http.post("/api/sources", json=NEW | {"headers": {"X-Key": "***"}})
+    assert (refused.status_code, "give the value itself" in refused.text) == (422, True)

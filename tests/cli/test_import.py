@@ -142,11 +142,11 @@ def test_opml_and_changedetection_are_known_by_themselves(shop: Project) -> None
     opml = write(shop, "feeds.xml", '<opml><body><outline title="News" xmlUrl="https://n.test/feed"/></body></opml>')
     assert shop.run("import", opml).stdout == "news\n"
     watches = {
-        "u": {"url": "https://w.test/", "title": "W", "ignore_text": ["x"], "time_between_check": {"minutes": 5}}
+        "u": {"url": "https://w.test/", "title": "W", "trigger_text": ["x"], "time_between_check": {"minutes": 5}}
     }
     done = shop.run("import", write(shop, "w.json", json.dumps(watches)), "--every", "1d")
     assert (done.returncode, done.stdout) == (0, "w\n")
-    assert done.stderr.splitlines() == ["w: ignore_text is not carried over", "1 source stored"]
+    assert done.stderr.splitlines() == ["w: trigger_text is not carried over", "1 source stored"]
     found = dict(rows(shop, "SELECT name, definition FROM sources"))
     assert json.loads(found["news"])["sitemaps"] == ["https://n.test/feed"]
     assert json.loads(found["w"])["every"] == 300

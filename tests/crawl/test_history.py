@@ -135,6 +135,16 @@ async def test_what_nobody_sees_is_no_change_and_no_version(crawler: Crawler, to
             Noise(select=(".ad",)), "<p>x</p><p class=ad>1</p>", "<p>x</p><p class=ad>2</p>", False, id="part"
         ),
         pytest.param(Noise(select=(".ad",)), "<p>x</p><p class=ad>1</p>", "<p>y</p><p class=ad>1</p>", True, id="rest"),
+        pytest.param(Noise(only=("b",)), "<p>1 <b>x</b> 1</p>", "<p>2 <b>x</b> 2</p>", False, id="all but a part"),
+        pytest.param(Noise(only=("b",)), "<p>1 <b>x</b></p>", "<p>1 <b>y</b></p>", True, id="the part"),
+        pytest.param(Noise(only=("b",)), "<p>1 <b>x</b></p>", "<p>1</p>", True, id="the part is gone"),
+        pytest.param(
+            Noise(only=("div", "b"), select=("i",)),
+            "<div>1 <b>x <i>1</i></b></div>",
+            "<div>1 <b>x <i>2</i></b></div>",
+            False,
+            id="a part in a part",
+        ),
         pytest.param(Noise(select=("*",)), "<p>x</p>", "<p>y</p>", False, id="all is noise"),
         pytest.param(
             Noise(select=("span",)), "<p>a <span>1</span> b</p>", "<p>a <span>1</span> c</p>", True, id="tail"

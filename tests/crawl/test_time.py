@@ -27,6 +27,7 @@ from scraper.database.models import sources as source_table
 from scraper.database.models import urls as url_table
 from scraper.errors import Failure, NotFound
 from scraper.records import HostTimes
+from scraper.startup import due
 from tests.crawl.test_engine import HTTP, Crawler, links, source
 from tests.site import Request, Site, html
 from tests.support import until
@@ -285,3 +286,9 @@ async def test_a_run_that_only_waits_for_long_ends_when_its_source_is_due(
     assert (run["state"], run["pages"]) == ("done", 2)
     [failure] = crawler.rows("failures")
     assert (failure["reason"], "the next run of the source is due" in failure["message"]) == ("rate_limited", True)
+
+
+def test_a_cron_goes_by_the_clock_of_its_sources_zone() -> None:
+    at = due(Source(name="s", start=("http://a.org/",), cron="0 9 * * *", zone="Asia/Tokyo"), None)
+    assert at is not None
+    assert (at.astimezone(UTC).hour, at.minute) == (0, 0)

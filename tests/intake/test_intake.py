@@ -173,7 +173,7 @@ def test_a_watch_of_changedetection() -> None:
     ("given", "note"),
     [
         ({"method": "POST"}, "method is not carried over"),
-        ({"ignore_text": ["x"]}, "ignore_text is not carried over"),
+        ({"notification_muted": True}, "notification_muted is not carried over"),
         ({"notification_urls": ["mailto://x"]}, "notification_urls is not carried over"),
         ({"processor": "restock_diff"}, "processor is not carried over"),
         ({"include_filters": ["jq:.a"]}, "the filter 'jq:.a' is not carried over"),
@@ -355,3 +355,18 @@ def test_a_folder_of_chroma_that_is_none_is_told(tmp_path: Path, data: bytes) ->
     (tmp_path / chroma.FILE).write_bytes(data)
     with pytest.raises(Unreadable, match="no ChromaDB"):
         list(chroma.read(tmp_path))
+
+
+def test_what_a_watch_looks_at_is_what_is_news() -> None:
+    watch = {
+        "url": "https://w.test/",
+        "include_filters": ["#price", ".stock"],
+        "subtractive_selectors": [".ad", "//footer"],
+        "ignore_text": ["seen 3 times", "/at .*/"],
+    }
+    [made] = read(Form.CHANGEDETECTION, json.dumps({"u": watch})).definitions
+    assert made["noise"] == {
+        "only": ["#price", ".stock"],
+        "select": [".ad"],
+        "patterns": [r"seen\ 3\ times", "at .*"],
+    }

@@ -153,7 +153,7 @@ def finish(connection: Connection, run_id: int, at: datetime, dropped: int) -> E
         told, vanished = _remove_unseen(connection, run_id, run.source, at, complete=complete)
         if complete:
             _forget_unlinked(connection, run_id, run.source, at)
-        if run.kind == RunKind.CRAWL:
+        if run.kind == RunKind.CRAWL and run.pages:
             raised = _settle(connection, run_id, run.source, at, vanished, complete=complete)
             lost = homes.lost(connection, run_id, run.source, complete=complete)
             told = items_of.adopt(connection, lost, at) + told

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, exists, or_, select, update
+from sqlalchemy import Connection, bindparam, exists, select, update
 
 from scraper.database import alarms, failures, frontier, hosts, items, pages, sources, usage
 from scraper.database import runs as runs_of
@@ -171,15 +171,12 @@ def end_waiting(connection: Connection, at: datetime) -> None:
 
     Each URL fails as rate_limited, and is asked for by the next run when its time has come.
     """
-    later = at + PATIENCE
-    resting = exists().where(hosts_of.c.host == urls.c.host, hosts_of.c.next_at > later)
-    waits = or_(urls.c.not_before > later, resting)
-    open_urls = (urls.c.run_id == runs.c.id) & or_(in_state(UrlState.QUEUED), urls.c.claimed_by.is_not(None))
-    comes_soon = exists().where(open_urls, or_(urls.c.claimed_by.is_not(None), ~waits))
     due = exists().where(sources_of.c.name == runs.c.source, sources_of.c.next_at <= at)
-    running = (runs.c.state == RunState.RUNNING) & (runs.c.kind == RunKind.CRAWL)
+    running = select(runs.c.id).where(runs.c.state == RunState.RUNNING, runs.c.kind == RunKind.CRAWL, due)
     counts: Counts = defaultdict(lambda: defaultdict(int))
-    for run_id in connection.scalars(select(runs.c.id).where(running, due, ~comes_soon)).all():
+    for run_id in connection.scalars(running).all():
+        if _goes_on(connection, run_id, at + PATIENCE):
+            continue
         waiting = select(urls).where(urls.c.run_id == run_id, in_state(UrlState.QUEUED)).limit(GIVE_UP_AT_ONCE)
         for row in connection.execute(waiting).all():
             why = connection.scalar(select(hosts_of.c.why).where(hosts_of.c.host == row.host)) or "it waits for long"
@@ -188,6 +185,14 @@ def end_waiting(connection: Connection, at: datetime) -> None:
             message = f"not asked: {row.host} is left alone, {why}; the next run of the source is due"
             _fail(connection, Visit(claim, at, failure=Failure.RATE_LIMITED, message=message), counts)
     _count(connection, counts)
+
+
+def _goes_on(connection: Connection, run_id: int, until: datetime) -> bool:
+    """Whether a run has something in hand, or something to visit until a moment."""
+    in_hand = select(urls.c.id).where(urls.c.claimed_by.is_not(None), urls.c.run_id == run_id).limit(1)
+    if connection.scalar(in_hand) is not None:
+        return True
+    return bool(frontier.hosts_due(connection, until, [run_id], owner=""))
 
 
 def _settle(connection: Connection, visits: Sequence[Visit], owner: str) -> list[Visit]:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event
 
-from scraper.database import Db, changes, frontier, health, items, listing, runs
+from scraper.database import Db, changes, frontier, health, homes, items, listing, runs, visits
 from scraper.database.connection import now
 from scraper.records import Link
 
@@ -19,6 +19,9 @@ ASKED: dict[str, Callable[[Connection], Any]] = {
     "release_lost": lambda c: frontier.release_lost(c, now()),
     "unclaim": lambda c: frontier.unclaim(c, "me", [1, 2]),
     "running": runs.running,
+    "claimed_by": lambda c: frontier.claimed_by(c, "me"),
+    "goes_on": lambda c: visits._goes_on(c, 1, now()),
+    "end_waiting": lambda c: visits.end_waiting(c, now()),
 }
 
 
@@ -63,6 +66,11 @@ def test_no_statement_goes_through_all_urls(known: Db, name: str) -> None:
 def test_the_next_retry_is_not_looked_for_among_all_that_is_queued(known: Db) -> None:
     plan = known.write(lambda c: _plan(c, ASKED["next_retry"]))
     assert any("urls_waiting" in step for step in plan), plan
+
+
+def test_items_of_several_pages_are_not_looked_for_among_all_of_a_source(db: Db) -> None:
+    plan = db.read(lambda c: _plan(c, lambda c: homes.lost(c, 1, "site", complete=True)))
+    assert plan[0] == "SEARCH items USING INTEGER PRIMARY KEY (rowid=?)", plan
 
 
 LISTED: dict[str, tuple[str, dict[str, Any]]] = {

@@ -106,7 +106,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     db.read_patience_s = min(db.read_patience_s, PAGE_PATIENCE_S)
     app.state.settings, app.state.db, app.state.service = loaded.settings, db, service
     app.state.streams = streams = Streams(db)
-    app.state.keys = Keys(db, lambda: service.settings.server.token)
+    app.state.keys = Keys(db, loaded.settings.server.token)
     app.state.search = search = Searching(loaded.settings, loaded.base, environment(loaded.base))
     app.state.noter = noter = Noter(db, search)
     _hear_signals(service, streams)

@@ -3,9 +3,8 @@
 import hashlib
 import hmac
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 from anyio import to_thread
@@ -42,24 +41,15 @@ class Caller:
 ANYBODY = Caller("anybody on this machine", "admin", SERVER)
 
 
-@lru_cache(maxsize=4)
-def _signing(token: str) -> bytes:
-    return hashlib.sha256(b"bowerbird session\0" + token.encode()).digest()
-
-
 class Keys:
     """The keys of one service. All on the event loop; the database is asked in a thread."""
 
-    def __init__(self, db: Db, server_token: Callable[[], str]) -> None:
-        """server_token: gives the configuration's token as it is now."""
+    def __init__(self, db: Db, server_token: str) -> None:
         self._db = db
-        self._server_token = server_token
+        self._token = server_token
+        self._signing = hashlib.sha256(b"bowerbird session\0" + server_token.encode()).digest()
         self._known: dict[str, tuple[float, Any]] = {}
         self._wrong: dict[str, tuple[float, set[str]]] = {}
-
-    @property
-    def _token(self) -> str:
-        return self._server_token()
 
     @property
     def needed(self) -> bool:
@@ -101,7 +91,7 @@ class Keys:
         return f"{caller.key}.{until}.{self._mac(caller.key, until)}"
 
     def _mac(self, key: str, until: str) -> str:
-        return hmac.new(_signing(self._token), f"{key}.{until}".encode(), hashlib.sha256).hexdigest()
+        return hmac.new(self._signing, f"{key}.{until}".encode(), hashlib.sha256).hexdigest()
 
     async def _found(self, *, by_cookie: bool = False, **which: Any) -> Caller | None:
         name = _named(which)

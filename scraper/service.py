@@ -46,6 +46,8 @@ STALE_S = 5.0
 STUCK_S = 10.0  # a supervisor that has not come round for so long stands still
 SEEN_S = 0.5
 LAST_TRIES = 20
+# What was settled when the service was started: sockets are bound, and others were let in.
+FIXED = (("database", "url"), ("service", "state_dir"), ("server", "host"), ("server", "port"), ("server", "token"))
 
 log = logging.getLogger(__name__)
 
@@ -383,7 +385,7 @@ class Service:
         """Return the configuration as it is now. Raises BadConfig, also for what takes more than a restart."""
         loaded = settings_of(self.loaded.path)
         review_parsers(loaded)
-        for table, key in (("database", "url"), ("service", "state_dir")):
+        for table, key in FIXED:
             if getattr(getattr(loaded.settings, table), key) != getattr(getattr(self.settings, table), key):
                 place = str(loaded.path or "settings")
                 raise BadConfig([Problem(place, f"[{table}] {key} has changed: end the service and start it again")])

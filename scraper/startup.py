@@ -107,20 +107,22 @@ def _lacking(base: Path, path: str) -> str | None:
         file = base / f"{module}.py"
         if not file.is_file():
             return None
-        if (other := _origin(module)) not in (None, file.resolve()):
+        if (other := _origin(module)) not in (None, str(file.resolve())):
             return f"{file.name} has the name of another module, {other}, which is found first: rename it"
         return _not_in(file, name)
     finally:
         sys.path.remove(str(base))
 
 
-def _origin(module: str) -> Path | None:
-    """The file of a module, as far as it has one."""
+def _origin(module: str) -> str | None:
+    """Where a module is from, as far as that is known."""
     try:
         spec = importlib.util.find_spec(module)
     except (ImportError, ValueError):
         return None
-    return Path(spec.origin).resolve() if spec is not None and spec.origin not in (None, "built-in", "frozen") else None
+    if spec is None or spec.origin is None:
+        return None
+    return "a part of Python" if spec.origin in ("built-in", "frozen") else str(Path(spec.origin).resolve())
 
 
 def _not_in(file: Path, name: str) -> str | None:

@@ -1,5 +1,6 @@
 """The state directory: the owner's kernel lock, status.json, the operator's wish."""
 
+import hashlib
 import json
 import os
 import secrets
@@ -73,19 +74,30 @@ class StateDir:
         self._locks = [FileLock(lock) for lock in locks]
 
     def identity(self) -> str:
-        """Return what tells this state directory from all others, of other machines too: it is kept in it.
+        """Return what tells this state directory from all others, of other machines and copies too: part of it is kept in it.
 
         Where it cannot be, it is another one after the next start.
         """
         if self._identity is None:
-            kept = self.path / "identity"
-            made = secrets.token_hex(4)
-            with suppress(OSError):
-                with suppress(FileExistsError), kept.open("x") as file:
-                    file.write(made)
-                made = kept.read_text().strip() or made
-            self._identity = made
+            made = self._kept_mark() or secrets.token_hex(8)
+            place = f"{made} {os.path.realpath(self.path)}"
+            self._identity = hashlib.blake2b(place.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
         return self._identity
+
+    def _kept_mark(self) -> str | None:
+        kept, draft = self.path / "identity", self.path / f".identity.json.{secrets.token_hex(4)}"
+        with suppress(OSError, ValueError):
+            if found := kept.read_text().strip():
+                return found
+        with suppress(OSError, ValueError):
+            draft.write_text(secrets.token_hex(8))
+            if kept.exists():  # of no use: nothing is in it
+                kept.unlink()
+            with suppress(FileExistsError):
+                os.link(draft, kept)
+            draft.unlink()
+            return kept.read_text().strip() or None
+        return None
 
     def own(self) -> bool:
         """Try to become the owner of the scraper; true too if we are. Raises OSError."""

@@ -22,14 +22,16 @@ function place(part, one) {
   return () => { const found = [...part.querySelectorAll(one.tagName)].filter((other) => keyed(other) === key); return found[number] ?? found[0]; };
 }
 function renew(part, now) {
-  const focused = place(part, document.activeElement), marked = all()[at], row = marked && place(part, marked.querySelector("a"));
+  const focused = place(part, document.activeElement), marked = all()[at], named = marked && part.contains(marked) && (marked.id ? `#${CSS.escape(marked.id)}` : null);
+  const what = marked && !named ? place(part, marked.querySelector("a.what")) : () => null;
   const scrolled = [...part.querySelectorAll(".scroll")].map((one) => [one.scrollLeft, one.scrollTop]);
   const open = [...part.querySelectorAll("details[open][id]")].map((one) => one.id);
   part.replaceChildren(...document.importNode(now, true).childNodes);
   for (const id of open) document.getElementById(id)?.setAttribute("open", "");
   part.querySelectorAll(".scroll").forEach((one, number) => { [one.scrollLeft, one.scrollTop] = scrolled[number] ?? [0, 0]; });
   focused()?.focus({ preventScroll: true });
-  if (row && part.contains(row())) point(all().indexOf(row().closest("[data-row]")));
+  const row = named ? part.querySelector(named) : what()?.closest("[data-row]");
+  if (row) point(all().indexOf(row));
 }
 
 function said(text) { if (pulse) pulse.textContent = text; }

@@ -72,7 +72,8 @@ def may_ask(address: Address, allowed: tuple[Network, ...]) -> bool:
 
 def checked_literal(host: str, allowed: tuple[Network, ...]) -> None:
     """Refuse a host that is itself an address which may not be asked. Raises VisitFailed: blocked_address."""
-    local = host == "localhost" or host.endswith(".localhost")  # RFC 6761 section 6.3
+    bare = host.rstrip(".")
+    local = bare == "localhost" or bare.endswith(".localhost")  # RFC 6761 section 6.3
     try:
         address = ipaddress.ip_address("127.0.0.1" if local else host.partition("%")[0])
     except ValueError:

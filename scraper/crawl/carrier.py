@@ -36,6 +36,8 @@ except ImportError:  # the extra is not installed, and HTTP/2 cannot be asked fo
 
 CONNECTIONS_MOST = 512
 HUNG_MOST = 64
+CANCEL = 8  # RFC 9113 section 7
+UNREAD_S = 0.5
 UNREAD_MOST = 256 * 1024  # bytes of a body that is not wanted, which are read for the sake of the connection
 IDLE_S = 15.0
 
@@ -98,6 +100,7 @@ class Carrier:
         self._pools: dict[Way, httpcore.AsyncConnectionPool] = {}
         self._left: list[httpcore.AsyncConnectionPool] = []  # what is under way there may end
         self._hung: dict[Way, int] = {}
+        self._active: dict[httpcore.AsyncConnectionPool, int] = {}
         self._closing: set[asyncio.Future[None]] = set()
 
     def _pool(self, way: Way) -> httpcore.AsyncConnectionPool:
@@ -134,17 +137,33 @@ class Carrier:
         named = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
         if body:
             named.append((b"Content-Length", str(len(body)).encode()))
-        async with self._named(way, answer, opened):
-            pool = self._pool(way)
-            async with pool.stream(method, _asked(where), headers=named, content=body or None) as response:
-                answer.status = response.status
-                answer.latency_s = time.monotonic() - began
-                try:
-                    await _receive(answer, response, headers_seen, max_body)
-                except VisitFailed:
-                    await _leave(response)
-                    raise
+        async with (
+            self._named(way, answer, opened),
+            self._in_use(self._pool(way)) as pool,
+            pool.stream(method, _asked(where), headers=named, content=body or None) as response,
+        ):
+            answer.status = response.status
+            answer.latency_s = time.monotonic() - began
+            try:
+                await _receive(answer, response, headers_seen, max_body)
+            except VisitFailed:
+                await _leave(response)
+                raise
         return answer
+
+    @contextlib.asynccontextmanager
+    async def _in_use(self, pool: httpcore.AsyncConnectionPool) -> AsyncGenerator[httpcore.AsyncConnectionPool]:
+        """A pool while a request is under way; one that was left is closed after its last."""
+        self._active[pool] = self._active.get(pool, 0) + 1
+        try:
+            yield pool
+        finally:
+            self._active[pool] -= 1
+            if not self._active[pool]:
+                del self._active[pool]
+                if pool in self._left:
+                    self._left.remove(pool)
+                    self._close(pool.aclose())
 
     @contextlib.asynccontextmanager
     async def _named(self, way: Way, answer: Answer, opened: list[httpcore.AsyncNetworkStream]) -> AsyncGenerator[None]:
@@ -173,7 +192,7 @@ class Carrier:
 
         httpcore counts those that hang while they are made as taken for ever, so a pool that has many of them is left.
         """
-        for stream in opened:
+        for stream in opened if not way[1] else ():  # over HTTP/2 others may be using it
             self._close(stream.aclose())
         self._hung[way] = self._hung.get(way, 0) + len(opened)
         if self._hung[way] >= HUNG_MOST and (pool := self._pools.pop(way, None)) is not None:
@@ -214,16 +233,36 @@ async def _leave(response: httpcore.Response) -> None:
     if response.extensions.get("http_version") != b"HTTP/2":
         return
     length = next((value for name, value in response.headers if name.lower() == b"content-length"), b"")
-    unread = 0
     if length.isdigit() and int(length) <= UNREAD_MOST:
-        with contextlib.suppress(*PROTOCOL, httpcore.NetworkError, RuntimeError):
-            async for chunk in response.aiter_stream():
-                unread += len(chunk)
-                if unread > UNREAD_MOST:
-                    break
-            else:
+        with contextlib.suppress(
+            *PROTOCOL, httpcore.NetworkError, httpcore.TimeoutException, TimeoutError, RuntimeError
+        ):
+            async with asyncio.timeout(UNREAD_S):
+                async for _ in response.aiter_stream():
+                    pass
                 return
-    await response.extensions["network_stream"].aclose()
+    with contextlib.suppress(*PROTOCOL, httpcore.NetworkError):
+        await _reset(response)
+
+
+async def _reset(response: httpcore.Response) -> None:
+    """Have the server send no more of an answer, and give the connection back the room that it took (RFC 9113 section 5.4.2).
+
+    httpcore has no way to say so. Where its insides are others than these, the connection is closed.
+    """
+    stream: Any = response.stream
+    while hasattr(stream, "_stream"):
+        stream = stream._stream
+    try:
+        connection, number, request = stream._connection, stream._stream_id, stream._request
+        state, waiting = connection._h2_state, connection._events.get(number, ())
+        for event in waiting:
+            if (size := getattr(event, "flow_controlled_length", 0)) > 0:
+                state.acknowledge_received_data(size, number)
+        state.reset_stream(number, error_code=CANCEL)
+        await connection._write_outgoing_data(request)
+    except AttributeError:
+        await response.extensions["network_stream"].aclose()
 
 
 def _fault(said: str, answer: Answer) -> Failure:

@@ -62,8 +62,10 @@ class Request:
 
         Raises VisitFailed (bad_redirect) where what was sent to one origin would be sent to another.
         """
-        if self.body and status in (307, 308) and parts(target).origin != parts(self.url).origin:
-            said = f"a {status} to another origin, {parts(target).origin}, which does not get what was sent"
+        here, there = parts(self.url), parts(target)
+        same = here.origin == there.origin or (here.host == there.host and there.scheme == "https")
+        if self.body and status in (307, 308) and not same:
+            said = f"a {status} to another origin, {there.origin}, which does not get what was sent"
             raise VisitFailed(Failure.BAD_REDIRECT, said)
         headers = {name: value for name, value in self.headers.items() if not name.startswith("If-")}
         if status in (307, 308) or self.method in ("GET", "HEAD"):

@@ -234,9 +234,9 @@ class Connection(asyncio.Protocol):
     async def exchange(self, request: bytes, max_body: int, seen: Seen) -> Answer:
         """Send a request and return its whole answer. Raises VisitFailed; then the connection is of no more use."""
         assert self.transport is not None
-        if self.transport.is_closing():  # it was opened, and closed before anything was asked
-            raise VisitFailed(Failure.PROTOCOL, "the connection closed without an answer")
         self.answer = Answer()
+        if self.transport.is_closing():  # it was closed before anything was asked
+            raise VisitFailed(Failure.PROTOCOL, "the connection closed without an answer")
         self._parser = httptools.HttpResponseParser(self)
         self._parser.set_dangerous_leniencies(
             lenient_spaces_after_chunk_size=True,  # RFC 9112 section 7.1.1: BWS

@@ -111,7 +111,8 @@ class Session:
         fit = [value for value in set_cookies if len(value) <= COOKIE_BYTES][:COOKIES_A_HOST]
         if _ADDRESS.fullmatch(parts(url).host):  # of an address no part is a domain (RFC 6265 section 5.1.3)
             fit = [_DOMAIN.sub("", value) for value in fit]
-        secure = {cookie.name for cookie in self._jar if cookie.secure}
+        here = parts(url).host
+        secure = {one.name for one in self._jar if one.secure and f".{here}".endswith(f".{one.domain.lstrip('.')}")}
         fit = [value for value in fit if _may_set(value, url, secure)]
         envelope = Envelope(url)
         for value in fit:  # one by one, in order: a later one may take back an earlier one
@@ -166,9 +167,8 @@ class Session:
             try:
                 await self._log_in(fetcher, http, enter, canonical(self._login.url) or self._login.url)
             except VisitFailed as error:
-                refused = VisitFailed(
-                    error.failure, self._without_secrets(error.message), retry_after_s=error.retry_after_s
-                )
+                said = self._without_secrets(error.message)
+                refused = VisitFailed(error.failure, said, retry_after_s=error.retry_after_s, answered=error.answered)
                 if refused.failure in REFUSALS:
                     self._refused, self._refused_at = refused, time.monotonic()
                 raise refused from None

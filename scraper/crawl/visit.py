@@ -67,7 +67,7 @@ async def fetch_robots(fetcher: Fetcher, origin: str, http: Http, place: Place) 
 
     async def admit(target: str) -> None:
         nonlocal elsewhere
-        elsewhere = True
+        elsewhere = elsewhere or target != url
         await place.enter(target, http)
 
     def heed(headers: Mapping[str, str]) -> None:
@@ -340,7 +340,7 @@ class Visitor:
             return answer
 
         agent = user_agent(work.http.user_agent)
-        done = await self._browsers.render(fetched, agent, work.http.max_body, ask)
+        done = await self._browsers.render(fetched, agent, work.http.max_body, ask, keeps=work.session.plain)
         return replace(done, wire_bytes=wire_bytes)
 
     async def _read(self, claim: Claim, work: Work, fetched: Fetched, before: Before | None) -> Reading:

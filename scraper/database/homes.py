@@ -23,12 +23,12 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """An item whose home lists it no more, and the page that does: data: what that one shows, if it is not the same."""
+    """An item whose home lists it no more, and the page that does. data: what that one shows."""
 
     item: Row[Any]
     page_id: int
     url: str
-    data: Mapping[str, Any] | None
+    data: Mapping[str, Any]
     quiet: Sequence[str]
 
 
@@ -38,25 +38,21 @@ def fullness(data: Mapping[str, Any]) -> int:
 
 
 def keep(
-    connection: Connection, read: Sequence[int], shown: Mapping[tuple[int, int], Shown], data: Mapping[int, Any]
+    connection: Connection, read: Sequence[int], shown: Mapping[tuple[int, int], Shown], sources: Mapping[int, str]
 ) -> None:
-    """Keep what pages show of items that are at home elsewhere, in place of what these pages showed before.
+    """Keep what pages show of items that are at home elsewhere.
 
-    read: the pages that were read. shown: by page and item. data: by item, what it has.
+    read: pages that were read whole; what they showed before is forgotten. shown: by page and item. sources: of the items.
     """
     _FORGET.run(connection, read)
     _KEEP.run(
         connection,
         [
-            {"page_id": page_id, "item_id": item_id}
-            | ({"data": None, "quiet": None} if found.data == data[item_id] else _plain(found))
+            {"page_id": page_id, "item_id": item_id, "source": sources[item_id]}
+            | {"data": dict(found.data), "quiet": list(found.quiet)}
             for (page_id, item_id), found in shown.items()
         ],
     )
-
-
-def _plain(found: Shown) -> dict[str, Any]:
-    return {"data": dict(found.data), "quiet": list(found.quiet)}
 
 
 _FORGET = Among(lambda _: delete(also_on).where(also_on.c.page_id.in_(bindparam("some", expanding=True))))
@@ -80,6 +76,14 @@ _LISTED = Among(
 )
 
 
+def listing(connection: Connection, item_ids: Sequence[int]) -> list[int]:
+    """Return the pages that list these items though they are at home elsewhere."""
+    return sorted({row.page_id for row in _LISTING.rows(connection, item_ids)})
+
+
+_LISTING = Among(lambda _: select(also_on.c.page_id).where(also_on.c.item_id.in_(bindparam("some", expanding=True))))
+
+
 def left(connection: Connection, found: Mapping[int, Collection[Name]]) -> list[Left]:
     """Return the items that were at home on pages which were read and list them no more, while others do. found: what they list."""
     rows = [
@@ -90,15 +94,28 @@ def left(connection: Connection, found: Mapping[int, Collection[Name]]) -> list[
     return _best(rows)
 
 
+def abandoned(connection: Connection, page_ids: Sequence[int]) -> list[Left]:
+    """Return the items that these pages list, and whose home was read since they were seen last: they are not there."""
+    return _best(_ABANDONED.rows(connection, page_ids))
+
+
+_ABANDONED = Among(
+    lambda _: (
+        _elsewhere()
+        .join(pages, pages.c.id == items.c.page_id)
+        .where(also_on.c.page_id.in_(bindparam("some", expanding=True)))
+        .where(items.c.removed_at.is_(None), pages.c.run_id > items.c.run_id)
+    )
+)
+
+
 def lost(connection: Connection, run_id: int, source: str, *, complete: bool) -> list[Left]:
     """Return the items that a run saw, though not on their home: that page is gone, or the run saw all pages and not that one."""
     asked = exists().where(urls.c.source == source, urls.c.fingerprint == pages.c.fingerprint, urls.c.run_id == run_id)
     is_left: list[ColumnElement[bool]] = [pages.c.gone_at.is_not(None)]
     if complete:
         is_left.append((pages.c.run_id < run_id) & ~asked)
-    # By what is listed elsewhere, not by the index of sources: most sources have many items, and few or none of these.
-    some = items.c.id.in_(select(also_on.c.item_id)) & (items.c.source.concat("") == source)
-    seen = some & (items.c.run_id == run_id) & items.c.removed_at.is_(None)
+    seen = (also_on.c.source == source) & (items.c.run_id == run_id) & items.c.removed_at.is_(None)
     chosen = _elsewhere().join(pages, pages.c.id == items.c.page_id).where(seen, _THERE.c.run_id == run_id)
     return _best(connection.execute(chosen.where(or_(*is_left))).all())
 
@@ -147,7 +164,7 @@ def _best(rows: Iterable[Any]) -> list[Left]:
     """Of each item the page that shows most of it; of such that show as much, the first."""
     best: dict[int, tuple[tuple[int, int], Left]] = {}
     for row in rows:
-        rank = -fullness(row.shown or row.data), row.other
+        rank = -fullness(row.shown), row.other
         if row.id not in best or rank < best[row.id][0]:
-            best[row.id] = rank, Left(row, row.other, row.final_url, row.shown, row.quiet or ())
+            best[row.id] = rank, Left(row, row.other, row.final_url, row.shown, row.quiet)
     return [one for _, one in best.values()]

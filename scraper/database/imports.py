@@ -54,11 +54,11 @@ def put(
         return {page: (under.run_id, gone) for page, (_, gone) in pages.standing(connection, ids).items()}
 
     told: list[dict[str, Any]] = []
-    items.put(connection, visits, standing, told)
+    anew = items.put(connection, visits, standing, told, whole=False)
     connection.execute(
         update(runs)
         .where(runs.c.id == under.run_id)
-        .values(items=runs.c["items"] + len(entries), changes=runs.c.changes + len(told), finished_at=at)
+        .values(items=runs.c["items"] + len(entries), changes=runs.c.changes + len(told) - anew.total(), finished_at=at)
     )
     changes.tell(connection, told)
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select,
 from scraper.database import changes, homes
 from scraper.database.bulk import Bulk, given, reserve
 from scraper.database.homes import Left, Name, Shown
-from scraper.database.models import UNREAD, item_versions, items, pages
+from scraper.database.models import UNREAD, item_versions, items, pages, runs
 from scraper.errors import NotFound
 from scraper.records import Item, Visit
 
@@ -81,16 +81,16 @@ class _Stored:
 class _Batch:
     """What storing items amounts to, each kind of statement gathered."""
 
-    homes: Mapping[int, tuple[int, bool]] = field(default_factory=dict)
+    homes: Mapping[int, tuple[int, bool]]
+    at_home: Collection[tuple[int, Name]]  # which pages of the batch list what
+    began: Mapping[int, datetime] = field(default_factory=dict)
     seen: list[dict[str, Any]] = field(default_factory=list)
     altered: list[dict[str, Any]] = field(default_factory=list)
     hushed: list[dict[str, Any]] = field(default_factory=list)  # other data, and no news
     versions: list[dict[str, Any]] = field(default_factory=list)
     listed: list[dict[str, Any]] = field(default_factory=list)  # they are there, and their home has not been read yet
     told: list[dict[str, Any]] = field(default_factory=list)
-    told_anew: dict[int, str] = field(
-        default_factory=dict
-    )  # created a moment ago, and known better now; by their source
+    told_anew: dict[int, int] = field(default_factory=dict)  # created by a run, its number, and known better now
     shown: dict[tuple[int, Name], Shown] = field(default_factory=dict)  # by pages that are no home of theirs
 
 
@@ -98,14 +98,19 @@ Standing = Callable[[Connection, Collection[int]], Mapping[int, tuple[int, bool]
 
 
 def put(
-    connection: Connection, visits: Sequence[tuple[Visit, int]], standing: Standing, told: list[dict[str, Any]]
-) -> Counter[str]:
+    connection: Connection,
+    visits: Sequence[tuple[Visit, int]],
+    standing: Standing,
+    told: list[dict[str, Any]],
+    *,
+    whole: bool = True,
+) -> Counter[int]:
     """Store the items of visits, each visit with the id of its page: new, changed, moved, back, or as they were.
 
     An item that several pages list has the data of one of them, its home: the page on which it was seen first, or the one
     that shows more of it. standing: says of pages when they were seen last, and whether they are gone: an item that is
     elsewhere now has left its home only if that was read already, or is gone. told: what there is to tell is added to it.
-    Returns how much of that is told in place of what was told before, by source.
+    whole: the visits bring all that their pages list. Returns how much is told in place of what was told before, by run.
     """
     found = [
         (visit, page_id, {(visit.claim.source, item.kind, item.key): item for item in visit.reading.items})
@@ -118,36 +123,59 @@ def put(
         for name in named
         if (stored := known.get(name)) is not None and stored.page_id != page_id
     }
-    batch = _Batch(homes=standing(connection, elsewhere) if elsewhere else {})
+    at_home = {(page_id, name) for _, page_id, named in found for name in named}
+    batch = _Batch(standing(connection, elsewhere) if elsewhere else {}, at_home)
     for visit, page_id, named in found:
         for name, item in named.items():
             one = _Found(visit, page_id, item)
             before = known.get(name)
             if before is None:
                 known[name] = _Stored(visit.claim.run_id, page_id, item.data, None, one)
-            elif before.page_id == page_id or not _stays(batch, before, one):
+            elif before.page_id == page_id or not _stays(batch, name, before, one):
                 _settle(before, one)
             else:
                 _is_elsewhere_too(batch, name, before, one)
+    batch.began = _began(connection, known)
     made = _write(connection, batch, known)
     there = {name: stored.row.id for name, stored in known.items() if stored.row is not None} | made
-    homes.keep(
-        connection,
-        [page_id for _, page_id in visits],
-        {(page_id, there[name]): shown for (page_id, name), shown in batch.shown.items()},
-        {there[name]: known[name].data for _, name in batch.shown},
-    )
-    at = {page_id: visit.at for visit, page_id in visits}
-    left = homes.left(connection, {page_id: named for _, page_id, named in found})
-    told += batch.told + _adopt(connection, [(one, at[one.item.page_id]) for one in left])
+    shown = {(page_id, there[name]): one for (page_id, name), one in batch.shown.items()}
+    read = [page_id for _, page_id in visits] if whole else []
+    homes.keep(connection, read, shown, {there[name]: name[0] for _, name in batch.shown})
+    told += batch.told
+    if whole:
+        at = {page_id: visit.at for visit, page_id in visits}
+        left = homes.left(connection, {page_id: named for _, page_id, named in found})
+        told += _adopt(connection, [(one, at[one.item.page_id]) for one in left])
     return Counter(batch.told_anew.values())
 
 
-def _stays(batch: _Batch, before: _Stored, found: _Found) -> bool:
+def _began(connection: Connection, known: Mapping[Name, "_Stored"]) -> dict[int, datetime]:
+    """When the runs began of which it matters whether they created an item."""
+    asked = {stored.found.visit.claim.run_id for stored in known.values() if stored.found and _has_gone_over(stored)}
+    if not asked:
+        return {}
+    began = select(runs.c.id, func.coalesce(runs.c.started_at, runs.c.queued_at)).where(runs.c.id.in_(asked))
+    return {run_id: at for run_id, at in connection.execute(began)}
+
+
+def _has_gone_over(stored: "_Stored") -> bool:
+    """Whether an item is at home on another page than before, in the run that saw it last."""
+    row, found = stored.row, stored.found
+    return (
+        row is not None
+        and found is not None
+        and row.page_id != found.page_id
+        and row.run_id == found.visit.claim.run_id
+    )
+
+
+def _stays(batch: _Batch, name: Name, before: _Stored, found: _Found) -> bool:
     """Whether an item that another page lists is still where it was.
 
     It was seen in this run already; or that page is there, not read yet, and was read when the item was seen last.
     """
+    if (before.page_id, name) in batch.at_home:
+        return True
     row, claim = before.row, found.visit.claim
     if row is not None and before.found is None and (row.removed_at is not None or row.url == claim.url):
         return False
@@ -199,7 +227,7 @@ def _adopt(connection: Connection, left: Sequence[tuple[Left, datetime]]) -> lis
     told, versions, altered, hushed = [], [], [], []
     for one, at in left:
         row = one.item
-        every = difference(row.data, one.data) if one.data is not None else {}
+        every = difference(row.data, one.data)
         fields = {name: pair for name, pair in every.items() if name not in one.quiet}
         if fields:
             altered.append({"item": row.id, "what": one.data, "at": at})
@@ -239,10 +267,17 @@ def _stored_as(dialect: str) -> Select[Any]:
     return select(items).join(names, same)
 
 
-def touch(connection: Connection, visits: Sequence[Visit]) -> None:
-    """Note that the items of pages that are as they were are still there; before the pages themselves are touched."""
+def touch(connection: Connection, visits: Sequence[Visit]) -> list[dict[str, Any]]:
+    """Note that the items of pages that are as they were are still there; before the pages themselves are touched.
+
+    Returns what there is to tell.
+    """
     of_page = {v.claim.known.page_id: v for v in visits if v.claim.known is not None}
+    abandoned = homes.abandoned(connection, list(of_page))
+    told = _adopt(connection, [(one, of_page[one.page_id].at) for one in abandoned])
+    moved = [(one.item.id, of_page[one.page_id]) for one in abandoned]
     listed = [(item_id, of_page[page_id]) for page_id, item_id in homes.listed(connection, list(of_page))]
+    listed += moved
     _TOUCH_TOO.run(connection, [{"item": n, "run": v.claim.run_id, "at": v.at} for n, v in listed if not v.skipped])
     _PASS_TOO.run(connection, [{"item": n, "run": v.claim.run_id} for n, v in listed if v.skipped])
     _TOUCH.run(
@@ -261,6 +296,7 @@ def touch(connection: Connection, visits: Sequence[Visit]) -> None:
             if v.claim.known is not None and v.skipped
         ],
     )
+    return told
 
 
 def _write(connection: Connection, batch: _Batch, known: Mapping[Name, _Stored]) -> dict[Name, int]:
@@ -310,10 +346,11 @@ def _see(batch: _Batch, found: _Found, row: Row[Any]) -> None:
     is_elsewhere = row.page_id != page_id
     has_moved = is_elsewhere and batch.homes.get(row.page_id, (0, False))[1]
     values = {"item": row.id, "run": visit.claim.run_id, "page": page_id, "where": _url(visit), "at": visit.at}
-    if is_elsewhere and row.run_id == visit.claim.run_id and row.first_seen == row.last_seen:
+    began = batch.began.get(visit.claim.run_id)
+    if is_elsewhere and began is not None and row.run_id == visit.claim.run_id and row.first_seen >= began:
         # Created by this run, whose first page showed less of it: that is no change of the site.
-        batch.hushed.append(values | {"what": item.data, "at": row.last_seen})
-        batch.told_anew[row.id] = row.source
+        batch.hushed.append(values | {"what": item.data})
+        batch.told_anew[row.id] = visit.claim.run_id
         _tell_created(batch, row.id, found)
         return
     if fields:

@@ -227,14 +227,15 @@ run_fields = Table(
 )
 
 # Items that a page lists, though another is their home: what is there on a page that is as it was, is there.
-# data: what the page shows of it, if it is not what the item has; quiet: fields of it whose change is no news.
+# data: what the page shows of it; quiet: fields of it whose change is no news.
 also_on = Table(
     "also_on",
     metadata,
     Column("page_id", Id, primary_key=True),
     Column("item_id", Id, primary_key=True, index=True),
-    Column("data", Json),
-    Column("quiet", Json),
+    Column("source", Text, nullable=False, index=True),
+    Column("data", Json, nullable=False),
+    Column("quiet", Json, nullable=False),
 )
 
 # What is wrong with what a source yields, until it is right again or somebody accepts it.
@@ -396,6 +397,7 @@ changes = Table(
     Column("fields", Json, nullable=False),
     Column("read_at", Instant),  # when a person saw it
     Index("changes_of_source", "source", "id"),
+    sqlite_autoincrement=True,  # no number twice, though the newest row be taken back
 )
 # In words, not as a parameter, as in in_state(). These are few, beside what is created once and for all.
 is_news = changes.c.change != literal_column("'created'", Text)

@@ -278,15 +278,14 @@ def _alter(connection: Connection, page: Ready, row: Row[Any], copies: dict[tupl
     elif _is_noise(page.visit):
         del values["changed_at"]
         if page.visit.reading.difference is not None and page.visit.reading.difference.slight:
-            for name in AS_TOLD:
-                del values[name]
+            values = {name: value for name, value in values.items() if name not in AS_TOLD} | {"rules": UNREAD}
     elif row.content_hash != NEVER_READ:
         connection.execute(_KEEP, {"page": row.id, "now": page.visit.at})
     connection.execute(update(pages).where(pages.c.id == row.id).values(**values))
 
 
 # What stays as it was told last where too little is new to be told: else a page could drift away bit by bit.
-AS_TOLD = ("title", "content_hash", "bytes", "body", "stored_bytes", "simhash")
+AS_TOLD = ("title", "content_hash", "bytes", "headers", "body", "stored_bytes", "simhash")
 
 # As one statement: the body goes from one table to the other without a detour.
 _KEPT = ("source", "status", "title", "content_hash", "bytes", "headers", "body", "stored_bytes")

@@ -11,7 +11,7 @@ from scraper.database import alarms, changes, homes
 from scraper.database import items as items_of
 from scraper.database.bulk import IN_MOST, RUNS, in_turn
 from scraper.database.connection import made_id
-from scraper.database.models import UNREAD, Instant, failures, in_state, items, pages, runs, sources, urls
+from scraper.database.models import UNREAD, Instant, also_on, failures, in_state, items, pages, runs, sources, urls
 from scraper.errors import Failure, NotFound
 from scraper.records import RunCount, RunTally
 from scraper.states import RunKind, RunState, UrlState
@@ -214,6 +214,9 @@ def _lost_sight(run_id: int) -> Select[Any]:
     )
 
 
+pages_too = pages.alias("pages_too")
+
+
 def _remove_unseen(
     connection: Connection, run_id: int, source: str, at: datetime, *, complete: bool
 ) -> tuple[list[dict[str, Any]], str]:
@@ -228,6 +231,12 @@ def _remove_unseen(
         mark = (urls.c.fingerprint == pages.c.fingerprint) & (urls.c.source == pages.c.source)
         read = or_(read, ~exists().where(mark, urls.c.run_id == run_id))
     unseen = unseen.where(read)
+    if not complete:  # it may be on another page still, which could not be read
+        mark_too = (urls.c.fingerprint == pages_too.c.fingerprint) & (urls.c.source == pages_too.c.source)
+        asked_too = exists().where(mark_too, urls.c.run_id == run_id)
+        unread = (pages_too.c.run_id < run_id) & pages_too.c.gone_at.is_(None) & asked_too
+        elsewhere = select(also_on.c.item_id).join(pages_too, pages_too.c.id == also_on.c.page_id)
+        unseen = unseen.where(~elsewhere.where(also_on.c.item_id == items.c.id, unread).exists())
     gone = connection.execute(unseen).all()
     if not gone:
         return [], ""
@@ -236,6 +245,7 @@ def _remove_unseen(
         if len(gone) * 2 > int(there or 0):
             return [], f"{len(gone)} of {there} items were not seen any more; they are kept until that is accepted"
     _read_anew(connection, sorted({row.page_id for row in gone if row.seen_in < run_id}))
+    _read_anew(connection, homes.listing(connection, [row.id for row in gone]))
     told = [
         changes.row(at, source, "item", "removed", kind=row.kind, item_id=row.id, page_id=row.page_id) for row in gone
     ]

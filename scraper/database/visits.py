@@ -98,7 +98,7 @@ def finish(connection: Connection, batch: Batch, owner: str, states: Sequence[Ho
     for change in done.told:
         counts[run_of[change["source"]]]["changes"] += 1
     _count(connection, counts)
-    usage.add(connection, kept, Counter(change["source"] for change in done.told))
+    usage.add(connection, kept, Counter({source: counts[run_id]["changes"] for source, run_id in run_of.items()}))
     hosts.record(connection, owner, states)
     if kept:
         sources.checked(connection, {visit.claim.source for visit in kept}, max(visit.at for visit in kept))
@@ -181,7 +181,10 @@ def end_waiting(connection: Connection, at: datetime) -> None:
         for row in connection.execute(waiting).all():
             why = connection.scalar(select(hosts_of.c.why).where(hosts_of.c.host == row.host)) or "it waits for long"
             claim = Claim(row.id, row.run_id, row.source, row.url, row.host, row.depth, row.kind, row.attempts)
-            connection.execute(update(urls).where(urls.c.id == row.id).values(state=UrlState.FAILED, not_before=None))
+            free = (urls.c.id == row.id) & in_state(UrlState.QUEUED)  # another worker may be at the same
+            failed = connection.execute(update(urls).where(free).values(state=UrlState.FAILED, not_before=None))
+            if not failed.rowcount:
+                continue
             message = f"not asked: {row.host} is left alone, {why}; the next run of the source is due"
             _fail(connection, Visit(claim, at, failure=Failure.RATE_LIMITED, message=message), counts)
     _count(connection, counts)
@@ -240,7 +243,7 @@ def _keep(
         counts[visit.claim.run_id]["bytes"] += _wire_bytes(visit)
     stored = [visit for visit in well if visit.claim.kind == "page"]
     same = [visit for visit in stored if visit.unchanged]
-    items.touch(connection, same)
+    told += items.touch(connection, same)
     pages.touch(connection, same)
     for visit in same:
         counts[visit.claim.run_id]["pages"] += 1
@@ -272,8 +275,8 @@ def _put(
     for visit, page_id in zip(visits, ids, strict=True):
         told += pages.mark_moved(connection, visit, page_id)
     anew = items.put(connection, list(zip(visits, ids, strict=True)), pages.standing, told)
-    for run_id, source in {(visit.claim.run_id, visit.claim.source) for visit in visits}:
-        counts[run_id]["changes"] -= anew[source]
+    for run_id, count in anew.items():
+        counts[run_id]["changes"] -= count
     for visit in visits:
         counts[visit.claim.run_id]["pages"] += 1
         counts[visit.claim.run_id]["items"] += len({(item.kind, item.key) for item in visit.reading.items})

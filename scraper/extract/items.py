@@ -140,7 +140,7 @@ def _plain(yielded: Any) -> Any:
             yielded.close()
         raise TypeError("a parser is a plain function: write def in place of async def; the page is fetched already")
     alone = isinstance(yielded, dict | str | Item | Link) or hasattr(yielded, "model_dump")
-    return [yielded] if alone else yielded
+    return [yielded] if alone and yielded else yielded
 
 
 def _link(yielded: Link) -> Link:

@@ -16,6 +16,7 @@ from scraper.steady import steadily
 LOOK_EACH_S = 2.0
 SENT_AT_ONCE = 16
 SENT_OF_A_RULE = 4  # so that a receiver who hangs keeps nobody else waiting
+SENDING_MOST_S = 100.0  # less than it is ours
 TIDY_EACH = 1800  # looks
 
 log = logging.getLogger(__name__)
@@ -107,8 +108,11 @@ class Notifier:
         try:
             if rule is None:
                 raise Refused("its rule is not in the configuration any more", final=True)
-            answer = await deliver(fetcher, rule, http, variables, row.id, row.payload)
+            async with asyncio.timeout(SENDING_MOST_S):
+                answer = await deliver(fetcher, rule, http, variables, row.id, row.payload)
             sent = True
+        except TimeoutError:
+            answer = f"it was not taken within {SENDING_MOST_S:g} s"
         except Refused as error:
             answer, final = str(error), error.final
             log.warning("a notification was not delivered", extra={"rule": row.rule, "reason": answer})

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +24,9 @@ from scraper.urls import host_of
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome")
 IDLE_S = 60.0
 PREFIX = "bowerbird-browser-"
-AT_ONCE = 6  # requests of a page, as browsers have it
+AT_ONCE, AT_ONCE_OF_A_HOST = 24, 6  # requests of a page; the latter as browsers have it
+NO_DOCUMENT = (204, 205, 301, 302, 303, 307, 308)
+SHOWN = ("text/html", "application/xhtml+xml", "text/plain", "")
 SHORT = 40
 GRACE_S = 10.0
 VISITS_MOST = 200  # then a new one, however well it does
@@ -58,11 +60,23 @@ class _Document:
     """The document of a page: as it was fetched first, and the address of the one that it went on to."""
 
     first: Fetched
+    keeps: bool
     url: str = ""
-    asking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+    _asking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+    _of_host: dict[str, asyncio.Semaphore] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.url = self.first.final_url
+
+    @contextlib.asynccontextmanager
+    async def turn(self, wish: Wish) -> AsyncGenerator[None]:
+        """Wait until a request may be made; the page's own document need not. Raises ValueError for what is no URL."""
+        if wish.main:
+            yield
+            return
+        host = self._of_host.setdefault(host_of(wish.url), asyncio.Semaphore(AT_ONCE_OF_A_HOST))
+        async with host, self._asking:
+            yield
 
 
 class Browsers:
@@ -77,15 +91,15 @@ class Browsers:
         self._visits = 0
         self._kept = Scripts()
 
-    async def render(self, fetched: Fetched, user_agent: str, most: int, ask: Ask) -> Fetched:
+    async def render(self, fetched: Fetched, user_agent: str, most: int, ask: Ask, *, keeps: bool = True) -> Fetched:
         """Return a page as it is after its scripts. fetched: its document. ask: fetches what the page asks for.
 
-        most: characters. Raises VisitFailed: parse_limit, body_too_large, extract.
+        most: characters. keeps: scripts may be kept for other pages, for they are asked for without cookies and credentials. Raises VisitFailed: parse_limit, body_too_large, extract.
         """
         async with self._turn:
             for last in (False, True):
                 try:
-                    return await self._render(fetched, user_agent, most, ask)
+                    return await self._render(_Document(fetched, keeps), user_agent, most, ask)
                 except Died as died:
                     log.warning("the browser's process died", extra={"url": fetched.final_url, "how": str(died)})
                     await self._drop()
@@ -93,13 +107,13 @@ class Browsers:
                         raise VisitFailed(Failure.POISON, f"the browser died twice on this page: {died}") from None
         raise AssertionError("unreachable")
 
-    async def _render(self, fetched: Fetched, user_agent: str, most: int, ask: Ask) -> Fetched:
-        limits = self._limits
+    async def _render(self, document: "_Document", user_agent: str, most: int, ask: Ask) -> Fetched:
+        limits, fetched = self._limits, document.first
         try:
             async with asyncio.timeout(limits.render_timeout + GRACE_S):
                 hand = await self._ready(user_agent)
                 await hand.send(Task(fetched.final_url, limits.render_timeout, most, limits.memory))
-                rendered, url = await self._converse(hand, fetched, ask)
+                rendered = await self._converse(hand, document, ask)
         except TimeoutError:
             await self._drop()
             raise VisitFailed(Failure.PARSE_LIMIT, f"rendering took longer than {limits.render_timeout:g} s") from None
@@ -114,7 +128,7 @@ class Browsers:
             raise VisitFailed(Failure.PARSE_LIMIT, f"rendering: {rendered.fault}")
         if rendered.too_long:
             raise VisitFailed(Failure.BODY_TOO_LARGE, f"rendered, the page is longer than {most} characters")
-        return self._page(fetched, rendered, url)
+        return self._page(fetched, rendered, document.url)
 
     @staticmethod
     def _page(fetched: Fetched, rendered: Rendered, url: str) -> Fetched:
@@ -147,15 +161,14 @@ class Browsers:
                 raise VisitFailed(Failure.EXTRACT, f"the browser {binary} cannot be started: {fault}")
         return self._hand
 
-    async def _converse(self, hand: Hand, fetched: Fetched, ask: Ask) -> tuple[Rendered, str]:
-        """Fetch what the page asks for until it is done. Returns what became of it, and the address of its last document."""
-        document = _Document(fetched)
+    async def _converse(self, hand: Hand, document: "_Document", ask: Ask) -> Rendered:
+        """Fetch what the page asks for until it is done."""
         under_way: set[asyncio.Task[None]] = set()
         try:
             while True:
                 message = await hand.receive()
                 if isinstance(message, Rendered):
-                    return message, document.url
+                    return message
                 task = asyncio.create_task(self._grant(hand, message, document, ask))
                 under_way.add(task)
                 task.add_done_callback(under_way.discard)
@@ -166,8 +179,8 @@ class Browsers:
 
     async def _grant(self, hand: Hand, wish: Wish, document: _Document, ask: Ask) -> None:
         given = Grant(wish.number)
-        async with document.asking:
-            with contextlib.suppress(VisitFailed):
+        with contextlib.suppress(VisitFailed, ValueError):
+            async with document.turn(wish):
                 given = await self._given(wish, document, ask)
         with contextlib.suppress(Died):
             await hand.send(given)
@@ -178,13 +191,14 @@ class Browsers:
         if wish.main and wish.method == "GET" and url == document.first.final_url:
             given = _answer(wish, document.first)
         else:
-            held = self._kept.get(document.first.url, wish)
+            keeps = document.keeps and "cookie" not in {name.lower() for name in wish.headers}
+            held = self._kept.get(document.first.url, wish) if keeps else None
             answer = held or await ask(wish)
-            if held is None:
+            if held is None and keeps:
                 self._kept.put(document.first.url, wish, answer)
             given = _answer(wish, answer)
-        if wish.main and not 300 <= given.status < 400:
-            document.url = url
+            if wish.main and answer.status not in NO_DOCUMENT and answer.content_type in SHOWN:
+                document.url = url
         return given
 
     async def _drop(self) -> None:

@@ -1,5 +1,6 @@
 """How each of these processes begins."""
 
+import contextlib
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
 def begin(parent: int, told: "Connection") -> bool:
     """Lead a group of our own, tell our stacks to whom asks, leave Ctrl-C to others, and go when the parent goes. Returns whether it is still there."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.dup2(2, 1)  # what a user's function prints is none of a command's results
+    with contextlib.suppress(OSError):  # there may be none
+        os.dup2(2, 1)  # what a user's function prints is none of a command's results
     stacks.tell(told)
     kernel.lead_group()
     try:

@@ -32,7 +32,7 @@ def standing(folder: Path, text: str, token: str, url: str) -> Iterator[FastAPI]
     with preflight(loaded) as db:
         app = create_app()
         app.state.settings, app.state.db, app.state.service = loaded.settings, db, Service(loaded)
-        app.state.keys, app.state.streams = Keys(db, lambda: token), Streams(db)
+        app.state.keys, app.state.streams = Keys(db, token), Streams(db)
         yield app
 
 

@@ -87,9 +87,7 @@ async def test_without_a_key_every_route_answers_401(guarded: FastAPI) -> None:
         async with client(guarded, **headers) as http:
             for path in PATHS:
                 for method in METHODS:
-                    guarded.state.keys = Keys(
-                        guarded.state.db, lambda: TOKEN
-                    )  # whoever guesses wrong has to wait: not here
+                    guarded.state.keys = Keys(guarded.state.db, TOKEN)  # whoever guesses wrong has to wait: not here
                     answer = await http.request(method, path)
                     if is_open(path):
                         assert answer.status_code in (200, 303, 401, 404, 405), (method, path)
@@ -241,10 +239,8 @@ async def test_a_forged_or_expired_session_is_none(guarded: FastAPI, monkeypatch
         await log_in(http, TOKEN)
         good = http.cookies[COOKIE]
     key, until, mac = good.split(".")
-    other = Keys(guarded.state.db, lambda: "another token").session(
-        keys_module.Caller("x", "admin", keys_module.SERVER)
-    )
-    short = Keys(guarded.state.db, lambda: TOKEN)
+    other = Keys(guarded.state.db, "another token").session(keys_module.Caller("x", "admin", keys_module.SERVER))
+    short = Keys(guarded.state.db, TOKEN)
     monkeypatch.setattr(keys_module, "SESSION_S", -1)
     expired = short.session(keys_module.Caller("x", "admin", keys_module.SERVER))
     forged = [
@@ -264,7 +260,7 @@ async def test_a_forged_or_expired_session_is_none(guarded: FastAPI, monkeypatch
             assert answer.status_code == 401, cookie
     async with client(guarded) as http:
         assert (await http.get("/api/sources", headers={"Cookie": f"{COOKIE}={good}"})).status_code == 200
-        guarded.state.keys = Keys(guarded.state.db, lambda: "the token is another one now")
+        guarded.state.keys = Keys(guarded.state.db, "the token is another one now")
         assert (await http.get("/api/sources", headers={"Cookie": f"{COOKIE}={good}"})).status_code == 401
 
 

@@ -16,7 +16,8 @@ from scraper.database.models import pages as page_rows
 from scraper.extract.page import Page
 from scraper.extract.visible import blocks
 from tests.crawl.test_engine import HTTP, Crawler, links, source
-from tests.site import Site, html
+from tests.site import Request, Site, html
+from tests.support import until
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql", "pgbouncer")
 sqlite_only = pytest.mark.databases("sqlite")
@@ -501,6 +502,56 @@ async def test_changes_that_are_too_slight_add_up(crawler: Crawler, told: Told, 
         await again(crawler, told, wanted)
         seen += told.take("page")
     assert seen == ["changed"] * 2
+
+
+async def test_two_pages_that_differ_are_no_news_whichever_is_stored_first(
+    crawler: Crawler, told: Told, site: Site
+) -> None:
+    site.page("/", links("/a", "/b"))
+    site.page("/a", things("x", price="10"))
+    site.page("/b", things("x", price="10 EUR"))
+    await crawler.run(shop(site))
+    for number in range(4):
+        site.page("/", links(*(("/a", "/b") if number % 2 else ("/b", "/a"))))
+        await again(crawler, told, shop(site))
+        assert told.take("item") == []
+
+
+async def test_an_item_of_a_page_that_failed_is_there_though_another_is_gone(
+    crawler: Crawler, told: Told, site: Site
+) -> None:
+    site.page("/", links("/a", "/b"))
+    site.page("/a", things("x"))
+    site.page("/b", things("x", "b"), ETag='"1"')
+    await crawler.run(shop(site))
+    home = crawler.rows("items", q="x")[0]["url"]
+    other = site.url + ("/b" if home.endswith("/a") else "/a")
+    site.raw(home.removeprefix(site.url), html("", status="404 No"), close=False)
+    before = site.routes[other.removeprefix(site.url)]
+    site.raw(other.removeprefix(site.url), html("", status="500 No"), close=False)
+    await again(crawler, told, shop(site))
+    assert "x" in present(crawler)
+    site.routes[other.removeprefix(site.url)] = before
+    await again(crawler, told, shop(site))
+    assert "x" in present(crawler)
+
+
+async def test_what_is_told_anew_takes_no_number_that_was_seen(crawler: Crawler, told: Told, site: Site) -> None:
+    """Who has seen a number is told of what comes after it, and of nothing else."""
+    wanted = shop(site, item=(CARD, FULL))
+    site.page("/", links("/list"))
+    site.page("/list", things("a") + links("/thing"))
+    seen: list[int] = []
+
+    def late(_: Request) -> bytes:
+        until(lambda: told.take("item") == ["created"], "the card is stored")
+        seen.append(crawler.db.read(changes.newest))
+        return html(details("a", "1"))
+
+    site.raw("/thing", late)
+    await crawler.run(wanted)
+    after = crawler.db.read(lambda c: changes.after(c, seen[0], 100))
+    assert sorted(change["of"] for change in after) == ["item", "page"]
 
 
 # -- alarms

@@ -70,7 +70,7 @@ def test_the_next_retry_is_not_looked_for_among_all_that_is_queued(known: Db) ->
 
 def test_items_of_several_pages_are_not_looked_for_among_all_of_a_source(db: Db) -> None:
     plan = db.read(lambda c: _plan(c, lambda c: homes.lost(c, 1, "site", complete=True)))
-    assert plan[0] == "SEARCH items USING INTEGER PRIMARY KEY (rowid=?)", plan
+    assert plan[0] == "SEARCH also_on USING INDEX ix_also_on_source (source=?)", plan
 
 
 LISTED: dict[str, tuple[str, dict[str, Any]]] = {

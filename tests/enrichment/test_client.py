@@ -314,7 +314,7 @@ async def test_a_redirect_takes_the_key_to_no_other_origin(status: str, make: Ma
         with contextlib.suppress(NoRecord):
             await make(KEY).ask(asked(), free)
         assert endpoint.headers[0]["authorization"] == f"Bearer {KEY}"
-        assert other.paths() == ["/elsewhere"]
+        assert other.paths() == (["/elsewhere"] if status.startswith("302") else [])  # the text stays here too
         assert KEY not in str(other.log)
 
 

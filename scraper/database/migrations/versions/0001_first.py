@@ -64,6 +64,7 @@ def upgrade() -> None:  # noqa: PLR0915  a list of tables
         sa.Column("fields", Json(), nullable=False),
         sa.Column("read_at", Instant(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_changes"),
+        sqlite_autoincrement=True,
     )
     _partial("change != 'created'", "changes_news", "changes", ["id"])
     _partial("change != 'created'", "changes_news_of_source", "changes", ["source", "id"])
@@ -231,11 +232,13 @@ def upgrade() -> None:  # noqa: PLR0915  a list of tables
         "also_on",
         sa.Column("page_id", Id, nullable=False),
         sa.Column("item_id", Id, nullable=False),
-        sa.Column("data", Json(), nullable=True),
-        sa.Column("quiet", Json(), nullable=True),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("data", Json(), nullable=False),
+        sa.Column("quiet", Json(), nullable=False),
         sa.PrimaryKeyConstraint("page_id", "item_id", name="pk_also_on"),
     )
     op.create_index("ix_also_on_item_id", "also_on", ["item_id"])
+    op.create_index("ix_also_on_source", "also_on", ["source"])
     op.create_table(
         "run_fields",
         sa.Column("run_id", Id, nullable=False),

@@ -76,6 +76,9 @@ def test_an_answer_is_whole_with_a_key_too_and_the_same_when_it_is_asked_for_aga
     http = serve().http
     events = ask(http, "What is a book?", key="once")
     assert events[-1] == ("done", {})
+    body = {"question": "What is a book?", "mode": "text"}
+    again = {"json": body, "headers": {"Idempotency-Key": "once"}, "timeout": 60}
+    until(lambda: http.post("/api/ask", **again).status_code == 200, "the answer is kept")  # type: ignore[arg-type]
     assert ask(http, "What is a book?", key="once") == events
 
 

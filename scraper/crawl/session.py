@@ -10,6 +10,7 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from urllib.parse import quote, quote_plus, urlencode
 from urllib.request import Request as Envelope
 
+from scraper.config.masking import HIDDEN
 from scraper.config.secrets import filled
 from scraper.config.settings import Http, Source
 from scraper.crawl.fetcher import Admit, Fetcher, Request, refuse_overloaded
@@ -19,7 +20,6 @@ from scraper.urls import canonical, parts
 COOKIES_A_HOST = 50
 COOKIE_BYTES = 4096
 HEADER_BYTES = 8192
-HIDDEN = "***"
 LOGIN_SOONEST_S = 1.0
 LOGIN_AGAIN_S = 60.0  # a site that refuses us is not tried in a tight circle
 _ADDRESS = re.compile(r"[0-9.]+|.*:.*")

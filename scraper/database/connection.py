@@ -23,6 +23,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from scraper import transaction
+from scraper.config.masking import HIDDEN
 from scraper.config.settings import Database
 from scraper.database import postgres
 from scraper.database.sqlite import File, driver
@@ -36,7 +37,6 @@ UNSTORABLE = (SQLAlchemyError, TypeError, ValueError, ArithmeticError, Recursion
 T = TypeVar("T")
 Unit = Callable[[Connection], T]
 
-HIDDEN = "***"
 RETRIES = 5
 LOCK_TOLD_S = 2.0
 TOLD_SILENT_S = 5.0

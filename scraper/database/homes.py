@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, exists, or_, select, update
+from sqlalchemy import ColumnElement, Connection, FromClause, Row, bindparam, delete, exists, or_, select, update
 
 from scraper.database.among import Among
 from scraper.database.bulk import Bulk, upsert
@@ -109,12 +109,17 @@ _ABANDONED = Among(
 )
 
 
+def asked_for(some: FromClause, run_id: int) -> ColumnElement[bool]:
+    """Return whether a run asked for a page. some: pages, or an alias of them."""
+    same = (urls.c.fingerprint == some.c.fingerprint) & (urls.c.source == some.c.source)
+    return exists().where(same, urls.c.run_id == run_id)
+
+
 def lost(connection: Connection, run_id: int, source: str, *, complete: bool) -> list[Left]:
     """Return the items that a run saw, though not on their home: that page is gone, or the run saw all pages and not that one."""
-    asked = exists().where(urls.c.source == source, urls.c.fingerprint == pages.c.fingerprint, urls.c.run_id == run_id)
     is_left: list[ColumnElement[bool]] = [pages.c.gone_at.is_not(None)]
     if complete:
-        is_left.append((pages.c.run_id < run_id) & ~asked)
+        is_left.append((pages.c.run_id < run_id) & ~asked_for(pages, run_id))
     seen = (also_on.c.source == source) & (items.c.run_id == run_id) & items.c.removed_at.is_(None)
     chosen = _elsewhere().join(pages, pages.c.id == items.c.page_id).where(seen, _THERE.c.run_id == run_id)
     return _best(connection.execute(chosen.where(or_(*is_left))).all())

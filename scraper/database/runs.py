@@ -214,9 +214,6 @@ def _lost_sight(run_id: int) -> Select[Any]:
     )
 
 
-pages_too = pages.alias("pages_too")
-
-
 def _remove_unseen(
     connection: Connection, run_id: int, source: str, at: datetime, *, complete: bool
 ) -> tuple[list[dict[str, Any]], str]:
@@ -228,14 +225,12 @@ def _remove_unseen(
     )
     read = or_(pages.c.run_id == run_id, pages.c.gone_at.is_not(None))
     if complete:  # a page that was asked for, and led elsewhere for now, was not read
-        mark = (urls.c.fingerprint == pages.c.fingerprint) & (urls.c.source == pages.c.source)
-        read = or_(read, ~exists().where(mark, urls.c.run_id == run_id))
+        read = or_(read, ~homes.asked_for(pages, run_id))
     unseen = unseen.where(read)
     if not complete:  # it may be on another page still, which could not be read
-        mark_too = (urls.c.fingerprint == pages_too.c.fingerprint) & (urls.c.source == pages_too.c.source)
-        asked_too = exists().where(mark_too, urls.c.run_id == run_id)
-        unread = (pages_too.c.run_id < run_id) & pages_too.c.gone_at.is_(None) & asked_too
-        elsewhere = select(also_on.c.item_id).join(pages_too, pages_too.c.id == also_on.c.page_id)
+        other = pages.alias()
+        unread = (other.c.run_id < run_id) & other.c.gone_at.is_(None) & homes.asked_for(other, run_id)
+        elsewhere = select(also_on.c.item_id).join(other, other.c.id == also_on.c.page_id)
         unseen = unseen.where(~elsewhere.where(also_on.c.item_id == items.c.id, unread).exists())
     gone = connection.execute(unseen).all()
     if not gone:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, exists, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, exists, select, update
 
 from scraper.database import alarms, failures, frontier, hosts, items, pages, sources, usage
 from scraper.database import runs as runs_of
@@ -151,19 +151,26 @@ def crashed_on(connection: Connection, url_id: int, at: datetime) -> bool:
 def give_up(connection: Connection, host: str, at: datetime) -> None:
     """End what open runs still want of a host that has only failed for long, each URL with the failure that it had last."""
     open_runs = select(runs.c.id).where(runs.c.state == RunState.RUNNING)
-    waiting = connection.execute(
-        select(urls)
-        .where(urls.c.run_id.in_(open_runs), in_state(UrlState.QUEUED), urls.c.host == host)
-        .limit(GIVE_UP_AT_ONCE)
-    ).all()
-    why = connection.scalar(select(hosts_of.c.why).where(hosts_of.c.host == host)) or "it failed for long"
+    wanted = urls.c.run_id.in_(open_runs) & (urls.c.host == host)
+    _count(connection, _end_queued(connection, wanted, at, Failure.CONNECT, "it failed for long"))
+
+
+def _end_queued(
+    connection: Connection, wanted: ColumnElement[bool], at: datetime, failure: Failure, otherwise: str
+) -> Counts:
+    """End URLs that wait to be visited, some at once, each with why its host is left alone. otherwise: where nobody has kept that."""
     counts: Counts = defaultdict(lambda: defaultdict(int))
-    for row in waiting:
+    waiting = select(urls).where(in_state(UrlState.QUEUED), wanted).limit(GIVE_UP_AT_ONCE)
+    for row in connection.execute(waiting).all():
+        free = (urls.c.id == row.id) & in_state(UrlState.QUEUED)  # another worker may be at the same
+        ended = connection.execute(update(urls).where(free).values(state=UrlState.FAILED, not_before=None))
+        if not ended.rowcount:
+            continue
+        why = connection.scalar(select(hosts_of.c.why).where(hosts_of.c.host == row.host)) or otherwise
         claim = Claim(row.id, row.run_id, row.source, row.url, row.host, row.depth, row.kind, row.attempts)
-        connection.execute(update(urls).where(urls.c.id == row.id).values(state=UrlState.FAILED, not_before=None))
-        message = f"not asked: {host} is left alone, {why}"
-        _fail(connection, Visit(claim, at, failure=Failure.CONNECT, message=message), counts)
-    _count(connection, counts)
+        message = f"not asked: {row.host} is left alone, {why}"
+        _fail(connection, Visit(claim, at, failure=failure, message=message), counts)
+    return counts
 
 
 def end_waiting(connection: Connection, at: datetime) -> None:
@@ -173,21 +180,10 @@ def end_waiting(connection: Connection, at: datetime) -> None:
     """
     due = exists().where(sources_of.c.name == runs.c.source, sources_of.c.next_at <= at)
     running = select(runs.c.id).where(runs.c.state == RunState.RUNNING, runs.c.kind == RunKind.CRAWL, due)
-    counts: Counts = defaultdict(lambda: defaultdict(int))
     for run_id in connection.scalars(running).all():
-        if _goes_on(connection, run_id, at + PATIENCE):
-            continue
-        waiting = select(urls).where(urls.c.run_id == run_id, in_state(UrlState.QUEUED)).limit(GIVE_UP_AT_ONCE)
-        for row in connection.execute(waiting).all():
-            why = connection.scalar(select(hosts_of.c.why).where(hosts_of.c.host == row.host)) or "it waits for long"
-            claim = Claim(row.id, row.run_id, row.source, row.url, row.host, row.depth, row.kind, row.attempts)
-            free = (urls.c.id == row.id) & in_state(UrlState.QUEUED)  # another worker may be at the same
-            failed = connection.execute(update(urls).where(free).values(state=UrlState.FAILED, not_before=None))
-            if not failed.rowcount:
-                continue
-            message = f"not asked: {row.host} is left alone, {why}; the next run of the source is due"
-            _fail(connection, Visit(claim, at, failure=Failure.RATE_LIMITED, message=message), counts)
-    _count(connection, counts)
+        if not _goes_on(connection, run_id, at + PATIENCE):
+            mine, otherwise = urls.c.run_id == run_id, "it is to be tried later, and the next run of the source is due"
+            _count(connection, _end_queued(connection, mine, at, Failure.RATE_LIMITED, otherwise))
 
 
 def _goes_on(connection: Connection, run_id: int, until: datetime) -> bool:

@@ -36,7 +36,7 @@ LOOK_EACH_S = 0.1
 SETTLE_SHARE = 0.6  # of the time, after which the document is taken as it is
 QUIET_S = 1.0  # nothing in flight and nothing changed for so long: the page is done
 REQUESTS_MOST = 300
-NAVIGATIONS_MOST = 6
+NAVIGATIONS_MOST = 16  # with their redirects
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE") if kernel.LINUX else 4096
 OTHERS_BYTES = 300 * 2**20  # what the browser takes that is no page's
 WANTED = {"Document", "Script", "XHR", "Fetch", "Preflight"}
@@ -122,7 +122,6 @@ class Grant:
 class Rendered:
     """What the browser made of a page. fault: why it made nothing of it. spent: the browser is of no more use."""
 
-    url: str = ""
     html: str = ""
     too_long: bool = False
     fault: str | None = None
@@ -390,7 +389,7 @@ class Browser:
         visit.frame = (await session.send("Page.getFrameTree"))["frameTree"]["frame"]["id"]
         await page.goto(visit.task.url, wait_until="commit", timeout=visit.task.timeout_s * 1000)
         await self._settle(visit, session)
-        return await self._take(page, session, visit)
+        return await self._take(session, visit)
 
     async def _settle(self, visit: Visit, session: "CDPSession") -> None:
         """Wait until the page is complete, has asked for all, and stays as it is; not for ever."""
@@ -410,12 +409,12 @@ class Browser:
                 return
             await asyncio.sleep(LOOK_EACH_S)
 
-    async def _take(self, page: "Page", session: "CDPSession", visit: Visit) -> Rendered:
+    async def _take(self, session: "CDPSession", visit: Visit) -> Rendered:
         for _ in range(4):
             try:
                 async with asyncio.timeout(1):
                     taken = await _evaluate(session, visit.frame, TAKE % visit.task.most)
-                return Rendered(page.url, taken["html"], taken["length"] > visit.task.most)
+                return Rendered(taken["html"], taken["length"] > visit.task.most)
             except TimeoutError:  # a script without end: stopped, it leaves the document to us
                 with contextlib.suppress(Exception):
                     async with asyncio.timeout(0.5):

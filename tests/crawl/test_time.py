@@ -285,7 +285,7 @@ async def test_a_run_that_only_waits_for_long_ends_when_its_source_is_due(
     run = await crawler.run(wanted)
     assert (run["state"], run["pages"]) == ("done", 2)
     [failure] = crawler.rows("failures")
-    assert (failure["reason"], "the next run of the source is due" in failure["message"]) == ("rate_limited", True)
+    assert (failure["reason"], "is left alone, it answered 429" in failure["message"]) == ("rate_limited", True)
 
 
 def test_a_cron_goes_by_the_clock_of_its_sources_zone() -> None:

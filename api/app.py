@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from starlette.types import Message, Receive, Scope, Send
 
-from api import dashboard, problems
+from api import dashboard, head, problems
 from api.dashboard.views import problem_page
 from api.idempotency import Idempotency
 from api.keys import Keys
@@ -75,6 +75,9 @@ class Bowerbird(FastAPI):
             send = with_headers(send)
             if refused := too_long(scope):
                 await refused(scope, receive, send)
+                return
+            if scope["method"] == "HEAD":
+                await head.answer(super().__call__, scope, receive, send)
                 return
         await super().__call__(scope, receive, send)
 

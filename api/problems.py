@@ -115,7 +115,8 @@ def _methods(request: Request) -> set[str]:
     """What may be asked of a path, by all its routes (RFC 9110 section 15.5.6); Starlette names those of the first alone."""
     path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
     routes = [route for route in iter_route_contexts(request.app.routes) if _pattern(route.path or "").match(path)]
-    return {method for route in routes for method in route.methods or ()}
+    methods = {method for route in routes for method in route.methods or ()}
+    return methods | {"HEAD"} if "GET" in methods else methods
 
 
 @cache

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from scraper import jmes
 from scraper.config import masking, secrets
 from scraper.config.load import Loaded, dotted, load
 from scraper.config.settings import Enrich, Settings, Source, secrets_of
@@ -45,13 +46,12 @@ def _review_notify(loaded: Loaded) -> None:
     if not loaded.settings.notify:
         return
     from scraper import template  # noqa: PLC0415  as the next
-    from scraper.notify import message  # noqa: PLC0415  templates and conditions: 0.05 s that only those pay who have rules
     from scraper.notify.send import NEEDS_APPRISE, WEBHOOK  # noqa: PLC0415
 
     variables = secrets.environment(loaded.base)
     faults: list[tuple[str, str, str]] = []
     for rule in loaded.settings.notify:
-        found = [("where", message.condition_fault(rule.where)), ("template", template.fault(rule.template))]
+        found = [("where", jmes.fault(rule.where)), ("template", template.fault(rule.template))]
         for key, value in (("url", rule.url), ("secret", rule.secret)):
             found += [(key, f"names the variable {n}, which is not set") for n in secrets.missing(value, variables)]
         if not rule.url.lower().startswith((*WEBHOOK, "${")) and not _found("apprise"):
@@ -77,10 +77,10 @@ def _review_enrich(loaded: Loaded) -> None:
 def checked_task(task: Enrich, base: Path) -> None:
     """Check what only the rooms that use them can say of a task's values. Raises BadConfig with all problems."""
     from scraper import template  # noqa: PLC0415  as the next
-    from scraper.enrichment import layout, shape  # noqa: PLC0415  pydantic: 0.1 s that only those pay who have tasks
+    from scraper.enrichment import shape  # noqa: PLC0415  pydantic: 0.1 s that only those pay who have tasks
 
     found = [("prompt", template.fault(task.prompt)), ("system", template.fault(task.system))]
-    found.append(("where", layout.condition_fault(task.where)))
+    found.append(("where", jmes.fault(task.where)))
     if task.when not in (tasks.ASKED, tasks.STORED):
         fault = cron_fault(task.when, local(now()))
         found.append(("when", fault and f"{fault}; write asked, stored, or a cron expression"))

@@ -19,6 +19,7 @@ from api.dashboard import charts, words
 from scraper import differ
 from scraper.database import Connection, changes, health
 from scraper.errors import BowerbirdError
+from scraper.records import called
 from scraper.states import State
 
 DIFF_MOST = 20_000
@@ -37,9 +38,7 @@ def _is_web(url: object) -> bool:
 
 def _named(row: Filled) -> str:
     """What a person calls an item or a page."""
-    data = row.get("data") or {}
-    found = data.get("title") or data.get("name") or row.get("title") or row.get("key") or row.get("url") or ""
-    return words.short(found)
+    return words.short(called(row.get("data"), row.get("title"), row.get("key"), row.get("url")))
 
 
 def _pieces(old: Any, new: Any) -> list[differ.Piece]:

@@ -25,6 +25,8 @@ from scraper.errors import BadConfig, BowerbirdError, NotFound, Problem
 from scraper.startup import checked_source, due, preflight, settings_of
 from scraper.urls import source_name
 
+KIND = "item"
+
 sources = typer.Typer(help="What is watched.", rich_markup_mode=None)
 
 
@@ -58,7 +60,7 @@ def add_source(
     follow: Annotated[list[str] | None, typer.Option(help="A CSS selector whose links are followed; several.")] = None,
     field: Annotated[list[str] | None, typer.Option(help='A field of its items: "title=h1::text"; several.')] = None,
     select: Annotated[str | None, typer.Option(help="A CSS selector: one item for each match.")] = None,
-    kind: Annotated[str, typer.Option(help="What its items are called.")] = "item",
+    kind: Annotated[str, typer.Option(help="What its items are called.")] = KIND,
     key: Annotated[list[str] | None, typer.Option(help="A field that identifies an item; several.")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="A word to find it by; several.")] = None,
     file: Annotated[
@@ -70,6 +72,12 @@ def add_source(
     """Add a source that lives in the database. A running service visits it at once, if it says how often."""
     if bool(urls) == (file is not None):
         raise typer.BadParameter("name either addresses to start from, or a file of sources with --from")
+    rest = {"--select": select, "--key": key, "--kind": kind if kind != KIND else None}
+    alone = {"--name": name, "--every": every, "--cron": cron, "--follow": follow, "--field": field, "--tag": tag}
+    if file is not None and (more := [option for option, value in (alone | rest).items() if value]):
+        raise typer.BadParameter(f"{', '.join(more)}: with --from all is said in the file; leave it out")
+    if not field and (more := [option for option, value in rest.items() if value]):
+        raise typer.BadParameter(f"{', '.join(more)}: of items without fields; name a field, --field title=h1::text")
     given: list[dict[str, Any]] = _read(file) if file is not None else []
     if urls:
         made: dict[str, Any] = {"name": name or source_name(urls[0]), "start": urls}
@@ -78,7 +86,7 @@ def add_source(
         made |= {"follow": follow} if follow else {}
         made |= {"tags": tag} if tag else {}
         if field:
-            rule: dict[str, Any] = {"kind": kind, "fields": dict(_field(text) for text in field), "key": key or []}
+            rule: dict[str, Any] = {"kind": kind, "fields": _fields(field), "key": key or []}
             made["item"] = [rule | ({"select": select} if select else {})]
         given = [made]
     loaded = settings_of(config)
@@ -107,6 +115,16 @@ def enter(db: Db, loaded: Loaded, given: list[dict[str, Any]]) -> None:
             rows.add(c, source, due)
 
     db.write(unit)
+
+
+def _fields(given: list[str]) -> dict[str, str]:
+    made: dict[str, str] = {}
+    for text in given:
+        name, css = _field(text)
+        if name in made:
+            raise typer.BadParameter(f"the field {name!r} is there twice; give each a name of its own")
+        made[name] = css
+    return made
 
 
 def _field(text: str) -> tuple[str, str]:

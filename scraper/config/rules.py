@@ -65,9 +65,11 @@ def name(value: Any) -> str:
 
 
 def regex(value: Any) -> str:
-    """A regular expression that can be compiled."""
+    """A regular expression that can be compiled, and finds something."""
+    if text(value) == "":
+        raise Refused("is empty, and would be found everywhere; leave it out")
     try:
-        re.compile(sound(text(value)))
+        re.compile(sound(value))
     except (re.error, OverflowError, RecursionError) as error:
         raise Refused(f"{value!r} is no regular expression: {error}") from None
     return str(value)

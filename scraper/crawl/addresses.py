@@ -16,7 +16,7 @@ from scraper.urls import Parts, parts
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-RESOLVERS = 16
+RESOLVERS = 64
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 # Registered as global, but not the public internet: shared address space, 6to4 relays, benchmarks, reserved.
 _NEVER = [
@@ -95,7 +95,31 @@ def _resolvers() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(RESOLVERS, "dns")
 
 
-async def resolve(host: str, port: int, allowed: tuple[Network, ...]) -> list[str]:
+_under_way: dict[tuple[asyncio.AbstractEventLoop, str], asyncio.Future[list[str]]] = {}
+
+
+async def _looked_up(host: str) -> list[str]:
+    """The addresses of a name. Who asks for one that is being looked up waits with the others: a silent server holds one thread for each of its names."""
+    loop = asyncio.get_running_loop()
+    asked = _under_way.get((loop, host))
+    if asked is None:
+        asked = _under_way[loop, host] = loop.run_in_executor(_resolvers(), _look_up, host)
+        asked.add_done_callback(partial(_answered, (loop, host)))
+    return await asyncio.shield(asked)
+
+
+def _look_up(host: str) -> list[str]:
+    infos = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(info[4][0]) for info in infos))
+
+
+def _answered(name: tuple[asyncio.AbstractEventLoop, str], asked: "asyncio.Future[list[str]]") -> None:
+    del _under_way[name]
+    if not asked.cancelled():
+        asked.exception()  # they may all have gone who waited for it
+
+
+async def resolve(host: str, allowed: tuple[Network, ...]) -> list[str]:
     """Return the addresses of a host, each of them checked. Raises VisitFailed: dns, blocked_address."""
     try:
         literal: Address | None = ipaddress.ip_address(host.partition("%")[0])
@@ -105,11 +129,9 @@ async def resolve(host: str, port: int, allowed: tuple[Network, ...]) -> list[st
         found = [str(literal)]
     else:
         try:
-            look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
-            infos = await asyncio.get_running_loop().run_in_executor(_resolvers(), look_up)
+            found = await _looked_up(host)
         except (socket.gaierror, UnicodeError) as error:
             raise VisitFailed(Failure.DNS, f"{host} cannot be resolved: {error}") from None
-        found = list(dict.fromkeys(str(info[4][0]) for info in infos))
     for text in found:
         if not may_ask(ipaddress.ip_address(text.partition("%")[0]), allowed):
             raise VisitFailed(Failure.BLOCKED_ADDRESS, _blocked(host, text))

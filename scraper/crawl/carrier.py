@@ -67,7 +67,7 @@ class Pinned(Straight):
     async def connect_tcp(self, host: str, port: int, *how: Any, **named: Any) -> httpcore.AsyncNetworkStream:
         """Connect to the first address that answers. Raises VisitFailed, httpcore.ConnectError."""
         last: Exception = httpcore.ConnectError(f"{host} has no address")
-        for address in await resolve(host, port, self._allowed):
+        for address in await resolve(host, self._allowed):
             try:
                 return await super().connect_tcp(address, port, *how, **named)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:

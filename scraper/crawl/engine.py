@@ -440,7 +440,7 @@ class Engine:
         told: list[dict[str, object]] = []
         for run in runs.running(connection, self._once):
             full = run.pages >= run.max_pages
-            if run.claimed or (run.queued and not full):
+            if run.claimed or (run.queued and not full) or runs.ask_unlinked(connection, run):
                 opened[run.id] = run.source
                 continue
             left = frontier.count(connection, run.id, UrlState.QUEUED) if full else 0

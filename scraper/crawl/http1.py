@@ -383,7 +383,7 @@ class Pool:
 
     async def _connect(self, where: Parts, allowed: tuple[Network, ...]) -> Connection:
         """Return a connection to the first address that takes one; one that is silent holds up the next for a moment only (RFC 8305)."""
-        addresses = await resolve(where.host, where.port, allowed)
+        addresses = await resolve(where.host, allowed)
         if len(addresses) == 1:
             return await _open(where, addresses[0])
         trying: set[asyncio.Task[Connection]] = set()

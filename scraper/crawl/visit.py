@@ -131,6 +131,10 @@ class Visitor:
 
     async def visit(self, claim: Claim) -> Visit:
         """Return how it went."""
+        visit = await self._visit(claim)
+        return _last_look(visit) if claim.is_unlinked else visit
+
+    async def _visit(self, claim: Claim) -> Visit:
         work = self._works[claim.source]
         fetched = None
         async with Place(self._politeness) as place:
@@ -141,6 +145,8 @@ class Visitor:
                 fetched = await self._as_user(claim, work, place)
                 await self._heed(place, work.http, fetched)
                 place.leave()
+                if claim.is_unlinked:
+                    return Visit(claim, self._now(), fetched)
                 if self._is_as_stored(claim, work, fetched):
                     return self._unchanged(claim, work, fetched)
                 fetched = await self._whole(claim, fetched)
@@ -199,6 +205,8 @@ class Visitor:
         """Whether it is too early to look at a page again: it seldom changes, and its sitemap says nothing else."""
         known = claim.known
         if work.source.recheck is None or known is None or claim.depth == 0 and claim.modified_at is None:
+            return False
+        if claim.is_unlinked:
             return False
         if known.fetched_at is None or known.check_after is None or not known.rules == work.rules != "":
             return False
@@ -438,6 +446,13 @@ class Visitor:
             place.gate.failed(error.failure, adapt=http.auto_throttle)
         else:
             place.gate.answered(None, adapt=http.auto_throttle)
+
+
+def _last_look(visit: Visit) -> Visit:
+    """What a look at a page says to which nothing leads any more: that it is gone, or nothing."""
+    fetched = visit.fetched
+    moved = fetched is not None and fetched.moved and fetched.final_url != visit.claim.url
+    return Visit(visit.claim, visit.at, fetched, retry_at=visit.retry_at, gone=moved or visit.gone, dropped=True)
 
 
 def _has_changed(claim: Claim, digest: str, reading: Reading) -> bool:

@@ -1,6 +1,6 @@
 """documents: the text of each page and item as it is now and as it was, and how its words are found."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -11,6 +11,8 @@ from scraper.compression import stored
 from scraper.database import changes, numbers
 from scraper.database.bulk import IN_MOST, Bulk, upsert
 from scraper.database.models import documents, item_versions, items, page_versions, pages
+from scraper.records import called
+from scraper.unspaced import SEPARATOR, apart, together
 
 CURSOR = "documents_change_id"
 TITLE_MOST, TEXT_MOST = 500, 200_000
@@ -79,13 +81,9 @@ def subjects(connection: Connection, of: str, ids: set[int]) -> list[Subject]:
 def _items(connection: Connection, ids: set[int]) -> list[Subject]:
     made = []
     for row in _rows(connection, select(items).where(items.c.removed_at.is_(None)), items.c.id, ids):
-        named = row.source, row.kind, row.url, _item_title(row.data, row.key)
+        named = row.source, row.kind, row.url, str(called(row.data, row.key))
         made.append(Subject("item", row.id, *named, row.changed_at, data=row.data))
     return made
-
-
-def _item_title(data: Mapping[str, Any], key: str) -> str:
-    return str(data.get("title") or data.get("name") or key)
 
 
 def _earlier_items(connection: Connection, ids: set[int]) -> list[Subject]:
@@ -97,7 +95,7 @@ def _earlier_items(connection: Connection, ids: set[int]) -> list[Subject]:
     )
     made = []
     for row in _rows(connection, chosen, was.item_id, ids):
-        named = row.source, row.kind, row.url, _item_title(row.data, row.key)
+        named = row.source, row.kind, row.url, str(called(row.data, row.key))
         made.append(Subject("item", row.item_id, *named, row.at, data=row.data, version=row.id, until=row.until))
     return made
 
@@ -171,8 +169,8 @@ def put(connection: Connection, portion: Portion, made: Sequence[tuple[Subject, 
             "source": subject.source,
             "kind": subject.kind,
             "url": subject.url,
-            "title": subject.title[:TITLE_MOST],
-            "text": words[:TEXT_MOST],
+            "title": apart(subject.title[:TITLE_MOST]),
+            "text": apart(words[:TEXT_MOST]),
             "at": subject.at,
             "version": subject.version,
             "until": subject.until,
@@ -253,7 +251,11 @@ def find(connection: Connection, asked: Asked) -> list[dict[str, Any]]:
     statement = text(sql).bindparams(*instants).columns(at=documents.c.at.type, until=documents.c.until.type)
     rows = connection.execute(statement, values | {"words": asked.expression, "most": asked.limit})
     names = ("of", "subject_id", "source", "kind", "url", "title", "at", "version", "until", "score", "snippet", "lead")
-    return [{name: getattr(row, name) for name in names} for row in rows]
+    found = [{name: getattr(row, name) for name in names} for row in rows]
+    for row in found:
+        row["snippet"] = (row["snippet"] or "").replace(f"{END}{SEPARATOR}{BEGIN}", "")
+        row |= {name: together(row[name]) for name in ("title", "snippet", "lead")}
+    return found
 
 
 def _where(asked: Asked) -> tuple[list[str], dict[str, Any]]:
@@ -269,7 +271,7 @@ def _where(asked: Asked) -> tuple[list[str], dict[str, Any]]:
 def text_of(connection: Connection, of: str, subject_id: int, version: int = 0) -> str:
     """Return the text by which a page or an item is found, or was when it was of that version; nothing if there is none."""
     mine = (documents.c.subject_id == subject_id) & (documents.c.of == of) & (documents.c.version == version)
-    return connection.scalar(select(documents.c.text).where(mine)) or ""
+    return together(connection.scalar(select(documents.c.text).where(mine)) or "")
 
 
 def count(connection: Connection) -> int:

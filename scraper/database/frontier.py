@@ -10,8 +10,8 @@ from sqlalchemy import Connection, Row, bindparam, exists, func, or_, select, up
 
 from scraper.database.among import Among
 from scraper.database.bulk import IN_MOST, Bulk, upsert
-from scraper.database.models import hosts, in_state, pages, runs, urls
-from scraper.records import Claim, Known, Link
+from scraper.database.models import LINKED, hosts, in_state, pages, runs, urls
+from scraper.records import UNLINKED, Claim, Known, Link
 from scraper.states import RunState, UrlState
 from scraper.urls import fingerprint, host_of
 
@@ -19,6 +19,7 @@ from scraper.urls import fingerprint, host_of
 POISON = 2
 # A host that is to be left alone for longer is not waited for.
 REST = timedelta(seconds=15)
+ASKED_AT_ONCE = 1000  # of what nothing leads to any more
 
 
 def row_of(
@@ -123,6 +124,32 @@ def set_aside(connection: Connection, row: dict[str, Any]) -> int | None:
     statement = _taken_over(upsert(connection.dialect.name, urls).values(**row)).returning(urls.c.id)
     found: int | None = connection.scalar(statement)
     return found
+
+
+def ask_unlinked(connection: Connection, run_id: int, source: str) -> bool:
+    """Have a run that came to its end ask for pages of its source that it did not come upon, each once: are they still there?
+
+    Returns whether there are any; many are asked for in portions.
+    """
+    unseen = (urls.c.source == source) & (urls.c.run_id < run_id) & LINKED
+    same = (pages.c.fingerprint == urls.c.fingerprint) & (pages.c.source == urls.c.source)
+    there = exists().where(same, pages.c.gone_at.is_(None)) & (urls.c.kind == "page") & (urls.c.crashes < POISON)
+    last = urls.c.depth + UNLINKED
+    some = select(urls.c.id).where(unseen, there).limit(ASKED_AT_ONCE)
+    asked = {"run_id": run_id, "state": UrlState.QUEUED, "attempts": 0, "depth": last, "modified_at": None}
+    found = connection.execute(update(urls).where(urls.c.id.in_(some)).values(**asked)).rowcount
+    if found == ASKED_AT_ONCE:
+        return True
+    connection.execute(update(urls).where(unseen).values(depth=last))
+    return found > 0
+
+
+def leave_queued(connection: Connection, run_id: int) -> None:
+    """Have what a run has not visited not be visited any more; of what was only to be asked for its end, the next run sees to it."""
+    waiting = (urls.c.run_id == run_id) & in_state(UrlState.QUEUED)
+    connection.execute(
+        update(urls).where(waiting).values(state=UrlState.DONE, not_before=None, depth=urls.c.depth % UNLINKED)
+    )
 
 
 def again(connection: Connection, ids: Sequence[int], run_id: int) -> None:
@@ -379,7 +406,8 @@ def listed(connection: Connection, state: str, source: str | None, limit: int) -
         else (urls.c.run_id, urls.c.host, urls.c.rank, urls.c.depth, urls.c.id)
     )
     names = ("id", "source", "url", "host", "kind", "depth", "attempts", "not_before", "claimed_by")
-    return [{name: getattr(row, name) for name in names} for row in connection.execute(statement.order_by(*order))]
+    found = connection.execute(statement.order_by(*order))
+    return [{name: getattr(row, name) for name in names} | {"depth": row.depth % UNLINKED} for row in found]
 
 
 def count(connection: Connection, run_id: int, state: UrlState) -> int:

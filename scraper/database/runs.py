@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, exists, func, insert, literal, or_, select, update
 
-from scraper.database import alarms, changes, homes
+from scraper.database import alarms, changes, frontier, homes
 from scraper.database import items as items_of
 from scraper.database.bulk import IN_MOST, RUNS, in_turn
 from scraper.database.connection import made_id
@@ -110,6 +110,15 @@ def counts(connection: Connection, only: Sequence[int] | None = None) -> list[Ru
     return [RunCount(*row) for row in connection.execute(statement)]
 
 
+def ask_unlinked(connection: Connection, run: Row[Any]) -> bool:
+    """Have a run that saw all that its source leads to ask for what it did not come upon. Returns whether there is any."""
+    if run.kind != RunKind.CRAWL or not 0 < run.pages < run.max_pages:
+        return False
+    if connection.scalar(_lost_sight(run.id)) is not None:
+        return False
+    return frontier.ask_unlinked(connection, run.id, run.source)
+
+
 @dataclass(frozen=True, slots=True)
 class Ended:
     """How a run ended: its state, what changed by it, what is alarming."""
@@ -161,11 +170,7 @@ def finish(connection: Connection, run_id: int, at: datetime, dropped: int) -> E
     if told:
         connection.execute(update(runs).where(runs.c.id == run_id).values(changes=runs.c.changes + len(told)))
     if dropped:
-        connection.execute(
-            update(urls)
-            .where(urls.c.run_id == run_id, in_state(UrlState.QUEUED))
-            .values(state=UrlState.DONE, not_before=None)
-        )
+        frontier.leave_queued(connection, run_id)
     return Ended(state, told, raised)
 
 
@@ -270,8 +275,7 @@ def stop(connection: Connection, run_id: int, at: datetime) -> bool:
         return False
     values = {"state": RunState.STOPPED, "finished_at": at, "message": "stopped by hand"}
     connection.execute(update(runs).where(runs.c.id == run_id).values(**values))
-    left = update(urls).where(urls.c.run_id == run_id, in_state(UrlState.QUEUED))
-    connection.execute(left.values(state=UrlState.DONE, not_before=None))
+    frontier.leave_queued(connection, run_id)
     return True
 
 

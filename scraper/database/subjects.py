@@ -12,6 +12,7 @@ from scraper.database import documents
 from scraper.database.bulk import IN_MOST
 from scraper.database.documents import Subject
 from scraper.database.models import items, pages
+from scraper.records import called
 
 AT_ONCE = 500
 
@@ -71,6 +72,6 @@ def _brief(of: str, row: Any) -> Brief:
     if of == "item":
         text = json.dumps(row.data, sort_keys=True, default=str)
         mark = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).hexdigest()
-        title = str(row.data.get("title") or row.data.get("name") or row.key)
+        title = str(called(row.data, row.key))
         return Brief(of, row.id, row.source, row.kind, row.url, title, mark, row.data)
     return Brief(of, row.id, row.source, None, row.final_url, row.title or "", row.content_hash)

@@ -16,7 +16,7 @@ from scraper.database.models import hosts as hosts_of
 from scraper.database.models import in_state, runs, urls
 from scraper.database.models import sources as sources_of
 from scraper.errors import Failure
-from scraper.records import Claim, HostTimes, Link, Visit
+from scraper.records import UNLINKED, Claim, HostTimes, Link, Visit
 from scraper.states import RunKind, RunState, UrlState
 from scraper.urls import fingerprint
 
@@ -91,6 +91,8 @@ def finish(connection: Connection, batch: Batch, owner: str, states: Sequence[Ho
     for visit in kept:
         if visit.failure is not None:
             done.told += _fail(connection, visit, counts)
+        elif visit.gone:
+            done.told += _end(connection, visit)
         for url, reason in visit.reading.refused:
             _refuse(connection, visit, url, reason, counts)
     _enter(connection, batch.links, counts, done)
@@ -165,6 +167,9 @@ def _end_queued(
         free = (urls.c.id == row.id) & in_state(UrlState.QUEUED)  # another worker may be at the same
         ended = connection.execute(update(urls).where(free).values(state=UrlState.FAILED, not_before=None))
         if not ended.rowcount:
+            continue
+        if row.depth >= UNLINKED:
+            connection.execute(update(urls).where(urls.c.id == row.id).values(state=UrlState.DONE))
             continue
         why = connection.scalar(select(hosts_of.c.why).where(hosts_of.c.host == row.host)) or otherwise
         claim = Claim(row.id, row.run_id, row.source, row.url, row.host, row.depth, row.kind, row.attempts)
@@ -306,7 +311,7 @@ def _settle_target(connection: Connection, visit: Visit) -> None:
         .values(**row)
         .on_conflict_do_update(
             index_elements=["source", "fingerprint"],
-            set_={"run_id": claim.run_id, "state": UrlState.DONE, "not_before": None, "claimed_by": None},
+            set_={name: row[name] for name in ("run_id", "state", "depth")} | {"not_before": None, "claimed_by": None},
         )
         .returning(urls.c.id)
     )
@@ -393,6 +398,15 @@ _COUNT = Bulk(
         .values({runs.c[name]: runs.c[name] + bindparam(f"more_{name}", type_=runs.c[name].type) for name in COUNTED})
     )
 )
+
+
+def _end(connection: Connection, visit: Visit) -> list[dict[str, Any]]:
+    """Note that a page to which nothing leads any more is no more, or is another one by now. Returns what there is to tell."""
+    if visit.fetched is not None and visit.fetched.moved:
+        other = pages.seen_in(connection, visit.claim.source, _final_url(visit), visit.claim.run_id)
+        if other is not None:
+            return pages.mark_moved(connection, visit, other)
+    return pages.mark_gone(connection, visit)
 
 
 def _fail(connection: Connection, visit: Visit, counts: Counts) -> list[dict[str, Any]]:

@@ -11,8 +11,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-import jmespath
-
+from scraper import jmes
 from scraper.config.settings import Embed, Enrich, Llm, plain
 from scraper.database import Connection, Db, changes, jobs, subjects, tasks
 from scraper.database.jobs import Due
@@ -54,21 +53,11 @@ def kinds_of(task: Enrich) -> tuple[str, ...]:
     return task.kinds or (task.task,)
 
 
-def condition_fault(where: str | None) -> str | None:
-    """Say what is wrong with a condition, or None."""
-    try:
-        jmespath.compile(where) if where else None
-    except (jmespath.exceptions.JMESPathError, ValueError) as error:
-        return f"{where!r} is no JMESPath: {' '.join(str(error).split())}"
-    return None
-
-
 def due(task: Enrich, marked: str, found: Sequence[Brief], options: Options) -> Iterator[Due]:
     """Yield what a task makes of these pages or items. marked: by mark()."""
     wanted = [kind for kind in kinds_of(task) if options.kind in (None, kind)]
-    where = jmespath.compile(task.where) if task.where else None
     for brief in found:
-        if not _is_over(task, brief, options) or (where is not None and not _holds(where, brief)):
+        if not _is_over(task, brief, options) or (task.where and not _holds(task.where, brief)):
             continue
         for kind in wanted:
             parts = f"{marked} {kind} {brief.url} {brief.mark}"
@@ -80,12 +69,9 @@ def _is_over(task: Enrich, brief: Brief, options: Options) -> bool:
     return task.source in (None, brief.source) and options.source in (None, brief.source)
 
 
-def _holds(where: Any, brief: Brief) -> bool:
+def _holds(where: str, brief: Brief) -> bool:
     told = {"source": brief.source, "kind": brief.kind, "url": brief.url, "title": brief.title, "item": brief.data}
-    try:
-        return bool(where.search({**brief.data, **told}))
-    except (jmespath.exceptions.JMESPathError, TypeError, ValueError):
-        return False  # of another kind of item than the condition was written for
+    return jmes.holds(where, {**brief.data, **told})
 
 
 def of_task(task: Enrich) -> str:

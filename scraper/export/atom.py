@@ -10,6 +10,7 @@ from lxml import etree
 
 from scraper.export.wanted import Row
 from scraper.export.words import plain, text
+from scraper.records import called
 from scraper.urls import is_web
 
 MEDIA = "application/atom+xml"
@@ -22,7 +23,6 @@ SUMMARY_MOST = 10_000
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 # https://www.w3.org/TR/xml/#charsets
 _ILLEGAL = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_NAMES = ("title", "name", "headline")
 
 
 def feed(rows: Sequence[Row], title: str, address: str) -> bytes:
@@ -61,9 +61,7 @@ def _entry(root: Any, row: Row) -> None:
 
 
 def _title(row: Row) -> str:
-    data = row.get("data") or {}
-    named = [data[name] for name in _NAMES if isinstance(data.get(name), str) and data[name].strip()]
-    name = next(iter(named), None) or row.get("title") or row.get("key") or row.get("url") or row["of"]
+    name = called(row.get("data"), row.get("title"), row.get("key"), row.get("url"), row["of"])
     changed = f" ({', '.join(row['fields'])})" if row["change"] == "changed" and row["of"] == "item" else ""
     return f"{_line(str(name))}: {_line(row['change'] + changed)}"
 

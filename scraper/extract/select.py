@@ -4,11 +4,11 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-import jmespath
 from cssselect import SelectorError
 from lxml import etree
 from parsel.csstranslator import HTMLTranslator
 
+from scraper import jmes
 from scraper.config.settings import Expression
 from scraper.extract.classes import Classes, asks_by_class, walker
 from scraper.extract.page import Page
@@ -50,7 +50,9 @@ class BadExpression(ValueError):
 def compiled_css(css: str, xml: bool = False) -> etree.XPath:
     """Return a CSS selector, with ::text and ::attr(name), ready to use. xml: for a page that is XML. Raises BadExpression."""
     try:
-        return etree.XPath(_translators[xml].css_to_xpath(css), smart_strings=False)
+        compiled = etree.XPath(_translators[xml].css_to_xpath(css), smart_strings=False)
+        compiled(_NOTHING)  # prefixes of namespaces are unknown only here
+        return compiled
     except (SelectorError, etree.XPathError, ValueError, RecursionError) as error:
         raise BadExpression(f"{css!r} is no CSS selector: {error}") from None
 
@@ -66,14 +68,12 @@ def compiled_xpath(xpath: str) -> etree.XPath:
         raise BadExpression(f"{xpath!r} is no XPath expression: {error}") from None
 
 
-@lru_cache(maxsize=1024)
 def compiled_json(path: str) -> Callable[[Any], Any]:
     """Return a JMESPath expression ready to use. Raises BadExpression."""
     try:
-        search: Callable[[Any], Any] = jmespath.compile(path).search
-    except (jmespath.exceptions.JMESPathError, ValueError, RecursionError) as error:
-        raise BadExpression(f"{path!r} is no JMESPath expression: {' '.join(str(error).split())}") from None
-    return search
+        return jmes.compiled(path)
+    except jmes.BadPath as error:
+        raise BadExpression(f"{path!r} is no JMESPath expression: {error}") from None
 
 
 def compile_expression(expression: Expression) -> None:
@@ -99,7 +99,7 @@ def matches(expression: Expression, page: Page, scope: Any, classes: Classes | N
             return found
     try:
         return _matches(expression, page, scope)
-    except (jmespath.exceptions.JMESPathError, etree.XPathError):  # right as such, and wrong for these values
+    except (jmes.Misfit, etree.XPathError):  # right as such, and wrong for these values
         return []
 
 

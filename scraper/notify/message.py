@@ -3,11 +3,10 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
-import jmespath
-
+from scraper import jmes
+from scraper.records import called
 from scraper.template import BadTemplate, filled
 
 CHANGES_MOST = 1000  # of one message; all are counted
@@ -44,9 +43,7 @@ def _shown(change: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _title(change: Mapping[str, Any]) -> str:
-    data = change.get("data") or {}
-    found = data.get("title") or data.get("name") or change.get("title") or change.get("key") or change.get("url")
-    return str(_short(found or ""))
+    return str(_short(called(change.get("data"), change.get("title"), change.get("key"), change.get("url"))))
 
 
 def _short(value: Any) -> Any:
@@ -64,24 +61,7 @@ def matches(where: str, change: Mapping[str, Any]) -> bool:
     fields = change["fields"]
     told = {name: change.get(name) for name in ("source", "of", "kind", "change", "key", "url", "data")}
     told |= {"old": {name: pair[0] for name, pair in fields.items()}, "new": {n: pair[1] for n, pair in fields.items()}}
-    try:
-        return bool(_condition(where).search(told))
-    except (jmespath.exceptions.JMESPathError, TypeError, ValueError):
-        return False  # of another kind of item than the condition was written for
-
-
-@lru_cache(maxsize=256)
-def _condition(where: str) -> Any:
-    return jmespath.compile(where)
-
-
-def condition_fault(where: str) -> str | None:
-    """Say what is wrong with a condition, or None."""
-    try:
-        _condition(where) if where else None
-    except (jmespath.exceptions.JMESPathError, ValueError) as error:
-        return f"{where!r} is no JMESPath: {' '.join(str(error).split())}"
-    return None
+    return jmes.holds(where, told)
 
 
 def subject(payload: Mapping[str, Any]) -> str:

@@ -6,12 +6,14 @@ Words, all of which have to be there; "phrases"; beginnings (bird*); -not; this 
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from unicodedata import category
+
+from scraper.unspaced import SEPARATOR, apart
 
 TERMS_MOST = 32
 QUERY_MOST = 1000
 FIELDS = ("source", "kind", "of", "since", "versions")
 _PART = re.compile(r'(?P<not>-)?(?:(?P<field>[a-z]+):)?(?:"(?P<phrase>[^"]*)"?|(?P<word>\S+))')
-_WORD = re.compile(r"\w+")
 _AGO = re.compile(r"(\d{1,5})(h|d|w)")
 
 
@@ -93,8 +95,13 @@ class _Found:
 
 
 def _term(text: str, *, begins: bool) -> Term | None:
-    words = tuple(_WORD.findall(text))
+    words = tuple(word for found in _words(text) for word in apart(found).split(SEPARATOR))
     return Term(words, begins) if words else None
+
+
+def _words(text: str) -> list[str]:
+    """What stands between what is part of no word; a sign that belongs to a letter (of Thai, of Hindi) is part of it."""
+    return "".join(c if c.isalnum() or c == "_" or category(c)[0] == "M" else " " for c in text).split()
 
 
 def _since(text: str, now: datetime) -> datetime:

@@ -370,3 +370,39 @@ async def test_no_source_takes_an_address_of_ours(http: httpx.AsyncClient, name:
 async def test_a_secret_that_is_hidden_is_none(http: httpx.AsyncClient) -> None:
     refused = await http.post("/api/sources", json=NEW | {"headers": {"X-Key": "***"}})
     assert (refused.status_code, "give the value itself" in refused.text) == (422, True)
+
+
+# -- HEAD
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/healthz", "/api/sources", "/api/sources/books", "/api/export/books", "/metrics", "/static/icon.svg"],
+)
+async def test_head_is_answered_as_get_without_the_body(http: httpx.AsyncClient, path: str) -> None:
+    whole, head = await http.get(path), await http.head(path)
+    assert (head.status_code, head.content) == (whole.status_code, b"") == (200, b"")
+    for name in ("content-type", "content-length", "etag"):
+        assert head.headers.get(name) == whole.headers.get(name)
+
+
+async def test_head_of_what_has_no_end_ends(http: httpx.AsyncClient) -> None:
+    async with asyncio.timeout(20):
+        answer = await http.head("/api/events")
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-type"].startswith("text/event-stream")
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/api/nothing", 404), ("/api/runs/1/stop", 405), ("/api/sources/x", 404)]
+)
+async def test_head_of_what_is_not_there_is_refused(http: httpx.AsyncClient, path: str, status: int) -> None:
+    answer = await http.head(path)
+    assert (answer.status_code, answer.content) == (status, b"")
+
+
+async def test_head_needs_the_key_that_get_needs(make: Make) -> None:
+    app = make(token=TOKEN)
+    async with client(app) as stranger, client(app, TOKEN) as known:
+        assert (await stranger.head("/api/sources")).status_code == 401
+        assert (await known.head("/api/sources")).status_code == 200

@@ -189,6 +189,30 @@ def test_selectors_and_schedules_are_checked_too(here: Path) -> None:
     assert sorted(int(line.split(":")[1]) for line in str(caught.value).splitlines()) == [4, 5, 7, 9, 10, 11, 12, 13]
 
 
+def test_what_could_never_find_anything_is_a_fault(here: Path) -> None:
+    never = [
+        "{ css = 'svg|a' }",
+        "{ xpath = '$a' }",
+        "{ json = 'nope(a)' }",
+        "{ json = 'join(a)' }",
+        "{ json = '[].{b: nope(c)}' }",
+    ]
+    never.append("{ css = 'a', re = '' }")
+    sound = [
+        "{ css = '*|a' }",
+        "{ json = 'max_by(a, &b).c' }",
+        "{ json = 'not_null(a, b, c)' }",
+        "{ jsonld = \"a[?contains(b, 'c')]\" }",
+    ]
+    fields = "".join(f"f{number} = {expression}\n" for number, expression in enumerate(never + sound))
+    (here / "bowerbird.toml").write_text(
+        f"[[source]]\nname = 'a'\nstart = ['http://x/']\n[[source.item]]\n[source.item.fields]\n{fields}"
+    )
+    with pytest.raises(BadConfig) as caught:
+        settings_of()
+    assert sorted(int(line.split(":")[1]) for line in str(caught.value).splitlines()) == list(range(6, 12))
+
+
 def test_what_is_sound_in_a_faulty_source_is_looked_at_too(here: Path) -> None:
     (here / "bowerbird.toml").write_text(
         "[[source]]\nname = 'a'\nstart = ['http://x/']\nmax_depth = 'x'\nfollow = ['a[']\n[[source.item]]\nkind = 'A B'\n"

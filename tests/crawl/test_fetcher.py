@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scraper.config.settings import Http
+from scraper.crawl.addresses import RESOLVERS, networks, resolve
 from scraper.crawl.fetcher import Fetcher, decoded, retry_after
 from scraper.crawl.fetcher import Request as Asked
 from scraper.errors import VisitFailed
@@ -33,6 +34,30 @@ async def fetch(url: str, http: Http = HTTP) -> Fetched:
         return await fetcher.fetch(Asked(url), http, admit=admit)
     finally:
         await fetcher.close()
+
+
+async def test_a_name_server_that_is_silent_keeps_nobody_else_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer, asked = threading.Event(), []
+
+    def look_up(host: str, *_: object, **__: object) -> list[tuple[object, ...]]:
+        asked.append(host)
+        if host == "silent.invalid":
+            answer.wait(60)
+        return [(0, 0, 0, "", ("127.0.0.1", 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    allowed = networks(("127.0.0.0/8",))
+    waiting = [asyncio.create_task(resolve("silent.invalid", allowed)) for _ in range(2 * RESOLVERS)]
+    try:
+        async with asyncio.timeout(30):
+            assert await resolve("other.invalid", allowed) == ["127.0.0.1"]
+        waiting.pop().cancel()
+    finally:
+        answer.set()
+    assert {tuple(found) for found in await asyncio.gather(*waiting)} == {("127.0.0.1",)}
+    assert asked.count("silent.invalid") == 1
+    assert await resolve("silent.invalid", allowed) == ["127.0.0.1"]  # and what was answered is not kept
+    assert asked.count("silent.invalid") == 2
 
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n"

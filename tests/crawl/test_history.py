@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select, update
 
 from scraper.config.settings import Expression, FieldRule, ItemRule, Limits, Noise, Recheck, Source
-from scraper.database import alarms, changes, pages, runs
+from scraper.database import alarms, changes, frontier, pages, runs
 from scraper.database.connection import now
 from scraper.database.models import alarms as alarm_table
 from scraper.database.models import pages as page_rows
@@ -779,3 +779,139 @@ async def test_what_failed_and_is_linked_no_more_fails_no_more(crawler: Crawler,
     site.page("/", links("/dead", "/fine"))
     await crawler.run(source(site))
     assert [row["url"] for row in crawler.rows("failures", unresolved=True)] == [site.url + "/dead"]
+
+
+# -- pages to which nothing leads any more
+
+
+async def test_a_page_that_is_unlinked_and_gone_at_once_is_told_to_be_gone(
+    crawler: Crawler, told: Told, site: Site
+) -> None:
+    site.page("/", links("/a", "/b"))
+    site.page("/a", things("a"))
+    site.page("/b", things("b"))
+    await crawler.run(shop(site))
+    site.page("/", links("/b"))
+    site.raw("/a", html("", status="404 No"), close=False)
+    run = await again(crawler, told, shop(site))
+    assert (run["state"], run["pages"], run["failures"], run["changes"]) == ("done", 2, 0, 3)
+    assert (told.take("page"), told.take("item")) == (["changed", "removed"], ["removed"])
+    assert [page["final_url"] for page in crawler.rows("pages") if page["gone_at"] is not None] == [site.url + "/a"]
+    assert crawler.rows("failures") == []
+    site.log.clear()
+    await again(crawler, told, shop(site))
+    assert (sorted(site.paths()), told.take("page")) == (["/", "/b"], [])
+
+
+async def test_a_page_that_only_a_sitemap_listed_is_told_to_be_gone(crawler: Crawler, told: Told, site: Site) -> None:
+    def sitemap(*paths: str) -> None:
+        listed = "".join(f"<url><loc>{site.url}{path}</loc></url>" for path in paths)
+        site.page("/map.xml", f"<urlset>{listed}</urlset>", kind="text/xml")
+
+    wanted = Source(name="s", sitemaps=(site.url + "/map.xml",))
+    sitemap("/a", "/b")
+    site.page("/a", "a")
+    site.page("/b", "b")
+    await crawler.run(wanted)
+    sitemap("/b")
+    site.raw("/a", html("", status="410 Gone"), close=False)
+    await again(crawler, told, wanted)
+    assert told.take("page") == ["removed"]
+
+
+async def test_a_page_that_nothing_leads_to_is_asked_for_once_and_not_followed(
+    crawler: Crawler, told: Told, site: Site
+) -> None:
+    site.page("/", links("/a"))
+    site.page("/a", things("a"))
+    await crawler.run(shop(site))
+    site.page("/", "none")
+    site.page("/a", things("a", price="2") + links("/new"))
+    for asked in (["/", "/a"], ["/"], ["/"]):
+        site.log.clear()
+        run = await again(crawler, told, shop(site))
+        assert (run["state"], run["pages"], sorted(site.paths())) == ("done", 1, asked)
+    assert present(crawler) == []  # the run saw everything, and nothing that leads to the item
+    assert [page["gone_at"] for page in crawler.rows("pages")] == [None, None]
+    site.page("/", links("/a"))
+    await again(crawler, told, shop(site))
+    assert (told.take("page"), told.take("item")) == (["changed", "changed"], ["returned"])
+    assert present(crawler) == ["a"]
+    site.page("/", "none")
+    site.raw("/a", html("", status="404 No"), close=False)
+    await again(crawler, told, shop(site))
+    assert told.take("page") == ["changed", "removed"]
+
+
+async def test_a_page_whose_links_follow_it_to_another_address_has_moved(
+    crawler: Crawler, told: Told, site: Site
+) -> None:
+    site.page("/", links("/old"))
+    site.page("/old", "words of its own")
+    await crawler.run(shop(site))
+    site.page("/", links("/new"))
+    site.page("/new", "words of its own")
+    site.raw("/old", moved(301, "/new"), close=False)
+    await again(crawler, told, shop(site))
+    assert "moved" in told.take("page")
+    assert "removed" not in told.take("page")
+
+
+@pytest.mark.parametrize("status", [302, 500, 403])
+async def test_a_page_that_nothing_leads_to_is_not_taken_for_gone_without_a_word(
+    crawler: Crawler, told: Told, site: Site, status: int
+) -> None:
+    site.page("/", links("/a"))
+    site.page("/a", "x")
+    await crawler.run(shop(site))
+    site.page("/", "none")
+    site.raw("/a", moved(status, "/elsewhere"), close=False)
+    site.page("/elsewhere", things("b"))
+    run = await again(crawler, told, shop(site), http=replace(HTTP, retries=0))
+    assert (run["state"], run["failures"], crawler.rows("failures")) == ("done", 0, [])
+    assert "removed" not in told.take("page")
+    assert present(crawler) == []
+
+
+async def test_a_run_that_did_not_see_everything_asks_for_nothing_more(
+    crawler: Crawler, told: Told, site: Site
+) -> None:
+    site.page("/", links("/list"))
+    site.page("/list", links("/a"))
+    site.page("/a", "x")
+    await crawler.run(shop(site))
+    site.raw("/list", html("", status="500 No"), close=False)
+    site.raw("/a", html("", status="404 No"), close=False)
+    site.log.clear()
+    await again(crawler, told, shop(site), http=replace(HTTP, retries=0))
+    assert sorted(site.paths()) == ["/", "/list"]
+    site.page("/list", "nothing")
+    await again(crawler, told, shop(site), http=replace(HTTP, retries=0))
+    assert "removed" in told.take("page")
+
+
+async def test_a_page_that_its_source_excludes_is_not_asked_for(crawler: Crawler, told: Told, site: Site) -> None:
+    site.page("/", links("/a"))
+    site.page("/a", "x")
+    await crawler.run(shop(site))
+    site.log.clear()
+    await again(crawler, told, shop(site, exclude=("/a$",)))
+    assert site.paths() == ["/"]
+    assert "removed" not in told.take("page")
+
+
+@sqlite_only
+async def test_pages_to_which_nothing_leads_are_asked_for_portion_by_portion(
+    crawler: Crawler, told: Told, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frontier, "ASKED_AT_ONCE", 2)
+    paths = [f"/{number}" for number in range(5)]
+    site.page("/", links(*paths))
+    for path in paths:
+        site.page(path, "x " + path)
+    await crawler.run(shop(site))
+    site.page("/", "none")
+    for path in paths:
+        site.raw(path, html("", status="404 No"), close=False)
+    await again(crawler, told, shop(site))
+    assert told.take("page") == ["changed", *["removed"] * 5]

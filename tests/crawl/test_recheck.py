@@ -134,6 +134,17 @@ async def test_a_page_that_is_gone_is_looked_for_in_every_run(crawler: Crawler, 
 
 
 @databases
+async def test_a_page_that_is_linked_no_more_is_asked_for_though_it_is_not_due(crawler: Crawler, site: Site) -> None:
+    site.page("/", links("/a"))
+    site.page("/a", "<li>a")
+    await crawler.run(paced(site))
+    site.page("/", "none")
+    site.raw("/a", html("", status="404 No"), close=False)
+    assert await asked(crawler, site, paced(site)) == ["/", "/a"]
+    assert crawler.rows("pages")[-1]["gone_at"] is not None
+
+
+@databases
 async def test_other_rules_read_a_page_that_is_not_due(crawler: Crawler, site: Site) -> None:
     site.page("/", links("/a"))
     site.page("/a", "<li>a<b>c</b>")

@@ -18,6 +18,7 @@ from scraper.database.connection import now
 from scraper.database.models import meta, pages
 from scraper.search.query import BadQuery, Query, Term, for_postgres, for_sqlite, parse
 from scraper.search.text import pieces, search
+from scraper.unspaced import apart, together
 from tests.crawl.test_engine import Crawler, links, source
 from tests.site import Site, html
 
@@ -95,6 +96,40 @@ async def test_pages_and_items_are_found_by_their_words(shop: Crawler) -> None:
     assert len(found(db, "bottle since:1d")) == len(found(db, "bottle"))
     assert found(db, "t1 of:page") == ["page 1"]
     assert "item 1" in found(db, "blue of:item")
+
+
+WRITTEN = {
+    "zh": "他买了一部iPhone手机和充电器。",
+    "ja": "新しいコーヒーメーカーを買いました",
+    "th": "ฉันซื้อโทรศัพท์มือถือใหม่",
+    "hi": "उसने नया मोबाइल ख़रीदा",
+    "ko": "새 휴대전화를 샀다",
+}
+
+
+@pytest.mark.databases("sqlite", "postgresql", "pgbouncer")
+async def test_words_are_found_in_scripts_that_put_no_spaces_between_them(crawler: Crawler, site: Site) -> None:
+    site.page("/", links(*(f"/{name}" for name in WRITTEN)))
+    for name, text in WRITTEN.items():
+        site.page(f"/{name}", f"<meta charset=utf-8><title>{text}</title><h1>{text}</h1>")
+    await again(crawler, site)
+    wanted = {"zh": ("手机", "iphone", "充电器", "手*"), "ja": ("コーヒー", "買い"), "th": ("โทรศัพท์", "มือถือ", "ซื้อ")}
+    wanted |= {"hi": ("मोबाइल", "ख़रीदा"), "ko": ("휴대전화*", "샀다")}
+    for name, words in wanted.items():
+        for word in words:
+            assert found(crawler.db, f"{word} of:page") == [f"page {name}"], word
+    assert found(crawler.db, "机手") == []
+    assert found(crawler.db, "手机 -充电器 of:page") == []
+    [row] = crawler.db.read(lambda c: search(c, "手机 of:page", now()))
+    assert {piece["text"] for piece in row["snippet"] if piece["hit"]} == {"手机"}
+    assert "iPhone手机和充电器。" in "".join(piece["text"] for piece in row["snippet"])
+    assert row["title"] == WRITTEN["zh"]
+
+
+@given(st.text())
+def test_a_text_is_as_it_was_when_its_words_are_together_again(text: str) -> None:
+    assert together(apart(text)) == together(text)
+    assert apart(text) == text or not text.isascii()
 
 
 @pytest.mark.databases("sqlite", "postgresql")

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scraper import jmes
 from scraper.config.settings import Embed, Enrich, Llm
 from scraper.crawl.robots import signals
 from scraper.database.subjects import Brief
@@ -17,7 +18,7 @@ from scraper.enrichment import answer, prompt, shape
 from scraper.enrichment.answer import Incomplete
 from scraper.enrichment.chunks import passages
 from scraper.enrichment.cure import CURES, WAIT_MOST_S, wait_s
-from scraper.enrichment.layout import Options, condition_fault, due, mark
+from scraper.enrichment.layout import Options, due, mark
 from scraper.enrichment.model import Trouble, bare
 from scraper.errors import BadConfig
 from scraper.search.ranks import by_subject, folded, fused
@@ -484,9 +485,11 @@ def test_a_job_is_due_for_each_kind_and_another_one_for_another_input() -> None:
 )  # fmt: skip
 def test_a_condition_chooses(where: str, over: bool) -> None:
     assert bool(list(due(replace(TASK, where=where), "m", [BRIEF], Options()))) is over
-    assert condition_fault(where) is None
+    assert jmes.fault(where) is None
 
 
-@pytest.mark.parametrize("where", ["price >", "[", "nofunction(", "a b"])
+@pytest.mark.parametrize(
+    "where", ["price >", "[", "nofunction(", "a b", "nofunction(price)", "contains(url)", "[].length(a, b)"]
+)
 def test_what_is_no_condition_is_said(where: str) -> None:
-    assert "no JMESPath" in str(condition_fault(where))
+    assert "no JMESPath" in str(jmes.fault(where))

@@ -422,6 +422,9 @@ def test_with_the_service_running_scrape_leaves_the_work_to_it(serve: Serve, pro
         (["db", "copy", ""], "is no database"),
         (["failures", "list", "--source", "nope"], "'nope'"),
         (["sources", "--json", "check", "one"], "--json comes after check"),
+        (["sources", "add", "http://a.example/", "--select", "li"], "--select: of items without fields"),
+        (["sources", "add", "--from", "more.toml", "--every", "1h", "--tag", "x"], "--every, --tag: with --from"),
+        (["sources", "add", "http://a.example/", "--field", "a=b", "--field", "a=i"], "'a' is there twice"),
         (["status", "--config", "zz.toml"], "zz.toml: there is no such file"),
     ],
 )

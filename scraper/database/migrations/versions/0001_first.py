@@ -318,6 +318,7 @@ def upgrade() -> None:  # noqa: PLR0915  a list of tables
     )
     _partial("claimed_by IS NOT NULL", "urls_claimed", "urls", ["claimed_by", "run_id", "kind"])
     _partial("state = 'failed'", "urls_failed", "urls", ["run_id"])
+    _partial("state = 'done' AND depth < 1048576", "urls_seen", "urls", ["source", "run_id"])
     _partial("state = 'queued'", "urls_to_visit", "urls", ["run_id", "host", "rank", "depth", "id"])
     _partial("not_before IS NOT NULL", "urls_waiting", "urls", ["not_before"])
     op.create_table(

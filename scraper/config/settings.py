@@ -122,7 +122,7 @@ class Http:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expression:
-    """Where a value stands in a page: exactly one of the four."""
+    """Where a value stands in a page: exactly one of the four; or json in what css or xpath finds, a script for example."""
 
     css: str | None = None
     xpath: str | None = None
@@ -130,8 +130,9 @@ class Expression:
     json: str | None = None
 
     def check(self) -> Check:
-        if sum(e is not None for e in (self.css, self.xpath, self.jsonld, self.json)) != 1:
-            yield "", "wants exactly one of css, xpath, jsonld, json"
+        given = [name for name in ("css", "xpath", "jsonld", "json") if getattr(self, name) is not None]
+        if len(given) != 1 and given not in (["css", "json"], ["xpath", "json"]):
+            yield "", "wants exactly one of css, xpath, jsonld, json; or css or xpath, and json into what that finds"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,10 +13,18 @@ from typing import Any
 from scraper import clean
 from scraper.config.settings import FieldRule, ItemRule, Source
 from scraper.errors import Failure, VisitFailed
-from scraper.extract.classes import Classes, asks_by_class
+from scraper.extract.classes import Classes
 from scraper.extract.convert import convert
 from scraper.extract.page import Page
-from scraper.extract.select import BadExpression, classes_of, compile_expression, compiled_css, matches, text_of
+from scraper.extract.select import (
+    BadExpression,
+    classes_of,
+    compile_expression,
+    compiled_css,
+    is_by_class,
+    matches,
+    text_of,
+)
 from scraper.records import Item, Link
 
 Parser = Callable[[Page], Iterable[Any] | None]
@@ -73,7 +81,7 @@ def by_rules(page: Page, rules: tuple[ItemRule, ...]) -> tuple[Item, ...]:
 def _by_rule(page: Page, rule: ItemRule, number: int) -> Iterator[Item]:
     """number: how many rules before it name no key, and are for the same kind."""
     scopes = [None] if rule.select is None else matches(rule.select, page, None)
-    by_class = tuple([css for field in rule.fields.values() if (css := field.css) is not None and asks_by_class(css)])
+    by_class = tuple([css for field in rule.fields.values() if (css := field.css) is not None and is_by_class(field)])
     for position, scope in enumerate(scopes):
         classes = classes_of(page, scope, by_class) if len(by_class) >= BY_CLASS_LEAST else None
         data = {name: _field(page, field, scope, classes) for name, field in rule.fields.items()}

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Mapping
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from lxml import etree
@@ -37,6 +38,8 @@ _first_title = etree.XPath("string(//title[not(ancestor::svg)])", smart_strings=
 _SEPARATORS = re.compile(r"[,;\s]+")
 _NO_ASCII = re.compile("[^\x00-\x7f]")
 # What people write around JSON-LD and into it that is no JSON: comments, CDATA, a comma too many. Texts come first.
+_GIVEN = re.compile(r"[=(]\s*(?=[{\[])")  # where a script says a value
+GIVEN_MOST = 20
 _LOOSE = re.compile(r"""("(?:[^"\\]|\\.)*")|/\*.*?\*/|//[^\n]*|,(?=\s*[}\]])|<!--|-->|<!\[CDATA\[|\]\]>""", re.DOTALL)
 # Directives of X-Robots-Tag that carry a value of their own; any other word before a colon is the name of a robot.
 _VALUED = {"max-snippet", "max-image-preview", "max-video-preview", "unavailable_after"}
@@ -274,6 +277,16 @@ class Page:
         except (ValueError, RecursionError) as error:
             raise VisitFailed(Failure.DECODE, f"is not valid JSON: {error}") from None
 
+    def json_in(self, text: str) -> Any:
+        """Return the JSON in a text of the page, a script or an attribute, whose numbers still know how they were written; None if there is none."""
+        if text not in self._jsons:
+            self._jsons[text] = _within(text)
+        return self._jsons[text]
+
+    @cached_property
+    def _jsons(self) -> dict[str, Any]:
+        return {}
+
     @cached_property
     def jsonld(self) -> list[Any]:
         """The JSON-LD objects of the page, graphs and lists flattened; invalid ones are left out."""
@@ -312,6 +325,17 @@ def _refreshed(content: str) -> tuple[int, str] | None:
     if target.startswith(("'", '"')) and (named or rest[:1].lower() != "u"):
         target = target[1:].partition(target[0])[0]
     return (int(digits[:6] or "0"), target) if target.strip(_BLANKS) else None
+
+
+def _within(text: str) -> Any:
+    """The JSON that a text is, or the first that a script in it assigns or passes on; None if there is none."""
+    if (whole := _loosely(text, Exact)) != []:
+        return whole
+    decoder = json.JSONDecoder(parse_float=Exact, strict=False)
+    for found in islice(_GIVEN.finditer(text), GIVEN_MOST):
+        with contextlib.suppress(ValueError, RecursionError):
+            return decoder.raw_decode(text, found.end())[0]
+    return None
 
 
 def _loosely(text: str, number: type[float]) -> Any:

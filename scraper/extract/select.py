@@ -93,7 +93,7 @@ def matches(expression: Expression, page: Page, scope: Any, classes: Classes | N
     scope: the element or the JSON value that the search starts from; None: the whole page. classes: those of the scope, where
     they are known. Raises VisitFailed (decode) if a page that says that it is JSON is none.
     """
-    if classes is not None and expression.css is not None and asks_by_class(expression.css):
+    if classes is not None and expression.css is not None and is_by_class(expression):
         found = classes.find(expression.css)
         if found is not None:
             return found
@@ -104,7 +104,7 @@ def matches(expression: Expression, page: Page, scope: Any, classes: Classes | N
 
 
 def _matches(expression: Expression, page: Page, scope: Any) -> list[Any]:
-    if expression.json is not None:
+    if expression.json is not None and expression.css is None and expression.xpath is None:
         if scope is None and not page.is_json and not page.text.lstrip().startswith(("{", "[")):
             return []
         return _listed(compiled_json(expression.json)(page.exact if scope is None else scope))
@@ -118,7 +118,17 @@ def _matches(expression: Expression, page: Page, scope: Any) -> list[Any]:
     if not etree.iselement(root):
         return []
     found = compiled(root)
-    return found if isinstance(found, list) else [found]
+    values = found if isinstance(found, list) else [found]
+    if expression.json is None:
+        return values
+    search = compiled_json(expression.json)
+    texts = [str(_string(value)) if etree.iselement(value) else str(value) for value in values]
+    return [value for text in texts for value in _listed(search(page.json_in(text)))]
+
+
+def is_by_class(expression: Expression) -> bool:
+    """Say whether an expression asks for elements by class, and for no more."""
+    return expression.json is None and asks_by_class(expression.css)
 
 
 def classes_of(page: Page, scope: Any, asked: tuple[str, ...]) -> Classes | None:

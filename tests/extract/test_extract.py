@@ -93,6 +93,69 @@ def test_json_pages() -> None:
     ]
 
 
+SCRIPTS = """
+<script id=next type="application/json">{"props": {"products": [{"sku": 1, "price": 9.90}, {"sku": 2, "price": 10}]}}</script>
+<script>window["a"] = window.b || 5; (function(){ run({x: 1}) })(); window.__STATE__ = {"name": "A", "of": ["}", 2]};</script>
+<div class="p" data-product='{"sku": "x1", "n": {"m": true}}'>t</div><div class="p" data-product="none">u</div>
+"""
+
+
+def test_json_in_scripts_and_attributes() -> None:
+    select = {"css": "script#next", "json": "props.products[]"}
+    fields = {"sku": {"json": "sku"}, "price": {"json": "price", "type": "decimal"}}
+    assert items(SCRIPTS, select=select, key=["sku"], fields=fields) == [
+        {"sku": 1, "price": "9.90"},
+        {"sku": 2, "price": "10"},
+    ]
+    fields = {
+        "name": {"css": "script", "json": "name"},
+        "of": {"xpath": "//script[contains(., '__STATE__')]/text()", "json": "of", "many": True},
+        "skus": {"css": "div.p::attr(data-product)", "json": "sku", "many": True},
+        "flag": {"css": ".p::attr(data-product)", "json": "n.m", "type": "bool"},
+        "class": ".p::text",
+        "none": {"css": ".p", "json": "x"},
+    }
+    assert items(SCRIPTS, fields=fields) == [
+        {"name": "A", "of": ["}", 2], "skus": ["x1"], "flag": True, "class": "t", "none": None}
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "x = {", "= [" * 100, "x = {y: 1}", "[" * 5000, "a = " + "[" * 5000, "<!--", '"x"']
+)
+def test_what_is_no_json_in_a_script_is_nothing(text: str) -> None:
+    assert items(f"<script>{text}</script><p>p", fields={"p": "p", "x": {"css": "script", "json": "x"}}) == [
+        {"p": "p", "x": None}
+    ]
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(), lambda of: st.lists(of) | st.dictionaries(st.text(), of)
+    )
+)
+def test_json_that_a_script_assigns_is_read_as_it_is(value: Any) -> None:
+    given = page("")
+    for text in (
+        json.dumps({"a": value}),
+        f"window.x = {json.dumps({'a': value})};\nwindow.y = [1]",
+        f"f({json.dumps({'a': value})})",
+    ):
+        assert given.json_in(text) == {"a": value}
+
+
+def test_json_may_stand_beside_css_and_xpath_alone() -> None:
+    for rule in (
+        {"jsonld": "a", "json": "b"},
+        {"css": "a", "xpath": "b", "json": "c"},
+        {"css": "a", "jsonld": "c"},
+        {},
+    ):
+        faults: list[Any] = []
+        build(ItemRule, {"fields": {"a": rule}}, (), faults)
+        assert faults, rule
+
+
 QUERIES = [
     "a",
     "a::text",

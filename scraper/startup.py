@@ -244,6 +244,8 @@ def preflight(loaded: Loaded) -> Db:
             log.warning("the database: %s", crowded)
         db.write(lambda c: sources.sync(c, loaded.settings.source, due))
         db.write(lambda c: tasks.sync(c, loaded.settings.enrich))
+        for said in strangers(db, loaded.settings):
+            log.warning(said)
     except Unavailable as error:
         if db.is_sqlite and "locked" not in str(error):
             raise
@@ -268,6 +270,14 @@ def advice_on(db: Db) -> Iterator[str]:
             yield f"SQLite {sqlite.said_of(db.file.library)}"
     else:
         yield from postgres.advice(db.settings, db.url)
+
+
+def strangers(db: Db, settings: Settings) -> list[str]:
+    """Say which sources are named that are not there; they may come, by a command or the API. Raises Unavailable, Unusable."""
+    named = [(f"[[notify]] {rule.name}", name) for rule in settings.notify for name in rule.source]
+    named += [(f"[[enrich]] {task.task}", task.source) for task in settings.enrich if task.source is not None]
+    known = db.read(sources.definitions) if named else {}
+    return [f"{where} names the source {name!r}, which is not there" for where, name in named if name not in known]
 
 
 def crowding_of(db: Db, loaded: Loaded) -> str | None:

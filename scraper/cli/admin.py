@@ -18,7 +18,7 @@ from scraper.config.load import FILE_NAME, Loaded
 from scraper.database import Db, pgvector, sqlite
 from scraper.errors import BadConfig, BowerbirdError, Conflict, Unusable
 from scraper.service import Service
-from scraper.startup import advice_on, crowding_of, preflight, review_parsers, settings_of
+from scraper.startup import advice_on, crowding_of, preflight, review_parsers, settings_of, strangers
 
 # What was looked at, what was found, and whether it is good; None: neither.
 Check = tuple[str, str, bool | None]
@@ -126,6 +126,8 @@ def _database(loaded: Loaded) -> Iterator[Check]:
         with Db(loaded.settings.database) as made:
             for said in advice_on(made) if not made.is_sqlite else ():
                 yield "database", said, None
+            for said in strangers(made, loaded.settings):
+                yield "config", said, None
             crowded = crowding_of(made, loaded) if not made.is_sqlite else None
             if crowded:
                 yield "database", crowded, None

@@ -180,3 +180,13 @@ def test_the_doctor_of_a_file(project: Project) -> None:
     told = project.run("doctor").stdout
     assert re.search(r"^ok    write-ahead log: \d+\.\d MiB$", told, re.MULTILINE)
     assert re.search(r"^(ok  |note)  sqlite: 3\.", told, re.MULTILINE)
+
+
+def test_a_source_that_is_named_and_not_there_is_told(project: Project) -> None:
+    project.configure(
+        '[[notify]]\nname = "me"\nurl = "http://127.0.0.1:9/"\nsource = ["shop", "shpo"]\n'
+        '[[source]]\nname = "shop"\nstart = ["http://127.0.0.1:9/"]\n'
+    )
+    told = project.run("doctor")
+    assert "note  config: [[notify]] me names the source 'shpo', which is not there" in told.stdout
+    assert "'shop'" not in told.stdout

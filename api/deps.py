@@ -62,6 +62,8 @@ TheService = Annotated[Service, Depends(service_of)]
 TheDb = Annotated[Db, Depends(db_of)]
 
 
+NEWEST = 2**63 - 1  # stands for the id of what is so now, which has none
+
 Limit = Annotated[int, Query(ge=1, le=500)]
 Cursor = Annotated[str | None, Query(max_length=512)]
 
@@ -119,14 +121,17 @@ class Listing:
     def answer(self, db: Db, name: str, **filters: Any) -> dict[str, Any]:
         """Return a page of a list, and the cursor of the next."""
         before = before_of(self.cursor)
-        rows = db.read(lambda c: listing.rows(c, name, filters, before, self.limit + 1))
+        return self.cut(db.read(lambda c: listing.rows(c, name, filters, before, self.limit + 1)))
+
+    def cut(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return a page of a list of which one row more was asked for than there is room, and the cursor of the next."""
         more = len(rows) > self.limit
         rows = rows[: self.limit]
         if self.fields and rows:
             named = {name.strip().partition(".")[0] for name in self.fields.split(",")} - {""}
             if unknown := sorted(named - rows[0].keys()):
                 raise HTTPException(422, f"fields: there is no {unknown[0]!r}; there are: {', '.join(rows[0])}")
-        last = pointer(rows[-1]["id"]) if more else None
+        last = pointer(rows[-1]["id"] or NEWEST) if more else None
         return {"items": [self.picked(row) for row in rows], "next": last}
 
 

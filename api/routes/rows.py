@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
-from api.deps import Given, OfChanges, Paging, RowId, Since, Text, TheDb, Word
+from api.deps import Given, OfChanges, Paging, RowId, Since, Text, TheDb, Word, before_of
 from api.examples import example
 from api.verbs import end_run, retry_all
 from scraper.database import alarms, changes, items, pages, runs, visits
@@ -59,9 +59,9 @@ def get_page(page_id: RowId, db: TheDb) -> dict[str, Any]:
 
 
 @router.get("/pages/{page_id}/versions", tags=["pages"])
-def get_versions(page_id: RowId, db: TheDb) -> dict[str, Any]:
+def get_versions(page_id: RowId, db: TheDb, page: Paging) -> dict[str, Any]:
     """What a page is and was, the newest first. The first one, whose id is null, is what it is now."""
-    return {"items": db.read(lambda c: pages.versions(c, page_id)), "next": None}
+    return page.cut(db.read(lambda c: pages.versions(c, page_id, before_of(page.cursor), page.limit + 1)))
 
 
 @router.get("/pages/{page_id}/content", tags=["pages"])
@@ -97,9 +97,9 @@ def get_item(item_id: RowId, db: TheDb) -> dict[str, Any]:
 
 
 @router.get("/items/{item_id}/history", tags=["items"])
-def get_history(item_id: RowId, db: TheDb) -> dict[str, Any]:
-    """The versions of an item, the newest first."""
-    return {"items": db.read(lambda c: items.history(c, item_id)), "next": None}
+def get_history(item_id: RowId, db: TheDb, page: Paging) -> dict[str, Any]:
+    """The versions of an item, the newest first. The first one, whose id is null, is what it is now."""
+    return page.cut(db.read(lambda c: items.history(c, item_id, before_of(page.cursor), page.limit + 1)))
 
 
 @router.get("/changes", tags=["changes"], responses=example("change", listed=True))

@@ -15,6 +15,7 @@ from scraper.errors import NotFound
 NAMES = ("id", "at", "source", "of", "kind", "change", "item_id", "page_id", "fields")
 KINDS = ("created", "changed", "removed", "returned", "moved")
 COUNTED_MOST = 1000
+VERSIONS_MOST = 500  # at once, if nothing else is asked for
 HORIZON = "changes_horizon"
 NONE: Mapping[str, Any] = {}
 

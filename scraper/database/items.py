@@ -449,11 +449,18 @@ def on_page(connection: Connection, page_id: int) -> list[dict[str, Any]]:
     return [public(row) for row in rows]
 
 
-def history(connection: Connection, item_id: int) -> list[dict[str, Any]]:
-    """Return the versions of an item, the newest first: what it is now, and what it was before. Raises NotFound."""
+def history(
+    connection: Connection, item_id: int, before: int | None = None, limit: int = changes.VERSIONS_MOST
+) -> list[dict[str, Any]]:
+    """Return versions of an item, the newest first: what it is now, whose `id` is None, and what it was before.
+
+    before: only earlier ones than this. Raises NotFound.
+    """
     item = one(connection, item_id)
-    rows = connection.execute(
-        select(item_versions).where(item_versions.c.item_id == item_id).order_by(item_versions.c.id.desc())
-    )
+    earlier = select(item_versions).where(item_versions.c.item_id == item_id).order_by(item_versions.c.id.desc())
+    if before is not None:
+        earlier = earlier.where(item_versions.c.id < before)
     present = {"id": None, "at": item["changed_at"], "until": item["removed_at"], "data": item["data"]}
-    return [present, *({"id": row.id, "at": row.at, "until": row.until, "data": row.data} for row in rows)]
+    made = [] if before is not None else [present]
+    rows = connection.execute(earlier.limit(limit - len(made)))
+    return [*made, *({"id": row.id, "at": row.at, "until": row.until, "data": row.data} for row in rows)]

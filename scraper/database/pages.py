@@ -374,21 +374,26 @@ def links_of(connection: Connection, page_id: int) -> bytes:
     return connection.scalar(select(pages.c.links).where(pages.c.id == page_id)) or b""
 
 
-def versions(connection: Connection, page_id: int) -> list[dict[str, Any]]:
-    """Return what a page was and is, the newest first: `id` None is what it is now. Raises NotFound."""
+def versions(
+    connection: Connection, page_id: int, before: int | None = None, limit: int = changes.VERSIONS_MOST
+) -> list[dict[str, Any]]:
+    """Return what a page is and was, the newest first: `id` None is what it is now. before: only earlier ones than this.
+
+    Raises NotFound.
+    """
     page = one(connection, page_id)
     kept = page_versions.c
-    rows = connection.execute(
-        select(kept.id, kept.at, kept.until, kept.status, kept.title, kept.content_hash, kept.bytes, kept.stored_bytes)
-        .where(kept.page_id == page_id)
-        .order_by(kept.id.desc())
-    )
+    columns = (kept.id, kept.at, kept.until, kept.status, kept.title, kept.content_hash, kept.bytes)
+    chosen = select(*columns).where(kept.page_id == page_id).order_by(kept.id.desc())
+    if before is not None:
+        chosen = chosen.where(kept.id < before)
+    rows = connection.execute(chosen.limit(limit - (before is None)))
     names = ("status", "title", "content_hash", "bytes")
     present = {"id": None, "at": page["changed_at"], "until": page["gone_at"]} | {name: page[name] for name in names}
     earlier = [
         {"id": row.id, "at": row.at, "until": row.until} | {name: getattr(row, name) for name in names} for row in rows
     ]
-    return [present, *earlier]
+    return [present, *earlier] if before is None else earlier
 
 
 def version_body(connection: Connection, page_id: int, version_id: int | None) -> tuple[bytes, dict[str, str]]:

@@ -18,8 +18,10 @@ from api.stream import Place
 from scraper.config.settings import Settings, plain
 from scraper.database import Db, answers, sources
 from scraper.database.connection import made_id, now
-from scraper.database.models import alarms, events, runs
+from scraper.database.models import alarms, events, item_versions, page_versions, runs
 from scraper.database.models import changes as change_rows
+from scraper.database.models import items as item_rows
+from scraper.database.models import pages as page_rows
 from scraper.errors import Unavailable
 from scraper.startup import checked_source
 from tests.api.conftest import SOURCE, TOKEN, Make, client
@@ -406,3 +408,49 @@ async def test_head_needs_the_key_that_get_needs(make: Make) -> None:
     async with client(app) as stranger, client(app, TOKEN) as known:
         assert (await stranger.head("/api/sources")).status_code == 401
         assert (await known.head("/api/sources")).status_code == 200
+
+
+# -- versions
+
+
+def _with_past(db: Db, count: int) -> None:
+    """A page and an item that were otherwise so often before."""
+    values = {"source": "books", "run_id": 1, "url": "http://a.example/", "first_seen": now(), "last_seen": now()}
+    page = {name: values[name] for name in ("source", "run_id", "url")} | {"final_url": values["url"], "status": 200}
+    page |= {
+        "fingerprint": b"f",
+        "content_type": "text/html",
+        "depth": 0,
+        "content_hash": "",
+        "bytes": 0,
+        "headers": {},
+    }
+    page |= {"body": b"", "stored_bytes": 0, "fetched_at": now(), "changed_at": now()}
+    item = values | {"kind": "item", "key": "k", "data": {"n": count}, "page_id": 1, "changed_at": now()}
+
+    def unit(c: Connection) -> None:
+        c.execute(insert(page_rows).values(**page))
+        c.execute(insert(item_rows).values(**item))
+        was = {"at": now(), "until": now()}
+        c.execute(
+            insert(item_versions), [was | {"item_id": 1, "source": "books", "data": {"n": n}} for n in range(count)]
+        )
+        kept = {"page_id": 1, "source": "books", "status": 200, "content_hash": "", "bytes": 0, "headers": {}}
+        kept |= {"body": b"", "stored_bytes": 0}
+        c.execute(insert(page_versions), [was | kept | {"title": str(n)} for n in range(count)])
+
+    db.write(unit)
+
+
+@pytest.mark.parametrize("path", ["/api/items/1/history", "/api/pages/1/versions"])
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 8, 9])
+async def test_versions_are_listed_page_by_page(http: httpx.AsyncClient, kept: Db, path: str, limit: int) -> None:
+    _with_past(kept, 7)
+    found: list[Any] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        answer = (await http.get(path, params={"limit": limit} | ({"cursor": cursor} if cursor else {}))).json()
+        assert len(answer["items"]) <= limit
+        found += answer["items"]
+        cursor = answer["next"]
+    assert [row["id"] for row in found] == [None, 7, 6, 5, 4, 3, 2, 1]

@@ -107,7 +107,7 @@ def test_json_in_scripts_and_attributes() -> None:
         {"sku": 1, "price": "9.90"},
         {"sku": 2, "price": "10"},
     ]
-    fields = {
+    more: dict[str, Any] = {
         "name": {"css": "script", "json": "name"},
         "of": {"xpath": "//script[contains(., '__STATE__')]/text()", "json": "of", "many": True},
         "skus": {"css": "div.p::attr(data-product)", "json": "sku", "many": True},
@@ -115,7 +115,7 @@ def test_json_in_scripts_and_attributes() -> None:
         "class": ".p::text",
         "none": {"css": ".p", "json": "x"},
     }
-    assert items(SCRIPTS, fields=fields) == [
+    assert items(SCRIPTS, fields=more) == [
         {"name": "A", "of": ["}", 2], "skus": ["x1"], "flag": True, "class": "t", "none": None}
     ]
 

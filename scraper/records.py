@@ -12,8 +12,6 @@ from scraper.value import value
 
 Kind = Literal["page", "sitemap"]
 SITEMAP_MOST = 50 * 2**20  # bytes (https://www.sitemaps.org/protocol.html)
-# What is added to the depth of a page to which nothing leads any more: it is asked once whether it is still there.
-UNLINKED = 2**20
 
 
 @value
@@ -30,11 +28,7 @@ class Claim:
     attempts: int
     known: "Known | None" = None
     modified_at: datetime | None = None  # as a sitemap says
-
-    @property
-    def is_unlinked(self) -> bool:
-        """Whether nothing leads to it any more, and only its end is to be noticed."""
-        return self.depth >= UNLINKED
+    is_last_look: bool = False  # nothing leads to it any more: only its end is to be noticed
 
 
 @value
@@ -177,9 +171,8 @@ class Visit:
     rules: str = ""
     digest: str = ""  # SHA-256 of the body
     skipped: bool = False  # not asked for: it is too early to look again
-    dropped: bool = (
-        False  # nothing is to be stored of it: its source does not include it any more, or nothing leads to it
-    )
+    dropped: bool = False  # nothing is to be stored of it
+    looked: bool = False  # it was a last look, and the site said what is to be known
     check_every_s: float | None = None  # how often it is worth to look from now on
 
 
@@ -240,5 +233,5 @@ class Event:
 def called(data: Mapping[str, Any] | None, *otherwise: Any) -> Any:
     """Return what a person calls an item: its title or name; the first of the rest that is something, if it has none."""
     named = [data.get(name) for name in ("title", "name", "headline")] if data else []
-    plain = [found for found in named if isinstance(found, str | int | float)]
+    plain = [found for found in named if isinstance(found, str | int | float) and not isinstance(found, bool)]
     return next((found for found in (*plain, *otherwise) if str(found or "").strip()), "")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 
 class State(StrEnum):
@@ -53,6 +53,14 @@ class RunKind(StrEnum):
     CRAWL = "crawl"  # the whole source, from its start pages on
     RETRY = "retry"  # URLs that failed, and what they lead to that nobody knew
     IMPORT = "import"  # items that another program scraped
+
+
+class LastLook(IntEnum):
+    """Whether a page to which nothing leads any more is asked for once more: only to see whether it is gone."""
+
+    NONE = 0
+    WANTED = 1
+    HAD = 2
 
 
 class UrlState(StrEnum):

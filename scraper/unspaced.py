@@ -13,12 +13,13 @@ SEPARATOR = "\x1f"
 _WITHOUT_SPACES = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
     "\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+    "\ufe00-\ufe0f\U000e0100-\U000e01ef"  # which form of a character is meant
 )
-# A sign that belongs to the letter before it (a vowel of Thai) stays with that.
 _BETWEEN = re.compile(rf"(?<=[{_WITHOUT_SPACES}])(?=\w)|(?<=\w)(?=\w)(?=[{_WITHOUT_SPACES}])")
 
 
-# What is neither letter nor space, and not ASCII: in the locale C, PostgreSQL takes it for a letter.
+# What is neither letter nor space, and not ASCII. In the locale C, PostgreSQL takes it for a letter; a mark (of a vowel of Thai, of Hindi)
+# does belong to the letter before it.
 _NO_LETTERS = re.compile(r"[^\w\s\x00-\x7f]+")
 
 
@@ -30,9 +31,7 @@ def apart(text: str) -> str:
 
 
 def _alone(found: "re.Match[str]") -> str:
-    signs = found[0]
-    belongs = any(category(sign)[0] == "M" for sign in signs)  # to the letter before it
-    return signs if belongs else f"{SEPARATOR}{signs}{SEPARATOR}"
+    return "".join(sign if category(sign)[0] == "M" else f"{SEPARATOR}{sign}{SEPARATOR}" for sign in found[0])
 
 
 def together(text: str) -> str:

@@ -7,8 +7,8 @@ that changes its mind between check and use gains nothing.
 import asyncio
 import ipaddress
 import socket
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache, lru_cache, partial
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache, lru_cache
 
 from scraper.errors import Failure, VisitFailed
 from scraper.urls import Parts, parts
@@ -95,28 +95,23 @@ def _resolvers() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(RESOLVERS, "dns")
 
 
-_under_way: dict[tuple[asyncio.AbstractEventLoop, str], asyncio.Future[list[str]]] = {}
+_under_way: dict[str, Future[list[str]]] = {}
 
 
 async def _looked_up(host: str) -> list[str]:
     """The addresses of a name. Who asks for one that is being looked up waits with the others: a silent server holds one thread for each of its names."""
-    loop = asyncio.get_running_loop()
-    asked = _under_way.get((loop, host))
+    asked = _under_way.get(host)
     if asked is None:
-        asked = _under_way[loop, host] = loop.run_in_executor(_resolvers(), _look_up, host)
-        asked.add_done_callback(partial(_answered, (loop, host)))
-    return await asyncio.shield(asked)
+        asked = _under_way[host] = _resolvers().submit(_look_up, host)
+        asked.add_done_callback(lambda _: _under_way.pop(host, None))
+    answer = asyncio.wrap_future(asked)
+    answer.add_done_callback(lambda done: done.cancelled() or done.exception())  # who waited may have gone
+    return await asyncio.shield(answer)
 
 
 def _look_up(host: str) -> list[str]:
     infos = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(info[4][0]) for info in infos))
-
-
-def _answered(name: tuple[asyncio.AbstractEventLoop, str], asked: "asyncio.Future[list[str]]") -> None:
-    del _under_way[name]
-    if not asked.cancelled():
-        asked.exception()  # they may all have gone who waited for it
 
 
 async def resolve(host: str, allowed: tuple[Network, ...]) -> list[str]:

@@ -438,9 +438,11 @@ class Engine:
             happened.append(Event(at, "run", name, "started", "info", {"run": run_id, "kind": str(kind)}))
         opened: dict[int, str] = {}
         told: list[dict[str, object]] = []
+        budgets = self._budgets(connection, at)
         for run in runs.running(connection, self._once):
             full = run.pages >= run.max_pages
-            if run.claimed or (run.queued and not full) or runs.ask_unlinked(connection, run):
+            wanted = run.claimed or (run.queued and not full)
+            if wanted or runs.look_once_more(connection, run, budgets.get(run.id, 0)):
                 opened[run.id] = run.source
                 continue
             left = frontier.count(connection, run.id, UrlState.QUEUED) if full else 0

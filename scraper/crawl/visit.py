@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from scraper import clean
 from scraper.config.settings import Http
 from scraper.crawl.fetcher import NOBODY, Fetcher, Request, refuse_overloaded, retry_after, user_agent
-from scraper.crawl.outcome import obeyed_s, verdict
+from scraper.crawl.outcome import OUTCOMES, Cure, obeyed_s, verdict
 from scraper.crawl.politeness import STRIKING, Place, Politeness
 from scraper.crawl.robots import MAX_BYTES, Robots, decoded
 from scraper.crawl.schedule import next_check
@@ -132,7 +132,7 @@ class Visitor:
     async def visit(self, claim: Claim) -> Visit:
         """Return how it went."""
         visit = await self._visit(claim)
-        return _last_look(visit) if claim.is_unlinked else visit
+        return _last_look(visit) if claim.is_last_look else visit
 
     async def _visit(self, claim: Claim) -> Visit:
         work = self._works[claim.source]
@@ -145,7 +145,7 @@ class Visitor:
                 fetched = await self._as_user(claim, work, place)
                 await self._heed(place, work.http, fetched)
                 place.leave()
-                if claim.is_unlinked:
+                if claim.is_last_look:
                     return Visit(claim, self._now(), fetched)
                 if self._is_as_stored(claim, work, fetched):
                     return self._unchanged(claim, work, fetched)
@@ -204,9 +204,9 @@ class Visitor:
     def _is_early(self, claim: Claim, work: Work) -> bool:
         """Whether it is too early to look at a page again: it seldom changes, and its sitemap says nothing else."""
         known = claim.known
-        if work.source.recheck is None or known is None or claim.depth == 0 and claim.modified_at is None:
+        if work.source.recheck is None or known is None or claim.is_last_look:
             return False
-        if claim.is_unlinked:
+        if claim.depth == 0 and claim.modified_at is None:
             return False
         if known.fetched_at is None or known.check_after is None or not known.rules == work.rules != "":
             return False
@@ -449,10 +449,11 @@ class Visitor:
 
 
 def _last_look(visit: Visit) -> Visit:
-    """What a look at a page says to which nothing leads any more: that it is gone, or nothing."""
+    """What a look at a page says to which nothing leads any more: that it is gone, or nothing. One that fails for now is had again."""
     fetched = visit.fetched
     moved = fetched is not None and fetched.moved and fetched.final_url != visit.claim.url
-    return Visit(visit.claim, visit.at, fetched, retry_at=visit.retry_at, gone=moved or visit.gone, dropped=True)
+    said = visit.failure is None or OUTCOMES[visit.failure] is Cure.GIVE_UP
+    return Visit(visit.claim, visit.at, fetched, gone=moved or visit.gone, dropped=True, looked=said)
 
 
 def _has_changed(claim: Claim, digest: str, reading: Reading) -> bool:

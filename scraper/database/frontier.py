@@ -10,16 +10,16 @@ from sqlalchemy import Connection, Row, bindparam, exists, func, or_, select, up
 
 from scraper.database.among import Among
 from scraper.database.bulk import IN_MOST, Bulk, upsert
-from scraper.database.models import LINKED, hosts, in_state, pages, runs, urls
-from scraper.records import UNLINKED, Claim, Known, Link
-from scraper.states import RunState, UrlState
+from scraper.database.models import hosts, in_state, pages, runs, urls
+from scraper.records import Claim, Known, Link
+from scraper.states import LastLook, RunState, UrlState
 from scraper.urls import fingerprint, host_of
 
 # A URL on whose page the scraper died so often is not visited again.
 POISON = 2
 # A host that is to be left alone for longer is not waited for.
 REST = timedelta(seconds=15)
-ASKED_AT_ONCE = 1000  # of what nothing leads to any more
+LOOKS_AT_ONCE = 1000
 
 
 def row_of(
@@ -43,6 +43,7 @@ def row_of(
         "attempts": 0,
         "crashes": 0,
         "modified_at": link.modified_at,
+        "last_look": LastLook.NONE,
     }
 
 
@@ -103,7 +104,7 @@ def _taken_over(statement: Any) -> Any:
     )
 
 
-TAKEN_OVER = ("run_id", "rank", "depth", "kind", "state", "attempts", "modified_at")
+TAKEN_OVER = ("run_id", "rank", "depth", "kind", "state", "attempts", "modified_at", "last_look")
 _KNOWN = Among(
     lambda _: select(urls.c.id, urls.c.source, urls.c.fingerprint, urls.c.run_id, urls.c.crashes).where(
         urls.c.fingerprint.in_(bindparam("marks", expanding=True))
@@ -126,30 +127,53 @@ def set_aside(connection: Connection, row: dict[str, Any]) -> int | None:
     return found
 
 
-def ask_unlinked(connection: Connection, run_id: int, source: str) -> bool:
-    """Have a run that came to its end ask for pages of its source that it did not come upon, each once: are they still there?
+def look_once_more(connection: Connection, run_id: int, source: str, most: int) -> bool:
+    """Have a run that came to its end ask for pages of its source that it did not come upon: are they still there?
 
-    Returns whether there are any; many are asked for in portions.
+    most: how many, at most a portion; what is left is for the next run. Returns whether there are any.
     """
-    unseen = (urls.c.source == source) & (urls.c.run_id < run_id) & LINKED
+    of_run = (urls.c.source == source) & (urls.c.run_id == run_id) & (urls.c.last_look > LastLook.NONE)
+    if most <= 0 or connection.scalar(select(urls.c.id).where(of_run).limit(1)) is not None:
+        return False
+    open_runs = select(runs.c.id).where(runs.c.state.in_([RunState.QUEUED, RunState.RUNNING]))
+    unseen = (urls.c.source == source) & (urls.c.last_look < LastLook.HAD) & (urls.c.run_id < run_id)
     same = (pages.c.fingerprint == urls.c.fingerprint) & (pages.c.source == urls.c.source)
-    there = exists().where(same, pages.c.gone_at.is_(None)) & (urls.c.kind == "page") & (urls.c.crashes < POISON)
-    last = urls.c.depth + UNLINKED
-    some = select(urls.c.id).where(unseen, there).limit(ASKED_AT_ONCE)
-    asked = {"run_id": run_id, "state": UrlState.QUEUED, "attempts": 0, "depth": last, "modified_at": None}
-    found = connection.execute(update(urls).where(urls.c.id.in_(some)).values(**asked)).rowcount
-    if found == ASKED_AT_ONCE:
-        return True
-    connection.execute(update(urls).where(unseen).values(depth=last))
-    return found > 0
+    is_page = (urls.c.kind == "page") & (urls.c.crashes < POISON)
+    there = exists().where(same, pages.c.gone_at.is_(None)) & is_page
+    chosen = select(urls.c.id, there.label("there")).where(unseen, urls.c.run_id.not_in(open_runs))
+    found = connection.execute(chosen.order_by(urls.c.last_look, urls.c.run_id).limit(LOOKS_AT_ONCE)).all()
+    wanted = [row.id for row in found if row.there][:most]
+    asked = {"run_id": run_id, "state": UrlState.QUEUED, "attempts": 0, "not_before": None, "claimed_by": None}
+    _LOOK.run(connection, wanted, **asked, look=LastLook.WANTED)
+    nothing = [row.id for row in found if not row.there]
+    _LOOKED.run(connection, nothing)
+    return bool(wanted)
 
 
-def leave_queued(connection: Connection, run_id: int) -> None:
-    """Have what a run has not visited not be visited any more; of what was only to be asked for its end, the next run sees to it."""
-    waiting = (urls.c.run_id == run_id) & in_state(UrlState.QUEUED)
-    connection.execute(
-        update(urls).where(waiting).values(state=UrlState.DONE, not_before=None, depth=urls.c.depth % UNLINKED)
+_LOOK = Among(
+    lambda _: (
+        update(urls)
+        .where(urls.c.id.in_(bindparam("some", expanding=True)))
+        .values(
+            {name: bindparam(name) for name in ("run_id", "state", "attempts", "not_before", "claimed_by")}
+            | {"last_look": bindparam("look"), "modified_at": None}
+        )
     )
+)
+_LOOKED = Among(
+    lambda _: update(urls).where(urls.c.id.in_(bindparam("some", expanding=True))).values(last_look=LastLook.HAD)
+)
+
+
+def looked(connection: Connection, ids: Sequence[int]) -> None:
+    """Note of URLs that their last look was had."""
+    _LOOKED.run(connection, ids)
+
+
+def leave_queued(connection: Connection, run_ids: Any) -> None:
+    """Have what runs have not visited not be visited any more. run_ids: their numbers, or a statement that gives them."""
+    waiting = urls.c.run_id.in_(run_ids) & in_state(UrlState.QUEUED)
+    connection.execute(update(urls).where(waiting).values(state=UrlState.DONE, not_before=None))
 
 
 def again(connection: Connection, ids: Sequence[int], run_id: int) -> None:
@@ -160,6 +184,7 @@ def again(connection: Connection, ids: Sequence[int], run_id: int) -> None:
         update(urls)
         .where(urls.c.id.in_(ids), ~waiting)
         .values(run_id=run_id, state=UrlState.QUEUED, attempts=0, crashes=0, not_before=None, claimed_by=None)
+        .values(last_look=LastLook.NONE)
     )
     connection.execute(  # what waits for its next try need not wait any longer
         update(urls).where(urls.c.id.in_(ids), in_state(UrlState.QUEUED)).values(not_before=None)
@@ -324,7 +349,7 @@ def _claim(row: Any) -> Claim:
             row.check_after,
         )
     named = row.id, row.run_id, row.source, row.url, row.host, row.depth, row.kind, row.attempts
-    return Claim(*named, known, row.modified_at)
+    return Claim(*named, known, row.modified_at, row.last_look != LastLook.NONE)
 
 
 def claimed(connection: Connection) -> dict[int, int]:
@@ -341,7 +366,13 @@ _CLAIMED = (
 
 def release(connection: Connection, owner: str) -> None:
     """Give back URLs that were claimed by this owner and not visited."""
-    connection.execute(update(urls).where(urls.c.claimed_by == owner).values(state=UrlState.QUEUED, claimed_by=None))
+    mine = urls.c.claimed_by == owner
+    connection.execute(update(urls).where(mine, _OVER).values(state=UrlState.DONE, claimed_by=None))
+    connection.execute(update(urls).where(mine).values(state=UrlState.QUEUED, claimed_by=None))
+
+
+# What a run that is over has left is visited by nobody.
+_OVER = exists().where(runs.c.id == urls.c.run_id, runs.c.state.not_in([RunState.QUEUED, RunState.RUNNING]))
 
 
 def claimed_by(connection: Connection, owner: str) -> set[int]:
@@ -351,10 +382,9 @@ def claimed_by(connection: Connection, owner: str) -> set[int]:
 
 def unclaim(connection: Connection, owner: str, ids: Sequence[int]) -> None:
     """Give back these URLs of an owner, which were not visited; those of a run that is over will not be."""
-    over = exists().where(runs.c.id == urls.c.run_id, runs.c.state.not_in([RunState.QUEUED, RunState.RUNNING]))
     for start in range(0, len(ids), IN_MOST):
         mine = urls.c.id.in_(ids[start : start + IN_MOST]) & (urls.c.claimed_by == owner)
-        connection.execute(update(urls).where(mine, over).values(state=UrlState.DONE, claimed_by=None))
+        connection.execute(update(urls).where(mine, _OVER).values(state=UrlState.DONE, claimed_by=None))
         connection.execute(update(urls).where(mine).values(state=UrlState.QUEUED, claimed_by=None))
 
 
@@ -406,8 +436,7 @@ def listed(connection: Connection, state: str, source: str | None, limit: int) -
         else (urls.c.run_id, urls.c.host, urls.c.rank, urls.c.depth, urls.c.id)
     )
     names = ("id", "source", "url", "host", "kind", "depth", "attempts", "not_before", "claimed_by")
-    found = connection.execute(statement.order_by(*order))
-    return [{name: getattr(row, name) for name in names} | {"depth": row.depth % UNLINKED} for row in found]
+    return [{name: getattr(row, name) for name in names} for row in connection.execute(statement.order_by(*order))]
 
 
 def count(connection: Connection, run_id: int, state: UrlState) -> int:

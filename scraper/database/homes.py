@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, FromClause, Row, bindparam, de
 from scraper.database.among import Among
 from scraper.database.bulk import Bulk, upsert
 from scraper.database.models import also_on, items, pages, urls
-from scraper.records import UNLINKED
+from scraper.states import LastLook
 
 Name = tuple[str, str, str]  # source, kind, key
 
@@ -113,7 +113,7 @@ _ABANDONED = Among(
 def asked_for(some: FromClause, run_id: int) -> ColumnElement[bool]:
     """Return whether a run came upon a page and asked for it. some: pages, or an alias of them."""
     same = (urls.c.fingerprint == some.c.fingerprint) & (urls.c.source == some.c.source)
-    return exists().where(same, urls.c.run_id == run_id, urls.c.depth < UNLINKED)
+    return exists().where(same, urls.c.run_id == run_id, urls.c.last_look == LastLook.NONE)
 
 
 def lost(connection: Connection, run_id: int, source: str, *, complete: bool) -> list[Left]:

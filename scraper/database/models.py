@@ -33,7 +33,6 @@ from sqlalchemy.schema import CreateIndex
 from sqlalchemy.types import TypeEngine
 
 from scraper.errors import Failure
-from scraper.records import UNLINKED
 from scraper.states import JobState, UrlState
 
 # Names by which a later step can take hold of a constraint, on both databases.
@@ -272,7 +271,9 @@ urls = Table(
     Column("not_before", Instant),
     Column("claimed_by", Text),
     Column("modified_at", Instant),  # when a sitemap says that it changed last
+    Column("last_look", Integer, nullable=False, default=0, server_default="0"),
     UniqueConstraint("fingerprint", "source"),  # in this order: many are looked up at once, of several sources
+    Index("urls_seen", "source", "last_look", "run_id"),
 )
 
 
@@ -281,14 +282,11 @@ def in_state(state: UrlState) -> ColumnElement[bool]:
     return urls.c.state == literal_column(f"'{state}'", Text)
 
 
-# Of each URL one entry: where it waits, or by which run it was seen.
+# Of each URL one entry, as long as it waits.
 _partial(
     "urls_to_visit", urls.c.run_id, urls.c.host, urls.c.rank, urls.c.depth, urls.c.id, where=in_state(UrlState.QUEUED)
 )
 _partial("urls_failed", urls.c.run_id, where=in_state(UrlState.FAILED))
-# What a run came upon and a later one may not: until it was asked whether it is still there.
-LINKED = in_state(UrlState.DONE) & (urls.c.depth < literal_column(str(UNLINKED), Integer))
-_partial("urls_seen", urls.c.source, urls.c.run_id, where=LINKED)
 _partial("urls_claimed", urls.c.claimed_by, urls.c.run_id, urls.c.kind, where=urls.c.claimed_by.is_not(None))
 _partial("urls_waiting", urls.c.not_before, where=urls.c.not_before.is_not(None))
 

@@ -14,7 +14,7 @@ from scraper.database.connection import made_id
 from scraper.database.models import UNREAD, Instant, also_on, failures, in_state, items, pages, runs, sources, urls
 from scraper.errors import Failure, NotFound
 from scraper.records import RunCount, RunTally
-from scraper.states import RunKind, RunState, UrlState
+from scraper.states import LastLook, RunKind, RunState, UrlState
 
 ACTIVE = (RunState.QUEUED, RunState.RUNNING)
 
@@ -110,13 +110,15 @@ def counts(connection: Connection, only: Sequence[int] | None = None) -> list[Ru
     return [RunCount(*row) for row in connection.execute(statement)]
 
 
-def ask_unlinked(connection: Connection, run: Row[Any]) -> bool:
-    """Have a run that saw all that its source leads to ask for what it did not come upon. Returns whether there is any."""
-    if run.kind != RunKind.CRAWL or not 0 < run.pages < run.max_pages:
-        return False
-    if connection.scalar(_lost_sight(run.id)) is not None:
-        return False
-    return frontier.ask_unlinked(connection, run.id, run.source)
+def look_once_more(connection: Connection, run: Row[Any], most: int) -> bool:
+    """Have a run that saw all that its source leads to ask for what it did not come upon, so many at most. Returns whether it does."""
+    return _is_complete(connection, run) and frontier.look_once_more(connection, run.id, run.source, most)
+
+
+def _is_complete(connection: Connection, run: Row[Any]) -> bool:
+    """Whether a run that no limit cut short saw all that its source leads to."""
+    crawled = run.kind == RunKind.CRAWL and run.pages > 0
+    return crawled and connection.scalar(_lost_sight(run.id)) is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,12 +155,7 @@ def finish(connection: Connection, run_id: int, at: datetime, dropped: int) -> E
     told: list[dict[str, Any]] = []
     raised: list[str] = []
     if run.known:
-        complete = (
-            run.pages > 0
-            and run.kind == RunKind.CRAWL
-            and not dropped
-            and connection.scalar(_lost_sight(run_id)) is None
-        )
+        complete = not dropped and _is_complete(connection, run)
         told, vanished = _remove_unseen(connection, run_id, run.source, at, complete=complete)
         if complete:
             _forget_unlinked(connection, run_id, run.source, at)
@@ -170,13 +167,14 @@ def finish(connection: Connection, run_id: int, at: datetime, dropped: int) -> E
     if told:
         connection.execute(update(runs).where(runs.c.id == run_id).values(changes=runs.c.changes + len(told)))
     if dropped:
-        frontier.leave_queued(connection, run_id)
+        frontier.leave_queued(connection, [run_id])
     return Ended(state, told, raised)
 
 
 def _forget_unlinked(connection: Connection, run_id: int, source: str, at: datetime) -> None:
     """Note of what failed in earlier runs, and is linked no more, that it fails no more; what is set aside fails still."""
-    former = select(urls.c.id).where(urls.c.source == source, urls.c.run_id < run_id, urls.c.crashes == 0)
+    unseen = or_(urls.c.run_id < run_id, urls.c.last_look > LastLook.NONE)
+    former = select(urls.c.id).where(urls.c.source == source, unseen, urls.c.crashes == 0)
     fails = (failures.c.source == source) & failures.c.resolved_at.is_(None)
     other = failures.c.reason.not_in([Failure.CRAWL_LIMIT, Failure.POISON])
     connection.execute(update(failures).where(fails, other, failures.c.url_id.in_(former)).values(resolved_at=at))
@@ -275,7 +273,7 @@ def stop(connection: Connection, run_id: int, at: datetime) -> bool:
         return False
     values = {"state": RunState.STOPPED, "finished_at": at, "message": "stopped by hand"}
     connection.execute(update(runs).where(runs.c.id == run_id).values(**values))
-    frontier.leave_queued(connection, run_id)
+    frontier.leave_queued(connection, [run_id])
     return True
 
 

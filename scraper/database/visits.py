@@ -16,8 +16,8 @@ from scraper.database.models import hosts as hosts_of
 from scraper.database.models import in_state, runs, urls
 from scraper.database.models import sources as sources_of
 from scraper.errors import Failure
-from scraper.records import UNLINKED, Claim, HostTimes, Link, Visit
-from scraper.states import RunKind, RunState, UrlState
+from scraper.records import Claim, HostTimes, Link, Visit
+from scraper.states import LastLook, RunKind, RunState, UrlState
 from scraper.urls import fingerprint
 
 # How many URLs a run may know for each page that it may visit; beyond that the frontier of an endless site would
@@ -81,6 +81,7 @@ def finish(connection: Connection, batch: Batch, owner: str, states: Sequence[Ho
     done = Finished()
     counts: Counts = defaultdict(lambda: defaultdict(int))
     kept = _settle(connection, batch.visits, owner)
+    frontier.looked(connection, [visit.claim.url_id for visit in kept if visit.looked])
     if len(kept) < len(batch.visits):  # what a dropped one links to may be what another one links to as well
         batch = prepare(kept, batch.bounds)
     well = [visit for visit in kept if visit.failure is None and not visit.dropped]
@@ -91,8 +92,8 @@ def finish(connection: Connection, batch: Batch, owner: str, states: Sequence[Ho
     for visit in kept:
         if visit.failure is not None:
             done.told += _fail(connection, visit, counts)
-        elif visit.gone:
-            done.told += _end(connection, visit)
+        elif visit.looked and visit.gone:
+            done.told += _note_end(connection, visit)
         for url, reason in visit.reading.refused:
             _refuse(connection, visit, url, reason, counts)
     _enter(connection, batch.links, counts, done)
@@ -165,11 +166,9 @@ def _end_queued(
     waiting = select(urls).where(in_state(UrlState.QUEUED), wanted).limit(GIVE_UP_AT_ONCE)
     for row in connection.execute(waiting).all():
         free = (urls.c.id == row.id) & in_state(UrlState.QUEUED)  # another worker may be at the same
-        ended = connection.execute(update(urls).where(free).values(state=UrlState.FAILED, not_before=None))
-        if not ended.rowcount:
-            continue
-        if row.depth >= UNLINKED:
-            connection.execute(update(urls).where(urls.c.id == row.id).values(state=UrlState.DONE))
+        state = UrlState.FAILED if row.last_look == LastLook.NONE else UrlState.DONE
+        ended = connection.execute(update(urls).where(free).values(state=state, not_before=None))
+        if not ended.rowcount or state is UrlState.DONE:
             continue
         why = connection.scalar(select(hosts_of.c.why).where(hosts_of.c.host == row.host)) or otherwise
         claim = Claim(row.id, row.run_id, row.source, row.url, row.host, row.depth, row.kind, row.attempts)
@@ -311,7 +310,8 @@ def _settle_target(connection: Connection, visit: Visit) -> None:
         .values(**row)
         .on_conflict_do_update(
             index_elements=["source", "fingerprint"],
-            set_={name: row[name] for name in ("run_id", "state", "depth")} | {"not_before": None, "claimed_by": None},
+            set_={name: row[name] for name in ("run_id", "state", "last_look")}
+            | {"not_before": None, "claimed_by": None},
         )
         .returning(urls.c.id)
     )
@@ -400,7 +400,7 @@ _COUNT = Bulk(
 )
 
 
-def _end(connection: Connection, visit: Visit) -> list[dict[str, Any]]:
+def _note_end(connection: Connection, visit: Visit) -> list[dict[str, Any]]:
     """Note that a page to which nothing leads any more is no more, or is another one by now. Returns what there is to tell."""
     if visit.fetched is not None and visit.fetched.moved:
         other = pages.seen_in(connection, visit.claim.source, _final_url(visit), visit.claim.run_id)

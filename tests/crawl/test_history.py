@@ -9,12 +9,14 @@ import pytest
 from sqlalchemy import select, update
 
 from scraper.config.settings import Expression, FieldRule, ItemRule, Limits, Noise, Recheck, Source
-from scraper.database import alarms, changes, frontier, pages, runs
+from scraper.database import alarms, changes, frontier, pages, runs, visits
 from scraper.database.connection import now
 from scraper.database.models import alarms as alarm_table
 from scraper.database.models import pages as page_rows
+from scraper.database.models import urls as url_rows
 from scraper.extract.page import Page
 from scraper.extract.visible import blocks
+from scraper.states import LastLook
 from tests.crawl.test_engine import HTTP, Crawler, links, source
 from tests.site import Request, Site, html
 from tests.support import until
@@ -901,10 +903,10 @@ async def test_a_page_that_its_source_excludes_is_not_asked_for(crawler: Crawler
 
 
 @sqlite_only
-async def test_pages_to_which_nothing_leads_are_asked_for_portion_by_portion(
+async def test_pages_to_which_nothing_leads_are_asked_for_by_run_after_run(
     crawler: Crawler, told: Told, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(frontier, "ASKED_AT_ONCE", 2)
+    monkeypatch.setattr(frontier, "LOOKS_AT_ONCE", 2)
     paths = [f"/{number}" for number in range(5)]
     site.page("/", links(*paths))
     for path in paths:
@@ -913,5 +915,55 @@ async def test_pages_to_which_nothing_leads_are_asked_for_portion_by_portion(
     site.page("/", "none")
     for path in paths:
         site.raw(path, html("", status="404 No"), close=False)
+    gone = []
+    for most in (100, 2, 100, 100, 100):
+        site.log.clear()
+        await again(crawler, told, shop(site, max_pages=most))
+        assert len(site.paths()) <= most
+        gone.append(told.take("page").count("removed"))
+    assert gone == [2, 1, 2, 0, 0]
+
+
+@pytest.mark.parametrize("state", ["failed", "left"])
+async def test_a_page_that_an_earlier_run_could_not_read_is_asked_for_too(
+    crawler: Crawler, told: Told, site: Site, state: str
+) -> None:
+    site.page("/", links("/a"))
+    site.page("/a", things("a"))
+    await crawler.run(shop(site))
+    if state == "failed":
+        site.raw("/a", html("", status="500 No"), close=False)
+        await crawler.run(shop(site), http=replace(HTTP, retries=0))
+    else:
+        crawler.db.write(lambda c: c.execute(update(url_rows).values(state="queued")))
+    site.page("/", "none")
+    site.raw("/a", html("", status="404 No"), close=False)
+    run = await again(crawler, told, shop(site))
+    assert (told.take("item"), run["failures"]) == (["removed"], 0)
+    assert "removed" in told.take("page")
+    assert crawler.rows("failures", unresolved=True) == []
+
+
+async def test_a_last_look_that_fails_for_now_is_had_again(crawler: Crawler, told: Told, site: Site) -> None:
+    site.page("/", links("/a"))
+    site.page("/a", "x")
+    await crawler.run(shop(site))
+    site.page("/", "none")
+    site.raw("/a", html("", status="503 Away"), close=False)
+    run = await again(crawler, told, shop(site))
+    assert (run["state"], run["failures"], site.paths().count("/a")) == ("done", 0, 2)
+    site.raw("/a", html("", status="404 No"), close=False)
     await again(crawler, told, shop(site))
-    assert told.take("page") == ["changed", *["removed"] * 5]
+    assert told.take("page") == ["removed"]
+
+
+@sqlite_only
+async def test_a_page_that_is_retried_by_hand_is_read_though_nothing_leads_to_it(crawler: Crawler, site: Site) -> None:
+    site.page("/", links("/a"))
+    site.raw("/a", html("", status="500 No"), close=False)
+    await crawler.run(shop(site), http=replace(HTTP, retries=0))
+    crawler.db.write(lambda c: c.execute(update(url_rows).values(last_look=LastLook.HAD)))
+    [failure] = crawler.rows("failures")
+    crawler.db.write(lambda c: visits.retry(c, [failure["id"]], now()))
+    looks = crawler.db.read(lambda c: c.scalars(select(url_rows.c.last_look).where(url_rows.c.state == "queued")).all())
+    assert looks == [LastLook.NONE]

@@ -21,7 +21,7 @@ ASKED: dict[str, Callable[[Connection], Any]] = {
     "running": runs.running,
     "claimed_by": lambda c: frontier.claimed_by(c, "me"),
     "goes_on": lambda c: visits._goes_on(c, 1, now()),
-    "ask_unlinked": lambda c: frontier.ask_unlinked(c, 2, "site"),
+    "look_once_more": lambda c: frontier.look_once_more(c, 2, "site", 100),
     "end_waiting": lambda c: visits.end_waiting(c, now()),
 }
 

@@ -313,12 +313,13 @@ def upgrade() -> None:  # noqa: PLR0915  a list of tables
         sa.Column("not_before", Instant(), nullable=True),
         sa.Column("claimed_by", sa.Text(), nullable=True),
         sa.Column("modified_at", Instant(), nullable=True),
+        sa.Column("last_look", sa.Integer(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_urls"),
         sa.UniqueConstraint("fingerprint", "source", name="uq_urls_fingerprint_source"),
     )
+    op.create_index("urls_seen", "urls", ["source", "last_look", "run_id"])
     _partial("claimed_by IS NOT NULL", "urls_claimed", "urls", ["claimed_by", "run_id", "kind"])
     _partial("state = 'failed'", "urls_failed", "urls", ["run_id"])
-    _partial("state = 'done' AND depth < 1048576", "urls_seen", "urls", ["source", "run_id"])
     _partial("state = 'queued'", "urls_to_visit", "urls", ["run_id", "host", "rank", "depth", "id"])
     _partial("not_before IS NOT NULL", "urls_waiting", "urls", ["not_before"])
     op.create_table(

@@ -21,7 +21,9 @@ ROWS: dict[str, dict[str, Any]] = {
     },
     "change": {
         "id": 41, "at": AT, "source": "books", "of": "item", "kind": "book", "change": "changed", "item_id": 3, "page_id": 12,
-        "fields": {"price": ["51.77", "45.00"]}, "read": False,
+        "fields": {"price": ["51.77", "45.00"]}, "read": False, "key": "a897fe39b1053632", "title": None,
+        "url": "https://books.toscrape.com/catalogue/a-light-in-the-attic_1000/index.html",
+        "data": {"title": "A Light in the Attic", "price": "45.00"},
     },
     "failure": {
         "id": 5, "source": "books", "url": "https://books.toscrape.com/x", "reason": "http_4xx",

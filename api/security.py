@@ -4,6 +4,8 @@ Against requests that another page has a browser make: Sec-Fetch-Site and Origin
 (https://words.filippo.io/csrf/); a cookie alone never changes anything.
 """
 
+import base64
+import contextlib
 import ipaddress
 from urllib.parse import quote, urlsplit
 
@@ -125,8 +127,12 @@ async def _caller(keys: Keys, headers: Headers) -> Caller | None:
 
 
 def _bearer(shown: str) -> str:
-    """The token that a header shows, nothing where it is of another kind."""
+    """The token that a header shows, nothing where it is of another kind. By Basic it is the password, whoever the user is: clients of Scrapyd know no other way."""
     scheme, _, given = shown.partition(" ")
+    if scheme.lower() == "basic":
+        with contextlib.suppress(ValueError):
+            return base64.b64decode(given.strip(), validate=True).decode().partition(":")[2]
+        return ""
     return given.strip() if scheme.lower() == "bearer" else ""
 
 

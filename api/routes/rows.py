@@ -8,7 +8,7 @@ from pydantic import Field
 from api.deps import Given, OfChanges, Paging, RowId, Since, Text, TheDb, Word, before_of
 from api.examples import example
 from api.verbs import end_run, retry_all
-from scraper.database import alarms, changes, items, pages, runs, visits
+from scraper.database import alarms, changes, items, listing, pages, runs, visits
 from scraper.database.connection import now
 from scraper.errors import BadConfig, Failure, Problem
 from scraper.states import RunState
@@ -105,7 +105,8 @@ def get_history(item_id: RowId, db: TheDb, page: Paging) -> dict[str, Any]:
 @router.get("/changes", tags=["changes"], responses=example("change", listed=True))
 def list_changes(db: TheDb, page: Paging, filters: OfChanges) -> dict[str, Any]:
     """What was created, changed, removed, came back and moved, with what changed: {name: [old, new]}."""
-    return page.answer(db, "changes", **filters)
+    before, most = before_of(page.cursor), page.limit + 1
+    return page.cut(db.read(lambda c: changes.with_subjects(c, listing.rows(c, "changes", filters, before, most))))
 
 
 class Read(Given):

@@ -1,6 +1,8 @@
 """items, item_versions, changes: what was extracted, what it was before, and what changed."""
 
 import json
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -403,8 +405,18 @@ def difference(old: Any, new: Any) -> dict[str, list[Any]]:
     return {
         name: [old.get(name), new.get(name)]
         for name in (*old, *(n for n in new if n not in old))
-        if old.get(name) != new.get(name)
+        if old.get(name) != new.get(name) and not _look_alike(old.get(name), new.get(name))
     }
+
+
+def _look_alike(old: Any, new: Any) -> bool:
+    """Whether nobody sees a difference between two texts: the same letters, composed otherwise, or signs without a width."""
+    if not isinstance(old, str) or not isinstance(new, str) or (old.isascii() and new.isascii()):
+        return False
+    return unicodedata.normalize("NFC", _NO_WIDTH.sub("", old)) == unicodedata.normalize("NFC", _NO_WIDTH.sub("", new))
+
+
+_NO_WIDTH = re.compile("[\u00ad\u200b\u2060\ufeff]")
 
 
 def public(row: Row[Any]) -> dict[str, Any]:

@@ -73,6 +73,7 @@ def difference(row: Row) -> str:
     lines = [
         f"{_cut(name)}: {_cut(plain(old)) or 'nothing'} -> {_cut(plain(new)) or 'nothing'}"
         for name, (old, new) in fields
+        if name != "content_hash"
     ]
     return _legal("\n".join([f"{_line(whose)}: {row['change']}", *lines]))[:SUMMARY_MOST]
 

@@ -1,6 +1,7 @@
 """Text to int, float, decimal, bool, date, url. Pure. Each raises ValueError for what it cannot read."""
 
 import re
+import unicodedata
 from collections.abc import Callable
 from datetime import date, datetime
 from decimal import Decimal
@@ -12,8 +13,13 @@ from scraper.urls import canonical
 _NUMBER = re.compile(
     r"(?:(?<![0-9A-Za-z])[-+\u2212]\s?)?(?:(?<![0-9A-Za-z.,])[.,](?=[0-9]))?[0-9](?:[0-9.,'\u2019]|[\u00a0\u202f ](?=[0-9]{3}(?![0-9])))*(?:[eE][-+]?[0-9]{1,3}(?![0-9A-Za-z]))?"
 )
-_THOUSANDS = re.compile(r"[-+]?[1-9][0-9]{0,2},[0-9]{3}")
+_THOUSANDS = re.compile(r"[-+]?[1-9][0-9]{0,2}[.,][0-9]{3}")
+# Money of countries that write 1.299,00: beside it one dot before three digits is no decimal mark; "1.799 €/l" is a price with three decimals.
+_MONEY = r"€|EUR|Kč|CZK|zł|PLN|kr|DKK|NOK|SEK|Ft|HUF|lei|RON|₫|đ|VND|Rp|IDR|R\$|BRL|₺|TL|TRY|din|RSD"
+_BEFORE = re.compile(rf"(?:{_MONEY})\.?\s?$")
+_AFTER = re.compile(rf"\s?(?:{_MONEY})(?![A-Za-z])(?!\s?/)")
 _DASHES = ("-", "\u2012", "\u2013", "\u2014")
+_MARKS = {"\u066b": ".", "\u066c": ",", "\uff0e": ".", "\uff0c": ","}
 MAX_TEXT = 1000
 DIGITS_MOST = 400
 _TRUE = {"true", "yes", "y", "1", "on"}
@@ -39,10 +45,11 @@ Exact.__name__ = "float"  # JMESPath knows what may be done with a value by the 
 def number(text: str) -> Decimal:
     """Return the first number in a text, whatever currency, thousands mark or decimal mark it carries.
 
-    The last of two different marks is the decimal one; so is a single one, unless it is a comma that three digits follow,
-    and one to three precede, which do not begin with 0. A mark before a dash is the decimal one: "1.500,-".
+    The last of two different marks is the decimal one; so is a single one, unless three digits follow, and one to three precede,
+    which do not begin with 0, and it is a comma, or a dot beside money of a country that writes it so. A mark before a dash is
+    the decimal one: "1.500,-".
     """
-    text = " ".join(text.split())[:MAX_TEXT]
+    text = _in_ascii(" ".join(text.split())[:MAX_TEXT])
     match = _NUMBER.search(text)
     if match is None:
         raise ValueError(f"no number in {text[:80]!r}")
@@ -58,11 +65,22 @@ def number(text: str) -> Decimal:
     elif comma >= 0:
         single = found.count(",") == 1 and not _THOUSANDS.fullmatch(found)
         found = found.replace(",", "." if single else "")
-    elif found.count(".") > 1:
+    elif found.count(".") > 1 or (dot >= 0 and _THOUSANDS.fullmatch(found) and _is_money(text, match)):
         found = found.replace(".", "")
     if len(found) > DIGITS_MOST:
         raise ValueError(f"more than {DIGITS_MOST} digits")
     return Decimal(f"{found}e{exponent}" if exponent else found)
+
+
+def _in_ascii(text: str) -> str:
+    """A text with the digits and marks of any script as those of ASCII."""
+    if text.isascii():
+        return text
+    return "".join(str(unicodedata.decimal(c)) if c.isdecimal() else _MARKS.get(c, c) for c in text)
+
+
+def _is_money(text: str, number: "re.Match[str]") -> bool:
+    return _AFTER.match(text, number.end()) is not None or _BEFORE.search(text, 0, number.start()) is not None
 
 
 def _integer(text: str, base: str) -> int:

@@ -7,7 +7,8 @@ import math
 import re
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from scraper import clean
@@ -147,7 +148,7 @@ def _plain(yielded: Any) -> Any:
         if inspect.iscoroutine(yielded):
             yielded.close()
         raise TypeError("a parser is a plain function: write def in place of async def; the page is fetched already")
-    alone = isinstance(yielded, dict | str | Item | Link) or hasattr(yielded, "model_dump")
+    alone = isinstance(yielded, Mapping | str | Item | Link) or hasattr(yielded, "model_dump") or is_dataclass(yielded)
     return [yielded] if alone and yielded else yielded
 
 
@@ -181,11 +182,21 @@ def _item(page: Page, yielded: Any, position: int) -> Item | None:
         return made(str(yielded.kind), str(yielded.key), yielded.data, yielded.quiet)
     kind = "item"
     if hasattr(yielded, "model_dump"):
-        kind = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(yielded).__name__).lower()
+        kind = _named_so(yielded)
         yielded = yielded.model_dump(mode="json")
+    elif is_dataclass(yielded) and not isinstance(yielded, type):
+        kind, yielded = _named_so(yielded), asdict(yielded)
+    elif isinstance(yielded, Mapping):  # of Scrapy's, for example
+        yielded = dict(yielded)
     if not isinstance(yielded, dict):
-        raise TypeError(f"a parser yields dicts, pydantic models, Items, URLs or Links, not {type(yielded).__name__}")
+        raise TypeError(
+            f"a parser yields dicts, dataclasses, pydantic models, Items, URLs or Links, not {type(yielded).__name__}"
+        )
     return made(kind, _place(page, position), yielded)
+
+
+def _named_so(yielded: Any) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(yielded).__name__).lower()
 
 
 def made(kind: str, key: str, data: dict[str, Any], quiet: tuple[str, ...] = ()) -> Item:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from scraper import traps
+from scraper.errors import VisitFailed
 from scraper.extract.page import Page
 from scraper.extract.select import compiled_css
 from scraper.records import Link
@@ -48,7 +49,9 @@ class Linker:
 
         And those that are taken for a trap, with the reason, some of them.
         """
-        if not follow or page.is_json:
+        if page.is_json:
+            return self.resolve(_urls_in(page), page) if follow is True else ((), ())
+        if not follow:
             return (), ()
         return self.resolve(self._references(page, follow), page)
 
@@ -124,3 +127,20 @@ class Linker:
                 continue
             if not (self._polite and (rel := element.get("rel")) and "nofollow" in rel.lower().split()):
                 yield href
+
+
+def _urls_in(page: Page) -> Iterator[str]:
+    """The addresses that a page of JSON names in full, in order."""
+    try:
+        waiting = [page.json()]
+    except VisitFailed:  # a page may be stored all the same
+        return
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, str):
+            if one.startswith(("http://", "https://")):
+                yield one
+        else:
+            waiting.extend(
+                reversed(list(one.values()) if isinstance(one, dict) else one if isinstance(one, list) else [])
+            )

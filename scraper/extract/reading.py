@@ -62,7 +62,7 @@ class Reader:
 
     def _reading(self, page: Page, found: tuple[Item, ...], links: tuple[Link, ...], refused: Refused) -> Reading:
         own = page.canonical if not page.is_json else None
-        if own is not None and own != page.url and self._source.follow:
+        if own is not None and own != page.url and self._source.follow is True:
             links = (*links, *(link for link in self._linker.resolve([own], page)[0] if link not in links))
         alike = simhash(page.words) if not found else None
         return Reading(page.title, found, links, alike, own, None, refused)

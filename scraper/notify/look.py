@@ -1,6 +1,6 @@
 """What there is to tell: each rule goes on from where it looked last, in one transaction with what it finds."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -35,12 +35,18 @@ def look(connection: Connection, rules: Sequence[Notify], at: datetime) -> bool:
     return more
 
 
+def _kinds(change: Mapping[str, Any]) -> set[str]:
+    """What happened: what moved or came back may have changed as well."""
+    also = change["change"] in ("moved", "returned") and set(change["fields"]) - {"url"}
+    return {change["change"], "changed"} if also else {change["change"]}
+
+
 def _wants(rule: Notify, source: str) -> bool:
     return not rule.source or source in rule.source
 
 
 def _tell_changes(connection: Connection, rule: Notify, found: Sequence[dict[str, Any]], at: datetime) -> None:
-    wanted = [one for one in found if one["change"] in rule.on and _wants(rule, one["source"])]
+    wanted = [one for one in found if _kinds(one) & set(rule.on) and _wants(rule, one["source"])]
     matched = [one for one in changes.with_subjects(connection, wanted) if message.matches(rule.where, one)]
     if not matched:
         return

@@ -91,10 +91,16 @@ def _usual(payload: Mapping[str, Any]) -> str:
     return "\n".join(line for change in payload["changes"] for line in _lines(change))
 
 
+def _said(value: Any) -> str:
+    return "nothing" if value in (None, "", [], {}) else str(value)
+
+
 def _lines(change: Mapping[str, Any]) -> list[str]:
     lines = [f"{change['change']}: {change['title']} ({change['source']})"]
     if change["change"] != "created":
         lines += [
-            f"  {name}: {old} -> {new}" for name, (old, new) in change["fields"].items() if name != "content_hash"
+            f"  {name}: {_said(old)} -> {_said(new)}"
+            for name, (old, new) in change["fields"].items()
+            if name != "content_hash"
         ]
     return [*lines, f"  {change['url']}"] if change["url"] else lines

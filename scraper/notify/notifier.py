@@ -109,7 +109,7 @@ class Notifier:
             if rule is None:
                 raise Refused("its rule is not in the configuration any more", final=True)
             async with asyncio.timeout(SENDING_MOST_S):
-                answer = await deliver(fetcher, rule, http, variables, row.id, row.payload)
+                answer = await deliver(fetcher, rule, http, variables, _number(row), row.payload)
             sent = True
         except TimeoutError:
             answer = f"it was not taken within {SENDING_MOST_S:g} s"
@@ -123,3 +123,8 @@ class Notifier:
             self._db.write,
             lambda c: notices.settle(c, row.id, self._db.now(), answer, sent=sent, final=final),
         )
+
+
+def _number(row: Any) -> str:
+    """What tells a message from all others, those of other databases too, which count from one as we do."""
+    return f"{row.id}_{row.made_at:%Y%m%d%H%M%S%f}"

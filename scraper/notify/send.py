@@ -33,9 +33,9 @@ async def anyhow(url: str) -> None:
 
 
 async def deliver(
-    fetcher: Fetcher, rule: Notify, http: Http, variables: Mapping[str, str], number: int, payload: Mapping[str, Any]
+    fetcher: Fetcher, rule: Notify, http: Http, variables: Mapping[str, str], number: str, payload: Mapping[str, Any]
 ) -> str:
-    """Deliver one message. number: of the delivery, so that a receiver can tell a second one. Returns what was answered.
+    """Deliver one message. number: of the delivery and of no other, so that a receiver can tell a second one. Returns what was answered.
 
     Raises Refused.
     """
@@ -50,7 +50,7 @@ async def deliver(
 
 
 async def _webhook(
-    fetcher: Fetcher, rule: Notify, http: Http, to: tuple[str, str], what: tuple[int, Mapping[str, Any]]
+    fetcher: Fetcher, rule: Notify, http: Http, to: tuple[str, str], what: tuple[str, Mapping[str, Any]]
 ) -> str:
     (url, secret), (number, payload) = to, what
     told = {**payload, "subject": message.subject(payload), "text": message.text(payload, rule.template)}

@@ -454,3 +454,28 @@ async def test_versions_are_listed_page_by_page(http: httpx.AsyncClient, kept: D
         found += answer["items"]
         cursor = answer["next"]
     assert [row["id"] for row in found] == [None, 7, 6, 5, 4, 3, 2, 1]
+
+
+async def test_a_change_is_listed_with_what_it_is_of(http: httpx.AsyncClient, kept: Db) -> None:
+    _with_past(kept, 1)
+    told = {
+        "at": now(),
+        "source": "books",
+        "of": "item",
+        "kind": "item",
+        "change": "changed",
+        "item_id": 1,
+        "fields": {},
+    }
+    kept.write(lambda c: c.execute(insert(change_rows).values(**told)))
+    [row] = (await http.get("/api/changes")).json()["items"]
+    assert (row["key"], row["url"], row["data"]) == ("k", "http://a.example/", {"n": 1})
+    [row] = (await http.get("/api/changes?fields=id,key")).json()["items"]
+    assert row == {"id": 1, "key": "k"}
+
+
+async def test_the_token_may_be_the_password_of_basic(make: Make) -> None:
+    app = make(token=TOKEN)
+    async with client(app) as http:
+        for user, password, status in (("", TOKEN, 200), ("me", TOKEN, 200), (TOKEN, "", 401), ("me", "other", 401)):
+            assert (await http.get("/daemonstatus.json", auth=(user, password))).status_code == status

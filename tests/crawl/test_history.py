@@ -967,3 +967,23 @@ async def test_a_page_that_is_retried_by_hand_is_read_though_nothing_leads_to_it
     crawler.db.write(lambda c: visits.retry(c, [failure["id"]], now()))
     looks = crawler.db.read(lambda c: c.scalars(select(url_rows.c.last_look).where(url_rows.c.state == "queued")).all())
     assert looks == [LastLook.NONE]
+
+
+@sqlite_only
+@pytest.mark.parametrize(
+    ("old", "new", "is_news"),
+    [
+        ("Pr\u00f3d", "Pro\u0301d", False),
+        ("a\u200bb\u00e9", "ab\u00e9", False),
+        ("a", "b", True),
+        ("\u00e9", "e", True),
+    ],
+)
+async def test_texts_that_look_alike_are_no_change(
+    crawler: Crawler, told: Told, site: Site, old: str, new: str, is_news: bool
+) -> None:
+    site.page("/", f"<meta charset=utf-8>{things('a', price=old)}")
+    await crawler.run(shop(site))
+    site.page("/", f"<meta charset=utf-8>{things('a', price=new)}")
+    await again(crawler, told, shop(site))
+    assert told.take("item") == (["changed"] if is_news else [])

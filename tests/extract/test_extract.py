@@ -197,6 +197,9 @@ def _list(found: Any) -> list[Any]:
         ("£51.77", "51.77"), ("1,234.50 USD", "1234.50"), ("1.234,50 €", "1234.50"), ("12,5", "12.5"), ("1,234", "1234"),
         ("1 234 567", "1234567"), ("1'234.5", "1234.5"), ("-3.5 °C", "-3.5"), ("\u22125", "-5"), ("1.234.567", "1234567"),
         ("Only 19 left", "19"), ("0.125", "0.125"), ("5.", "5"),
+        ("1.299 €", "1299"), ("ab 1.299 EUR", "1299"), ("12.000 Kč", "12000"), ("R$ 1.299", "1299"), ("50.000₫", "50000"), ("1.299", "1.299"),
+        ("$1.299", "1.299"), ("1.799 €/l", "1.799"), ("0.999 €", "0.999"), ("12.99 €", "12.99"), ("1299.000 €", "1299.000"), ("2.500 krems", "2.500"),
+        ("١٢٣٫٤٥", "123.45"), ("１２８００円", "12800"), ("१२३", "123"),
         ("SKU-123", "123"), ("4 5 stars", "4"), ("1.5e3", "1500"), ("a" + " " * 40_000 + "7", "7"),
     ],
 )  # fmt: skip
@@ -389,3 +392,23 @@ def test_sitemaps_as_they_are_found() -> None:
         sitemap_of(b"<!DOCTYPE html><html><body>Not here</body></html>")
     assert sitemap_of(b"<urlset></urlset>") == []
     assert sitemap_of(b"<urlset>" + b"<![CDATA[" * 100_000 + b"&" * 100_000) == []
+
+
+def test_a_page_of_json_leads_to_the_addresses_that_it_names_in_full() -> None:
+    body = json.dumps(
+        {"next": "http://a.org/api?page=2", "of": [{"self": "/x", "img": "http://a.org/p.png"}, "http://b.org/"]}
+    )
+    given = page(body, "application/json")
+    for follow, urls in ((True, ["http://a.org/api?page=2"]), (("a",), []), (False, [])):
+        found = read(given, Source(name="s", start=(URL,), follow=follow))
+        assert [link.url for link in found.links] == urls
+    assert read(page("{", "application/json"), Source(name="s", start=(URL,), follow=True)).links == ()
+
+
+def test_the_canonical_address_is_followed_only_where_every_link_is() -> None:
+    given = page('<link rel=canonical href="/own"><a href="/other">x</a>')
+    urls = {
+        follow: [link.url for link in read(given, Source(name="s", start=(URL,), follow=follow)).links]
+        for follow in (True, ("a",))
+    }
+    assert urls == {True: ["http://a.org/other", "http://a.org/own"], ("a",): ["http://a.org/other"]}

@@ -11,13 +11,16 @@ from typing import Any
 from anyio import to_thread
 
 from scraper.config.settings import Settings
-from scraper.database import Connection, Db, notes, vectors
+from scraper.database import Connection, Db, hosts, notes, vectors
 from scraper.database.connection import now
 from scraper.enrichment.asking import Asking
 from scraper.enrichment.question import NoVector, Questions
+from scraper.enrichment.work import is_for_models
 from scraper.search import find
 from scraper.search.find import Mode, Question
+from scraper.search.query import QUERY_MOST, TERMS_MOST
 from scraper.search.semantic import Matrices, Matrix
+from scraper.urls import parts
 
 SAME_MEANING = 0.88  # the cosine above which two notes say the same
 _WORD = re.compile(r"\w+")
@@ -28,6 +31,9 @@ log = logging.getLogger(__name__)
 def _alike(vector: bytes, others: Sequence[bytes]) -> bool:
     import numpy as np  # noqa: PLC0415  where there is a vector, there is this too
 
+    others = [other for other in others if len(other) == len(vector)]  # the rest is of another model of that name
+    if not others:
+        return False
     known = np.frombuffer(b"".join(others), dtype="<f4").reshape(len(others), -1)
     return bool((known @ np.frombuffer(vector, dtype="<f4")).max() > SAME_MEANING)
 
@@ -39,6 +45,7 @@ class Searching:
         """base: the directory of the configuration."""
         self._questions = Questions(settings, base, variables)
         self._matrices = Matrices()
+        self._http = settings.http
         self.asking = Asking(settings, variables)
 
     async def vector(self, q: str, mode: Mode) -> bytes | None:
@@ -60,9 +67,18 @@ class Searching:
         """Return the passages that answer a question. Raises BadQuery, NoVectors, Unavailable, Unusable."""
         return find.retrieve(db, question, at, self._matrix(question))
 
+    def for_models(self, db: Db, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return those passages whose sites let them be given to a model. Raises Unavailable, Unusable."""
+        origins = {row["url"]: parts(row["url"]).origin for row in found}
+        said = db.read(lambda c: hosts.robots_of(c, sorted(set(origins.values())))) if found else {}
+        return [row for row in found if is_for_models(said.get(origins[row["url"]]), self._http)]
+
     def loosely(self, question: str) -> str:
-        """Return a question of a person's as a query: any of its words will do."""
-        return " OR ".join(word for word in _WORD.findall(question) if word not in ("OR", "AND")) or question
+        """Return a question of a person's as a query: any of its words will do, as many of them as a query may have."""
+        found = [word for word in dict.fromkeys(_WORD.findall(question)) if word not in ("OR", "AND")][:TERMS_MOST]
+        while len(asked := " OR ".join(found)) > QUERY_MOST:
+            found.pop()
+        return asked or question
 
     async def add_notes(
         self, db: Db, about: str, texts: list[str], also: Callable[[Connection], None] | None = None

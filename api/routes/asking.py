@@ -45,6 +45,7 @@ async def ask(asked: Ask, db: TheDb, search: TheSearch, noter: TheNoter) -> Stre
         text = search.loosely(asked.question)
         question = Question(text, mode, asked.source, None, asked.limit, 0, await search.vector(text, mode))
         found = await to_thread.run_sync(search.retrieve, db, question, now())
+        found = await to_thread.run_sync(search.for_models, db, found)
     except BadQuery as error:
         raise HTTPException(422, f"question: {error}") from None
     if asked.note_for is not None:

@@ -83,7 +83,7 @@ def search(place: Place, count: int, times: int) -> dict[str, Any]:
         draw = _fill(db, count)
         matrix = semantic.Matrix("m")
         began = time.perf_counter()
-        matrix.refresh(db)
+        matrix.refresh(db, 4 * DIMENSIONS)
         loaded_s = time.perf_counter() - began
         took = _timed(db, matrix, draw, times)
     return {"passages": count, "load_s": loaded_s} | _quantiles(took)
@@ -100,7 +100,7 @@ def by_index(place: Place, count: int, times: int) -> dict[str, Any]:
         matrix = semantic.Matrix("m")
         took = _timed(db, matrix, draw, times)
         assert not matrix.filled
-        matrix.refresh(db)
+        matrix.refresh(db, 4 * DIMENSIONS)
         hits = 0
         for _ in range(100):
             by = draw(1)[0].tobytes()

@@ -85,7 +85,7 @@ class Stored:
 
     def read(self, of: str, id: int) -> dict[str, Any]:
         """Read the whole text of a page or an item. of: "page" or "item"; id: as search gives it."""
-        text = self._db.read(lambda c: documents.text_of(c, of, id))
+        text = self._db.read(lambda c: documents.text_of(c, of, id)) if 0 <= id < 2**63 else ""
         if not text:
             raise NotFound(f"there is no {of} {id} with a text; search gives numbers that there are")
         data = self._db.read(lambda c: items.one(c, id))["data"] if of == "item" else None
@@ -94,7 +94,7 @@ class Stored:
     def list_items(self, source: str | None = None, kind: str | None = None, limit: int = 20) -> list[dict[str, Any]]:
         """List the newest items: records that were read from pages."""
         filters = {"source": source, "kind": kind, "removed": False}
-        rows = self._db.read(lambda c: listing.rows(c, "items", filters, None, min(limit, MOST)))
+        rows = self._db.read(lambda c: listing.rows(c, "items", filters, None, max(1, min(limit, MOST))))
         return [{name: row[name] for name in ("id", "source", "kind", "url", "data")} for row in rows]
 
     async def _question(self, query: str, source: str | None, kind: str | None, limit: int) -> Question:

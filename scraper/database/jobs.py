@@ -166,12 +166,14 @@ def renew(connection: Connection, owner: str, at: datetime) -> None:
 _RELEASED = {"state": JobState.QUEUED, "claimed_by": None, "lease_until": None}
 
 
-def release(connection: Connection, owner: str, *, blamed: bool = False) -> int:
+def release(connection: Connection, owner: str, *, only: Sequence[int] | None = None, blamed: bool = False) -> int:
     """Give back what a worker of this name had in hand: it is gone, or leaves. Returns how many.
 
-    blamed: it died by itself with them in hand; what does that several times is set aside.
+    only: these alone. blamed: it died by itself with them in hand; what does that several times is set aside.
     """
     mine = jobs.c.claimed_by == owner
+    if only is not None:
+        mine &= jobs.c.id.in_(only)
     if blamed:
         connection.execute(update(jobs).where(mine).values(crashes=jobs.c.crashes + 1))
         over = mine & (jobs.c.crashes >= CRASHES_MOST)

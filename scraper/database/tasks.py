@@ -73,12 +73,17 @@ def _drop(connection: Connection, names: Sequence[str]) -> None:
     connection.execute(delete(tasks).where(tasks.c.name.in_(list(names))))
 
 
+def known(connection: Connection, name: str) -> Row[Any] | None:
+    """Return a task, None if it is not there."""
+    return connection.execute(select(tasks).where(tasks.c.name == name)).first()
+
+
 def one(connection: Connection, name: str) -> Row[Any]:
     """Return a task. Raises NotFound."""
-    row = connection.execute(select(tasks).where(tasks.c.name == name)).first()
+    row = known(connection, name)
     if row is None:
-        known = ", ".join(connection.scalars(select(tasks.c.name).order_by(tasks.c.name).limit(20)))
-        raise NotFound(f"there is no task {name!r}; there are: {known or 'none, add an [[enrich]] to bowerbird.toml'}")
+        there = ", ".join(connection.scalars(select(tasks.c.name).order_by(tasks.c.name).limit(20)))
+        raise NotFound(f"there is no task {name!r}; there are: {there or 'none, add an [[enrich]] to bowerbird.toml'}")
     return row
 
 
@@ -110,6 +115,11 @@ def spend(connection: Connection, name: str, calls_most: int | None) -> bool:
     if calls_most is not None:
         statement = statement.where(tasks.c.calls < calls_most)
     return connection.execute(statement.values(calls=tasks.c.calls + 1)).rowcount == 1
+
+
+def unspend(connection: Connection, name: str) -> None:
+    """Put a call back that nobody has answered."""
+    connection.execute(update(tasks).where(tasks.c.name == name, tasks.c.calls > 0).values(calls=tasks.c.calls - 1))
 
 
 def charge(connection: Connection, name: str, spent: Spent) -> None:

@@ -52,6 +52,11 @@ def piece(data: str) -> str:
     return found if isinstance(found, str) else ""
 
 
+def sound(text: str) -> str:
+    """Return a text in which halves of a character that came apart (surrogates) are whole again, and such without the other half a mark."""
+    return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
 def read(body: bytes, *, streamed: bool) -> Answer:
     """Return what the body of a response says. streamed: as events, or as one document. Raises Incomplete.
 
@@ -136,4 +141,4 @@ class _Gathered:
         if self.reason != "stop":
             raise self.incomplete("transport", f"the answer ended for no reason of the model's own: {self.reason}")
         given, made = self.tokens or (None, None)
-        return Answer("".join(self.parts), given, made, self.model)
+        return Answer(sound("".join(self.parts)), given, made, self.model)

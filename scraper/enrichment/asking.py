@@ -42,10 +42,14 @@ class Asking:
         words: asyncio.Queue[bytes | None] = asyncio.Queue()
         asking = asyncio.create_task(self._model.ask(Asked(prompt, SYSTEM, None), _free, words.put_nowait, once=True))
         asking.add_done_callback(lambda _: words.put_nowait(None))
+        spoken = False
         try:
             async for said in _pieces(words):
+                spoken = True
                 yield said
-            await asking
+            whole = (await asking)["text"]
+            if whole and not spoken:  # it came as one document
+                yield whole
         finally:
             asking.cancel()
             with contextlib.suppress(asyncio.CancelledError, NoRecord):
@@ -67,12 +71,14 @@ async def _free() -> None:
 
 async def _pieces(words: "asyncio.Queue[bytes | None]") -> AsyncIterator[str]:
     """The words of a stream, as far as its events are whole."""
-    unread = b""
+    unread, half = b"", ""
     while (data := await words.get()) is not None:
         unread = (unread + data).replace(b"\r\n", b"\n")
         whole, mark, rest = unread.rpartition(b"\n\n")
         if mark:
             unread = rest
             for event in answer.events(whole + mark):
-                if said := answer.piece(event):
-                    yield said
+                said = half + answer.piece(event)
+                half = said[-1:] if "\ud800" <= said[-1:] <= "\udbff" else ""
+                if said := said.removesuffix(half):
+                    yield answer.sound(said)

@@ -83,7 +83,7 @@ class Runner:
         self._store, self._settings, self._orders = store, settings, orders
         self._fetcher = Fetcher()
         batches = [task.batch for task in settings.enrich] or [1]
-        memory = Memory(self._answered, self._robots, self._allow)
+        memory = Memory(self._answered, self._robots, self._allow, self._give_back)
         self._work = Work(settings, base, variables, self._fetcher, memory, min(max(batches), 8))
         self._tasks: dict[str, _Task] = {}
         self._in_hand: dict[int, asyncio.Task[None]] = {}
@@ -99,6 +99,7 @@ class Runner:
         self._away_since: float | None = None
         self._away_s = AWAY_FIRST_S
         self._broken: BaseException | None = None
+        self._blamed: list[int] = []
         self._ticked = time.monotonic()
         self._turn = 0
         self._alone = False  # what is in hand may have ended a process before
@@ -181,6 +182,7 @@ class Runner:
         await asyncio.gather(*self._in_hand.values(), return_exceptions=True)
         try:
             await self._store.write(self._settle)
+            await self._store.write(lambda c: jobs.release(c, self._orders.owner, only=self._blamed, blamed=True))
             await self._store.write(lambda c: jobs.release(c, self._orders.owner))
         except Unavailable as error:  # its lease ends by itself
             log.warning("what was in hand could not be given back", extra={"reason": str(error)})
@@ -327,6 +329,8 @@ class Runner:
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001  the top of a task: it ends the worker, which tells it
+            if not isinstance(error, BowerbirdError):  # that would be the database's
+                self._blamed.append(job.id)
             self._broken = self._broken or error
         finally:
             self._in_hand.pop(job.id, None)
@@ -384,7 +388,9 @@ class Runner:
             return
 
         def unit(connection: Connection) -> str | None:
-            row = tasks.one(connection, task.task)
+            row = tasks.known(connection, task.task)
+            if row is None:
+                return "the task is not there any more"
             if budget.tokens is not None and row.tokens_in + row.tokens_out >= budget.tokens:
                 return f"its budget of {budget.tokens} tokens is spent"
             if budget.money is not None and row.cost >= budget.money:
@@ -395,3 +401,7 @@ class Runner:
 
         if (spent := await self._store.write(unit)) is not None:
             raise NoRecord(Trouble.BUDGET, f"{spent}; raise [[enrich]] budget")
+
+    async def _give_back(self, task: Enrich) -> None:
+        if task.budget is not None:
+            await self._store.write(lambda c: tasks.unspend(c, task.task))

@@ -30,6 +30,7 @@ SENT_AT_ONCE = 64  # passages in one request
 PASSAGES_MOST = 2000
 RECORDS_MOST = 1000
 AI_INPUT = "ai-input"
+UNANSWERED = (Trouble.RATE, Trouble.AWAY, Trouble.KEY)  # what cost nothing
 
 
 @dataclass(slots=True)
@@ -45,11 +46,12 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What work asks the database: each is one short unit. allow: takes a call out of a task's budget."""
+    """What work asks the database: each is one short unit. allow: takes a call out of a task's budget; give_back: puts it back."""
 
     answered: Callable[[str], Awaitable[str | None]]
     robots: Callable[[str], Awaitable[hosts.StoredRobots | None]]
     allow: Callable[[Enrich], Awaitable[None]]
+    give_back: Callable[[Enrich], Awaitable[None]]
 
 
 class Work:
@@ -73,7 +75,7 @@ class Work:
         turn: taken for what costs a model or a processor time, once all else is ready. anew: a model is asked even if it has
         answered the same before. Raises NoRecord.
         """
-        if task.kind == "llm":
+        if task.kind == "llm" or (task.kind == "embed" and self._settings.embed.base_url):
             await self._heed(row.url)
         subject = await self._subject(row, kind)
         if task.kind == "llm":
@@ -84,10 +86,7 @@ class Work:
     async def _heed(self, url: str) -> None:
         """Do not give to a model what its site does not want given to one. Raises NoRecord."""
         found = await self._memory.robots(parts(url).origin)
-        if found is None or not 200 <= found.status < 300:
-            return
-        agent = robots.agent_token(user_agent(self._settings.http.user_agent))
-        if robots.signals(found.text, agent).get(AI_INPUT) is False:
+        if not is_for_models(found, self._settings.http):
             raise NoRecord(Trouble.SIGNAL, f"{parts(url).origin}/robots.txt says Content-Signal: {AI_INPUT}=no")
 
     async def _subject(self, row: documents.Subject, kind: str) -> Subject:
@@ -119,7 +118,12 @@ class Work:
             except shape.Invalid:
                 pass  # of an earlier shape of the same name
         async with turn.taken():
-            record = await self.model.ask(asked, lambda: self._memory.allow(task))
+            try:
+                record = await self.model.ask(asked, lambda: self._memory.allow(task))
+            except NoRecord as ended:
+                if ended.trouble in UNANSWERED:
+                    await self._memory.give_back(task)
+                raise
         return Made(_records(task, record), asked.calls[-1].model, digest=digest, answer=json.dumps(record))
 
     async def _embed(self, subject: Subject, row: documents.Subject, calls: list[Call]) -> Made:
@@ -168,6 +172,14 @@ class Work:
     async def close(self) -> None:
         """End the processes."""
         await self.callers.close()
+
+
+def is_for_models(found: hosts.StoredRobots | None, http: Http) -> bool:
+    """Say whether a site lets what it says be given to a model, by its robots.txt as it was read last (https://contentsignals.org/)."""
+    if found is None or not 200 <= found.status < 300:
+        return True
+    agent = robots.agent_token(user_agent(http.user_agent))
+    return robots.signals(found.text, agent).get(AI_INPUT) is not False
 
 
 async def remote_vectors(
@@ -225,5 +237,9 @@ def _checked(task: Enrich, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _records(task: Enrich, found: dict[str, Any]) -> list[dict[str, Any]]:
-    cleaned: dict[str, Any] = clean.value(found)
+    """Raises NoRecord."""
+    try:
+        cleaned: dict[str, Any] = clean.value(found)
+    except ValueError as error:
+        raise NoRecord(Trouble.INVALID, f"what the model answered is {error}") from None
     return list(cleaned["records"]) if task.many else [cleaned]

@@ -43,20 +43,27 @@ class Matrix:
         self._np: Any = numpy
         self._lock = threading.Lock()
         self._counted = time.monotonic()
+        self._size = 0
         self._empty()
 
     def _empty(self) -> None:
         self._rows: Any = None  # more of them than are used, so that a few can be added
         self._chunks: Any = None
-        self._used = self._last = 0
+        self._used = self._last = self._passed = self._other = 0
 
-    def refresh(self, db: Db) -> None:
-        """Read what came since, or all if much is gone. Raises Unavailable, Unusable."""
+    def refresh(self, db: Db, size: int) -> None:
+        """Read what came since, or all if much is gone. size: bytes of a vector; others are of another model of that name.
+
+        Raises Unavailable, Unusable.
+        """
         with self._lock:
+            if size != self._size:
+                self._size = size
+                self._empty()
             newest = db.read(lambda c: vectors.newest(c, self.model))
             if self._used and time.monotonic() - self._counted > COUNT_EACH_S:
                 self._counted = time.monotonic()
-                if self._used - db.read(lambda c: vectors.count(c, self.model)) > DEAD_MOST * self._used:
+                if self._used + self._passed - db.read(lambda c: vectors.count(c, self.model)) > DEAD_MOST * self._used:
                     self._empty()
             if newest < self._last:  # the last ones are gone, or all of the database is another one
                 self._empty()
@@ -68,7 +75,15 @@ class Matrix:
                 self._add(found)
 
     def _add(self, found: Sequence[Any]) -> None:
-        np = self._np
+        np, last = self._np, found[-1].id
+        fits = [row for row in found if len(row.vector) == self._size]
+        if len(fits) < len(found):
+            self._passed += len(found) - len(fits)
+            self._other = next(len(row.vector) for row in found if len(row.vector) != self._size)
+        found = fits
+        self._last = last
+        if not found:
+            return
         fresh = np.frombuffer(b"".join(row.vector for row in found), dtype="<f4").reshape(len(found), -1)
         needed = self._used + len(found)
         if self._rows is None or needed > len(self._rows):
@@ -79,7 +94,7 @@ class Matrix:
             self._rows, self._chunks = rows, numbers
         self._rows[self._used : needed] = fresh
         self._chunks[self._used : needed] = [row.chunk_id for row in found]
-        self._used, self._last = needed, found[-1].id
+        self._used = needed
 
     def drop(self) -> None:
         """Give the memory back, until the next refresh()."""
@@ -88,13 +103,17 @@ class Matrix:
 
     @property
     def filled(self) -> bool:
-        """Whether there is any vector, as of the last refresh()."""
+        """Whether there is any vector, as of the last refresh(). Raises NoVectors where there are only such of another length."""
+        if self._used == 0 and self._other:
+            raise NoVectors(
+                f"the vectors of {self.model} have {self._other // 4} numbers, the question has {self._size // 4}: run the task again"
+            )
         return self._used > 0
 
     def nearest(self, count: int, among: Sequence[int] | None, *, vector: bytes) -> list[tuple[int, float]]:
-        """Return the passages nearest to a vector as (number, cosine), the nearest first. Raises NoVectors for one of another length.
+        """Return the passages nearest to a vector as (number, cosine), the nearest first.
 
-        among: the numbers of those that are meant; None: all.
+        vector: of the length that refresh() was told. among: the numbers of those that are meant; None: all.
         """
         np = self._np
         with self._lock:
@@ -102,10 +121,6 @@ class Matrix:
         if not used:
             return []
         wanted = np.frombuffer(vector, dtype="<f4")
-        if len(wanted) != rows.shape[1]:
-            raise NoVectors(
-                f"the vectors of {self.model} have {rows.shape[1]} numbers, the question has {len(wanted)}: run the task again"
-            )
         if among is not None:
             places = np.flatnonzero(np.isin(numbers[:used], np.asarray(among, dtype=numbers.dtype)))
             rows, numbers, used = rows[places], numbers[places], len(places)
@@ -161,7 +176,7 @@ def _nearest(db: Db, matrix: Matrix, vector: bytes) -> tuple[Nearest, bool]:
         matrix.drop()
         asked = partial(pgvector.nearest, model=matrix.model, vector=vector)
         return lambda count, among: db.read(partial(asked, count=count, among=among)), True
-    matrix.refresh(db)
+    matrix.refresh(db, len(vector))
     if not matrix.filled:
         raise NoVectors(NONE_YET)
     return partial(matrix.nearest, vector=vector), False

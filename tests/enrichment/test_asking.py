@@ -152,3 +152,14 @@ def test_what_nobody_is_heard_of_comes_again(db: Db) -> None:
     (wanted,) = db.write(lambda c: notes.claim(c, AT, 4))
     db.write(lambda c: notes.made(c, wanted.id))
     assert db.read(notes.next_wanted) is None
+
+
+def test_an_answer_that_comes_as_one_document_is_told_too(asked: Factory, serve: Serve, endpoint: Endpoint) -> None:
+    message = {"message": {"role": "assistant", "content": "As one 😀."}, "finish_reason": "stop"}
+    endpoint.answers(lambda _: response(json.dumps({"choices": [message]}).encode(), kind="application/json"))
+    http = serve().http
+    assert ask(http, "What is a book?")[1:] == [("words", "As one 😀."), ("done", {})]
+    assert ask(http, "book " * 190)[-1] == ("done", {})  # more words than a query may have
+    endpoint.answers(lambda _: response(stream("a \ud83d b")))
+    told = ask(http, "What is a book?")
+    assert ("".join(said for name, said in told if name == "words"), told[-1][0]) == ("a \ufffd b", "done")

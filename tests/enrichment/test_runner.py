@@ -1,5 +1,6 @@
 """A worker and its jobs: what is tried again, what is paid for, and what is kept, on each database."""
 
+import contextlib
 import json
 import threading
 import time
@@ -317,3 +318,40 @@ def test_waits_grow(asking: Shop, endpoint: Endpoint) -> None:
     gaps = [b - a for a, b in pairwise(endpoint.times)]
     assert len(gaps) == 4
     assert gaps[-1] > gaps[0]
+
+
+def halves(text: str) -> bytes:
+    """A stream whose every piece is half of a character outside the first plane, as such models and proxies send it."""
+    units = text.encode("utf-16-be")
+    pieces = [units[at : at + 2].decode("utf-16-be", "surrogatepass") for at in range(0, len(units), 2)]
+    made = [event({"choices": [{"delta": {"content": piece}}]}) for piece in pieces]
+    return b"".join([*made, event({"choices": [{"delta": {}, "finish_reason": "stop"}]}), event("[DONE]")])
+
+
+def test_characters_that_come_in_halves_are_whole_and_a_half_alone_costs_nobody(
+    asking: Shop, endpoint: Endpoint
+) -> None:
+    asking.books(2)
+    lone = stream('{"text": "a \ud83d b"}', usage=False)
+    endpoint.answers(lambda _: response(halves('{"text": "fine 😀"}')), lambda _: response(lone))
+    asking.do(replace(TASK, schema={"text": "str"}))
+    assert [record[3]["text"] for record in asking.records("sum")] == ["fine 😀", "a \ufffd b"]
+
+
+def test_a_number_without_end_is_invalid(asking: Shop, endpoint: Endpoint) -> None:
+    asking.books(1)
+    endpoint.answers(says('{"n": ' + "9" * 4200 + "}"))
+    asking.do(replace(TASK, schema={"n": "int"}, attempts=1))
+    assert [(job["state"], job["reason"]) for job in asking.jobs("sum")] == [("failed", "invalid")]
+
+
+@pytest.mark.parametrize("unanswered", [fails("429 Too Many", Retry_After="0"), fails("401 No")], ids=["429", "401"])
+def test_what_nobody_answered_is_not_taken_out_of_a_budget(asking: Shop, endpoint: Endpoint, unanswered: Reply) -> None:
+    asking.books(2)
+    endpoint.answers(unanswered, unanswered, says(GOOD))
+    task = replace(TASK, budget=Budget(calls=2))
+    for _ in range(3):
+        with contextlib.suppress(Away):
+            asking.do(task)
+    assert asking.counts("sum")["done"] == 2
+    assert asking.spent("sum").calls == 2

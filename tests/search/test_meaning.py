@@ -291,7 +291,17 @@ def test_many_writers_at_once_leave_nothing_unseen(db: Db, database: Database, m
     for writer in writers:
         writer.start()
     while any(writer.is_alive() for writer in writers):
-        matrix.refresh(db)
+        matrix.refresh(db, len(vector(1)))
     for writer in writers:
         writer.join()
     until(lambda: len(near(db, matrix, limit=200)) == 120, "all are there", 5)
+
+
+def test_vectors_of_another_length_under_the_same_name_harm_nobody(db: Db, matrix: Matrix) -> None:
+    keep(db, 1, ["one"], [vector(1)])
+    assert near(db, matrix) == [("page", 1)]
+    keep(db, 2, ["two"], [struct.pack("<2f", 0, 1)])
+    keep(db, 3, ["three"], [vector(1, 1)])
+    assert near(db, matrix) == [("page", 1), ("page", 3)]
+    assert near(db, matrix, by=struct.pack("<2f", 0, 1)) == [("page", 2)]
+    assert near(db, matrix) == [("page", 1), ("page", 3)]

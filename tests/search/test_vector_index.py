@@ -54,7 +54,7 @@ def indexed(db: Db, by: bytes, count: int, model: str = "m") -> list[int]:
 
 def exact(db: Db, by: bytes, count: int) -> list[int]:
     matrix = Matrix("m")
-    matrix.refresh(db)
+    matrix.refresh(db, len(by))
     return [number for number, _ in matrix.nearest(count, None, vector=by)]
 
 
@@ -101,7 +101,7 @@ def test_scores_are_those_of_whole_numbers(db: Db) -> None:
     list(pgvector.keep(db))
     by = vector(1, 2, 3)
     matrix = Matrix("m")
-    matrix.refresh(db)
+    matrix.refresh(db, len(by))
     found = db.read(partial(pgvector.nearest, model="m", vector=by, count=50))
     for (number, score), (right, expected) in zip(found, matrix.nearest(50, None, vector=by), strict=True):
         assert number == right

@@ -16,12 +16,13 @@ from types import FrameType
 from typing import Any
 
 from anyio import to_thread
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
 from starlette.types import Message, Receive, Scope, Send
 
 from api import dashboard, head, problems
 from api.dashboard.views import problem_page
+from api.deps import only_known
 from api.idempotency import Idempotency
 from api.keys import Keys
 from api.noting import Noter
@@ -205,6 +206,7 @@ def create_app() -> FastAPI:
         docs_url=None,
         redoc_url=None,
         max_body_size=BODY_MOST,
+        dependencies=[Depends(only_known)],
         responses=problems.DESCRIBED,
         telemetry={"auto_configure": True, "exclude": lambda scope: scope["path"] in UNTRACED},
     )

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import difflib
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,6 +10,8 @@ from typing import Annotated, Any, Literal
 from urllib.parse import parse_qs
 
 from fastapi import Depends, HTTPException, Path, Query, Request
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints
 
 from api.keys import Keys
@@ -17,6 +20,24 @@ from api.searching import Searching
 from api.stream import Streams
 from scraper.database import Db, listing
 from scraper.service import Service
+
+
+async def only_known(request: Request) -> None:
+    """See that a call of the API has no parameter that means nothing: of "sorce=shop" nobody wants all. Raises HTTPException."""
+    route = request.scope.get("route")
+    if not isinstance(route, APIRoute) or not route.path.startswith("/api/"):
+        return
+    known = _parameters(route.dependant)
+    for name in request.query_params:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            said = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(sorted(known)) or 'none'}"
+            raise HTTPException(422, f"{name}: there is no such parameter; {said}")
+
+
+def _parameters(dependant: Dependant) -> set[str]:
+    """The names of the query parameters that a route knows."""
+    return {field.alias for field in dependant.query_params}.union(*map(_parameters, dependant.dependencies))
 
 
 async def service_of(request: Request) -> Service:

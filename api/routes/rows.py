@@ -49,7 +49,7 @@ def list_pages(
 ) -> dict[str, Any]:
     """Pages, without their content."""
     instants = {"changed_since": changed_since, "fetched_since": fetched_since}
-    return page.answer(db, "pages", source=source, final_url=url, status=status, gone=gone, **instants)
+    return page.answer(db, "pages", source=source, address=url, status=status, gone=gone, **instants)
 
 
 @router.get("/pages/{page_id}", tags=["pages"], responses=example("page"))

@@ -150,6 +150,7 @@ class Engine:
             self._may_still,
         )
         self._open_runs: frozenset[int] = frozenset()
+        self._full: frozenset[str] = frozenset()  # sources whose bytes of the day are used up
         self._strays: set[int] = set()
         self._stopping = False
         self._broken: BaseException | None = None
@@ -508,13 +509,14 @@ class Engine:
     def _budgets(self, connection: Connection, at: datetime) -> dict[int, int]:
         """How many pages each open run of ours may visit now."""
         counts = [run for run in runs.counts(connection, self._once) if self._may_visit(run.source)]
-        return allowance.budgets(
-            counts,
-            {name: work.source for name, work in list(self._works.items())},  # the loop adds to them meanwhile
-            frontier.claimed(connection),
-            usage.of(connection, at, [run.source for run in counts]),
-            at,
+        known = {name: work.source for name, work in list(self._works.items())}  # the loop adds to them meanwhile
+        used = usage.of(connection, at, [run.source for run in counts])
+        self._full = frozenset(
+            name
+            for name, (_, size) in used.items()
+            if (source := known.get(name)) is not None and 0 < source.bytes_per_day <= size
         )
+        return allowance.budgets(counts, known, frontier.claimed(connection), used, at)
 
     def _may_visit(self, name: str) -> bool:
         """Whether a source is there and not paused; what was asked for by number is done all the same."""
@@ -547,8 +549,11 @@ class Engine:
         self._recorder.let_go(ids)
 
     def _may_still(self, claim: Claim) -> bool:
-        """Whether a URL that was claimed a while ago may be visited: its run is not over, its source neither paused nor gone."""
-        return claim.run_id in self._open_runs and self._may_visit(claim.source)
+        """Whether a URL that was claimed a while ago may be visited.
+
+        Its run is not over, its source neither paused nor gone, and the bytes of its day are not used up.
+        """
+        return claim.run_id in self._open_runs and self._may_visit(claim.source) and claim.source not in self._full
 
     def _take_back(self, connection: Connection, states: list[HostTimes], ids: list[int], leaving: list[str]) -> None:
         hosts.record(connection, self._store.owner, states)

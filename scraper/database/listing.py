@@ -18,7 +18,7 @@ from scraper.database.models import items as item_table
 from scraper.database.models import jobs as job_table
 from scraper.database.models import pages as page_table
 from scraper.database.models import runs as run_table
-from scraper.urls import fingerprint
+from scraper.urls import canonical, fingerprint
 
 EXPORT_ROWS = 500
 
@@ -77,6 +77,7 @@ def _moment(columns: Any) -> Any:
 # What a filter means that is not just a column and a value.
 _FILTERS: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
     "changed_since": lambda c, value: c.changed_at >= value,
+    "address": lambda c, value: c.id.in_(_at(c, value)),
     "fetched_since": lambda c, value: c.fetched_at >= value,
     "kinds": lambda c, value: c.kind.in_(sorted(value)),
     "after": lambda c, value: c.id > value,
@@ -107,3 +108,9 @@ def _conditions(table: Any, filters: dict[str, Any]) -> list[ColumnElement[bool]
     return [
         _FILTERS[name](table.c, value) if name in _FILTERS else table.c[name] == value for name, value in given.items()
     ]
+
+
+def _at(page: Any, url: str) -> Any:
+    """The pages that live at a URL, or were asked for by it."""
+    lives = select(page.id).where(page.fingerprint == fingerprint(canonical(url) or url))
+    return lives.union(select(page.id).where(page.url == url, page.url != page.final_url))

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import Connection, Insert, delete, insert, select
+from sqlalchemy import Connection, Insert, delete, insert, select, update
 
 from api.dashboard.definition import as_toml
 from api.stream import Place
@@ -24,6 +24,7 @@ from scraper.database.models import items as item_rows
 from scraper.database.models import pages as page_rows
 from scraper.errors import Unavailable
 from scraper.startup import checked_source
+from scraper.urls import fingerprint
 from tests.api.conftest import SOURCE, TOKEN, Make, client
 from tests.api.test_security import token_of
 
@@ -479,3 +480,28 @@ async def test_the_token_may_be_the_password_of_basic(make: Make) -> None:
     async with client(app) as http:
         for user, password, status in (("", TOKEN, 200), ("me", TOKEN, 200), (TOKEN, "", 401), ("me", "other", 401)):
             assert (await http.get("/daemonstatus.json", auth=(user, password))).status_code == status
+
+
+async def test_a_parameter_that_means_nothing_is_a_problem(http: httpx.AsyncClient) -> None:
+    for path, said in (
+        ("/api/items?sorce=books", "did you mean 'source'?"),
+        ("/api/sources/books?x=1", "there are: none"),
+        ("/api/runs?limit=1&bogus=2", "bogus: there is no such parameter"),
+    ):
+        answer = await http.get(path)
+        assert answer.status_code == 422
+        assert said in answer.json()["detail"]
+    assert (await http.get("/api/items?source=books&limit=3&fields=id")).status_code == 200
+    assert (await http.get("/items?anything=1")).status_code == 200  # a page may be called as somebody's link has it
+
+
+async def test_a_page_is_found_by_where_it_lives_and_by_where_it_was_asked_for(
+    http: httpx.AsyncClient, kept: Db
+) -> None:
+    _with_past(kept, 1)
+    lives, asked = "http://a.example/lives", "http://a.example/asked"
+    values = {"final_url": lives, "url": asked, "fingerprint": fingerprint(lives)}
+    kept.write(lambda c: c.execute(update(page_rows).values(**values)))
+    for url in (lives, asked, lives + "#part"):
+        assert [row["id"] for row in (await http.get("/api/pages", params={"url": url})).json()["items"]] == [1]
+    assert (await http.get("/api/pages", params={"url": "http://a.example/other"})).json()["items"] == []

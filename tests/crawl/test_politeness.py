@@ -523,6 +523,19 @@ async def test_pages_per_day_hold_over_runs_and_the_run_waits(crawler: Crawler, 
     assert [run["state"] for run in crawler.rows("runs")] == ["done", "done"]
 
 
+async def test_what_was_claimed_is_not_asked_for_once_the_bytes_of_the_day_are_used_up(
+    crawler: Crawler, site: Site
+) -> None:
+    site.raw("*", html(links(*(f"/{n}" for n in range(60))) + "x" * 20_000))
+    site.raw("/robots.txt", html("", status="404 No"))
+    watched = source(site, bytes_per_day=50_000, http={"delay": 0.05, "per_host": 1})
+    async with under_way(crawler, watched) as engine:
+        await asyncio.to_thread(until, lambda: "budget" in slowed(crawler))
+        await asyncio.to_thread(until, lambda: not engine.progress().visiting)
+        assert len(site.paths()) < 20
+        assert engine.progress().sources == ("s",)
+
+
 async def test_bytes_per_day_hold_over_runs(crawler: Crawler, site: Site) -> None:
     site.page("/", "x" * 50_000)
     watched = source(site, bytes_per_day=40_000)

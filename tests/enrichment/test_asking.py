@@ -11,7 +11,8 @@ import httpx
 import pytest
 from sqlalchemy import func, select
 
-from scraper.database import Db, notes
+from scraper.database import Db, hosts, notes
+from scraper.database.connection import now
 from scraper.database.models import notes_wanted
 from tests.enrichment.endpoint import Endpoint, Reply, cut, fails, response, says, stream
 from tests.enrichment.factory import Factory, task
@@ -163,3 +164,14 @@ def test_an_answer_that_comes_as_one_document_is_told_too(asked: Factory, serve:
     endpoint.answers(lambda _: response(stream("a \ud83d b")))
     told = ask(http, "What is a book?")
     assert ("".join(said for name, said in told if name == "words"), told[-1][0]) == ("a \ufffd b", "done")
+
+
+def test_what_a_site_does_not_want_given_to_a_model_answers_no_question(
+    asked: Factory, serve: Serve, endpoint: Endpoint
+) -> None:
+    endpoint.answers(saying("It is."))
+    http = serve().http
+    assert ask(http, "What is a book?")[0][1] != []
+    said = hosts.StoredRobots(200, "User-agent: *\nContent-Signal: ai-input=no\nAllow: /\n", now())
+    asked.db.write(lambda c: hosts.keep_robots(c, {"http://shop.test": said}))
+    assert ask(http, "What is a book?")[0] == ("passages", [])

@@ -13,9 +13,11 @@ import pytest
 
 from scraper.config.settings import Budget, Enrich, Llm
 from scraper.database import tasks
+from scraper.database.jobs import CRASHES_MOST
 from scraper.enrichment import runner
 from scraper.enrichment.layout import Options
 from scraper.enrichment.runner import Away
+from scraper.enrichment.work import Work
 from tests.enrichment.endpoint import Endpoint, cut, event, fails, response, says, stream
 from tests.enrichment.shop import Shop
 from tests.support import free_port
@@ -355,3 +357,21 @@ def test_what_nobody_answered_is_not_taken_out_of_a_budget(asking: Shop, endpoin
             asking.do(task)
     assert asking.counts("sum")["done"] == 2
     assert asking.spent("sum").calls == 2
+
+
+def test_a_job_that_no_worker_survives_is_set_aside_and_the_others_are_not(
+    asking: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = Work.make
+
+    async def unforeseen(self: Work, task: Enrich, kind: str, row: Any, *more: Any, **named: Any) -> Any:
+        if row.id == 1:
+            raise RuntimeError("nobody thought of this")
+        return await make(self, task, kind, row, *more, **named)
+
+    monkeypatch.setattr(Work, "make", unforeseen)
+    asking.books(2)
+    for _ in range(CRASHES_MOST + 1):
+        with contextlib.suppress(RuntimeError):
+            asking.do(TASK)
+    assert [(job["state"], job["reason"]) for job in asking.jobs("sum")] == [("failed", "poison"), ("done", None)]

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from scraper import logs
 from scraper.cli.named import Unknown, named
 from scraper.cli.options import ConfigFile
-from scraper.database import Db, listing, runs, sources
+from scraper.database import Connection, Db, listing, runs, sources
 from scraper.database.connection import now
 from scraper.errors import BowerbirdError, Unavailable
 from scraper.records import RunTally
@@ -40,7 +40,7 @@ def scrape(
         wanted = named(db, names or [])
         if not wanted:
             raise Unknown("there is nothing to scrape; add a [[source]] to bowerbird.toml")
-        ids = db.write(lambda c: [runs.request(c, source.name, now()) for source in wanted])
+        ids = db.write(lambda c: [_requested(c, source.name) for source in wanted])
         service = Service(loaded, once=ids)
         service.start()
         tallies = _watch(db, service, ids)
@@ -54,6 +54,12 @@ def scrape(
     db.close()
     if any(tally.state != RunState.DONE for tally in tallies):
         raise typer.Exit(1)
+
+
+def _requested(connection: Connection, name: str) -> int:
+    """Ask for a run. Raises Conflict for a source that is disabled."""
+    sources.runnable(connection, name)
+    return runs.request(connection, name, now())
 
 
 def _watch(db: Db, service: Service, ids: list[int]) -> list[RunTally]:

@@ -449,3 +449,11 @@ def test_lists_by_default_take_the_options_of_their_command(project: Project, si
     config = ["--config", str(project.path / "bowerbird.toml")]
     assert json.loads(project.run("sources", *config, "--json").stdout)[0]["name"] == "one"
     assert project.run("failures", "--source", "one", "--json", *config).returncode == 0
+
+
+def test_a_source_that_is_disabled_is_not_run_without_a_service_either(project: Project, site: Site) -> None:
+    plain(project, site)
+    assert project.run("db", "upgrade").returncode == 0
+    assert project.run("scrape", "one").returncode == 0
+    assert project.run("sources", "disable", "one").returncode == 0
+    one_line(project.run("scrape", "one", timeout=20), "'one' is disabled", "`bowerbird sources enable one`")

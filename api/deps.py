@@ -24,7 +24,7 @@ from scraper.service import Service
 
 async def only_known(request: Request) -> None:
     """See that a call of the API has no parameter that means nothing: of "sorce=shop" nobody wants all. Raises HTTPException."""
-    route = request.scope.get("route")
+    route = request.scope.get("route") if request.scope["query_string"] else None
     if not isinstance(route, APIRoute) or not route.path.startswith("/api/"):
         return
     known = _parameters(route.dependant)

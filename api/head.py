@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -10,11 +11,18 @@ async def answer(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> No
     """Have an application begin its answer to GET, and end it there: a stream would have no end of its own."""
     begun = asyncio.Event()
 
+    failed = False
+
     async def begin(message: Message) -> None:
+        nonlocal failed
+        if failed:
+            return
         await send(message)  # the first one begins the answer
         await send({"type": "http.response.body", "body": b""})
-        begun.set()
-        await asyncio.get_running_loop().create_future()  # until it is cancelled
+        failed = message["status"] >= HTTPStatus.INTERNAL_SERVER_ERROR  # why is told after the answer
+        if not failed:
+            begun.set()
+            await asyncio.get_running_loop().create_future()  # until it is cancelled
 
     asked = asyncio.ensure_future(app({**scope, "method": "GET"}, receive, begin))
     started = asyncio.ensure_future(begun.wait())

@@ -56,11 +56,13 @@ class RunKind(StrEnum):
 
 
 class LastLook(IntEnum):
-    """Whether a page to which nothing leads any more is asked for once more: only to see whether it is gone."""
+    """Whether a page to which nothing leads any more was asked for once more, only to see whether it is gone.
+
+    Between the two: how often it was asked for, by as many runs, and nobody said.
+    """
 
     NONE = 0
-    WANTED = 1
-    HAD = 2
+    HAD = 3
 
 
 class UrlState(StrEnum):

@@ -75,7 +75,7 @@ def _of_pages(
     fetched_since: Since = None,
     gone: bool | None = None,
 ) -> dict[str, Any]:
-    return {"final_url": url, "status": status, "fetched_since": fetched_since, "gone": gone}
+    return {"address": url, "status": status, "fetched_since": fetched_since, "gone": gone}
 
 
 @router.get("/export", response_class=StreamingResponse)

@@ -439,11 +439,9 @@ class Engine:
             happened.append(Event(at, "run", name, "started", "info", {"run": run_id, "kind": str(kind)}))
         opened: dict[int, str] = {}
         told: list[dict[str, object]] = []
-        budgets = self._budgets(connection, at)
         for run in runs.running(connection, self._once):
             full = run.pages >= run.max_pages
-            wanted = run.claimed or (run.queued and not full)
-            if wanted or runs.look_once_more(connection, run, budgets.get(run.id, 0)):
+            if run.claimed or (run.queued and not full) or self._looks_once_more(connection, run, at):
                 opened[run.id] = run.source
                 continue
             left = frontier.count(connection, run.id, UrlState.QUEUED) if full else 0
@@ -472,6 +470,10 @@ class Engine:
             min((m for m in moments if m is not None and m > at - timedelta(seconds=TICK_S)), default=None),
             fresh,
         )
+
+    def _looks_once_more(self, connection: Connection, run: Any, at: datetime) -> bool:
+        left = self._budgets(connection, at).get(run.id, 0) if run.pages < run.max_pages else 0
+        return left > 0 and runs.look_once_more(connection, run, left)
 
     def _ended_run(self, run: Any, ended: runs.Ended, at: datetime) -> list[Event]:
         """What there is to tell of the end of a run."""

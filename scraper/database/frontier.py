@@ -144,7 +144,7 @@ def look_once_more(connection: Connection, run_id: int, source: str, most: int) 
     found = connection.execute(chosen.order_by(urls.c.last_look, urls.c.run_id).limit(LOOKS_AT_ONCE)).all()
     wanted = [row.id for row in found if row.there][:most]
     asked = {"run_id": run_id, "state": UrlState.QUEUED, "attempts": 0, "not_before": None, "claimed_by": None}
-    _LOOK.run(connection, wanted, **asked, look=LastLook.WANTED)
+    _LOOK.run(connection, wanted, **asked)
     nothing = [row.id for row in found if not row.there]
     _LOOKED.run(connection, nothing)
     return bool(wanted)
@@ -156,7 +156,7 @@ _LOOK = Among(
         .where(urls.c.id.in_(bindparam("some", expanding=True)))
         .values(
             {name: bindparam(name) for name in ("run_id", "state", "attempts", "not_before", "claimed_by")}
-            | {"last_look": bindparam("look"), "modified_at": None}
+            | {"last_look": urls.c.last_look + 1, "modified_at": None}
         )
     )
 )
@@ -187,7 +187,9 @@ def again(connection: Connection, ids: Sequence[int], run_id: int) -> None:
         .values(last_look=LastLook.NONE)
     )
     connection.execute(  # what waits for its next try need not wait any longer
-        update(urls).where(urls.c.id.in_(ids), in_state(UrlState.QUEUED)).values(not_before=None)
+        update(urls)
+        .where(urls.c.id.in_(ids), in_state(UrlState.QUEUED))
+        .values(not_before=None, last_look=LastLook.NONE)
     )
 
 
@@ -390,26 +392,22 @@ def unclaim(connection: Connection, owner: str, ids: Sequence[int]) -> None:
 
 def take_back(connection: Connection, former: Mapping[str, str]) -> None:
     """Give back what workers had claimed at hosts that they have lost, by host: what they bring of it is refused from now on."""
-    _TAKE_BACK.run(connection, [{"at_host": host, "owner": owner} for host, owner in former.items()])
+    rows = [{"at_host": host, "owner": owner} for host, owner in former.items()]
+    _END_OVER.run(connection, rows)
+    _TAKE_BACK.run(connection, rows)
 
 
-_TAKE_BACK = Bulk(
-    lambda _: (
-        update(urls)
-        .where(urls.c.claimed_by == bindparam("owner"), urls.c.host == bindparam("at_host"))
-        .values(state=UrlState.QUEUED, claimed_by=None)
-    )
-)
+_THEIRS = (urls.c.claimed_by == bindparam("owner")) & (urls.c.host == bindparam("at_host"))
+_END_OVER = Bulk(lambda _: update(urls).where(_THEIRS, _OVER).values(state=UrlState.DONE, claimed_by=None))
+_TAKE_BACK = Bulk(lambda _: update(urls).where(_THEIRS).values(state=UrlState.QUEUED, claimed_by=None))
 
 
 def release_lost(connection: Connection, at: datetime) -> None:
     """Give back what was claimed by workers that hold no lease any more."""
     living = select(hosts.c.lease_owner).where(hosts.c.lease_until > at, hosts.c.lease_owner.is_not(None))
-    connection.execute(
-        update(urls)
-        .where(urls.c.claimed_by.is_not(None), urls.c.claimed_by.not_in(living))
-        .values(state=UrlState.QUEUED, claimed_by=None)
-    )
+    lost = urls.c.claimed_by.is_not(None) & urls.c.claimed_by.not_in(living)
+    connection.execute(update(urls).where(lost, _OVER).values(state=UrlState.DONE, claimed_by=None))
+    connection.execute(update(urls).where(lost).values(state=UrlState.QUEUED, claimed_by=None))
 
 
 def strangers(connection: Connection, instance: str) -> list[str]:

@@ -410,7 +410,11 @@ def difference(old: Any, new: Any) -> dict[str, list[Any]]:
 
 
 def _look_alike(old: Any, new: Any) -> bool:
-    """Whether nobody sees a difference between two texts: the same letters, composed otherwise, or signs without a width."""
+    """Whether nobody sees a difference between two texts, or what holds such: the same letters, composed otherwise, or signs without a width."""
+    if isinstance(old, list) and isinstance(new, list):
+        return len(old) == len(new) and all(a == b or _look_alike(a, b) for a, b in zip(old, new, strict=True))
+    if isinstance(old, dict) and isinstance(new, dict):
+        return old.keys() == new.keys() and all(old[n] == new[n] or _look_alike(old[n], new[n]) for n in old)
     if not isinstance(old, str) or not isinstance(new, str) or (old.isascii() and new.isascii()):
         return False
     return unicodedata.normalize("NFC", _NO_WIDTH.sub("", old)) == unicodedata.normalize("NFC", _NO_WIDTH.sub("", new))

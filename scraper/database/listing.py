@@ -112,5 +112,6 @@ def _conditions(table: Any, filters: dict[str, Any]) -> list[ColumnElement[bool]
 
 def _at(page: Any, url: str) -> Any:
     """The pages that live at a URL, or were asked for by it."""
-    lives = select(page.id).where(page.fingerprint == fingerprint(canonical(url) or url))
-    return lives.union(select(page.id).where(page.url == url, page.url != page.final_url))
+    asked = canonical(url) or url
+    lives = select(page.id).where(page.fingerprint == fingerprint(asked))
+    return lives.union(select(page.id).where(page.url == asked, page.url != page.final_url))

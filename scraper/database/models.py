@@ -326,7 +326,7 @@ pages = Table(
     UniqueConstraint("fingerprint", "source"),
     Index("pages_by_content", "content_hash", "source"),
 )
-_partial("pages_redirected", pages.c.source, pages.c.url, where=pages.c.url != pages.c.final_url)
+_partial("pages_redirected", pages.c.url, pages.c.source, where=pages.c.url != pages.c.final_url)
 _partial("pages_elsewhere", pages.c.final_url, where=pages.c.url != pages.c.final_url)
 _partial("pages_copies", pages.c.duplicate_of, where=pages.c.duplicate_of.is_not(None))
 _partial("pages_gone", pages.c.source, pages.c.gone_at, where=pages.c.gone_at.is_not(None))

@@ -143,6 +143,10 @@ def crashed_on(connection: Connection, url_id: int, at: datetime) -> bool:
     if row is None or row.crashes < frontier.POISON or row.state == UrlState.FAILED:
         return False
     claim = Claim(row.id, row.run_id, row.source, row.url, row.host, row.depth, row.kind, row.attempts)
+    if row.last_look != LastLook.NONE:
+        ended = {"state": UrlState.DONE, "last_look": LastLook.HAD}
+        connection.execute(update(urls).where(urls.c.id == url_id).values(claimed_by=None, **ended))
+        return False
     connection.execute(update(urls).where(urls.c.id == url_id).values(state=UrlState.FAILED, claimed_by=None))
     message = f"the scraper died {row.crashes} times while it read this page; it is not tried again"
     counts: Counts = defaultdict(lambda: defaultdict(int))

@@ -182,12 +182,16 @@ class Runner:
         await asyncio.gather(*self._in_hand.values(), return_exceptions=True)
         try:
             await self._store.write(self._settle)
-            await self._store.write(lambda c: jobs.release(c, self._orders.owner, only=self._blamed, blamed=True))
-            await self._store.write(lambda c: jobs.release(c, self._orders.owner))
+            await self._store.write(self._release)
         except Unavailable as error:  # its lease ends by itself
             log.warning("what was in hand could not be given back", extra={"reason": str(error)})
         await self._work.close()
         await self._fetcher.close()
+
+    def _release(self, connection: Connection) -> None:
+        if self._blamed:
+            jobs.release(connection, self._orders.owner, only=self._blamed, blamed=True)
+        jobs.release(connection, self._orders.owner)
 
     async def _renew(self) -> None:
         """Go on holding what is in hand; now and then, drop what was kept for long."""
@@ -392,15 +396,15 @@ class Runner:
             if row is None:
                 return "the task is not there any more"
             if budget.tokens is not None and row.tokens_in + row.tokens_out >= budget.tokens:
-                return f"its budget of {budget.tokens} tokens is spent"
+                return f"its budget of {budget.tokens} tokens is spent; raise [[enrich]] budget"
             if budget.money is not None and row.cost >= budget.money:
-                return f"its budget of {budget.money:g} is spent"
+                return f"its budget of {budget.money:g} is spent; raise [[enrich]] budget"
             if not tasks.spend(connection, task.task, budget.calls):
-                return f"its budget of {budget.calls} calls is spent"
+                return f"its budget of {budget.calls} calls is spent; raise [[enrich]] budget"
             return None
 
         if (spent := await self._store.write(unit)) is not None:
-            raise NoRecord(Trouble.BUDGET, f"{spent}; raise [[enrich]] budget")
+            raise NoRecord(Trouble.BUDGET, spent)
 
     async def _give_back(self, task: Enrich) -> None:
         if task.budget is not None:

@@ -14,10 +14,14 @@ _NUMBER = re.compile(
     r"(?:(?<![0-9A-Za-z])[-+\u2212]\s?)?(?:(?<![0-9A-Za-z.,])[.,](?=[0-9]))?[0-9](?:[0-9.,'\u2019]|[\u00a0\u202f ](?=[0-9]{3}(?![0-9])))*(?:[eE][-+]?[0-9]{1,3}(?![0-9A-Za-z]))?"
 )
 _THOUSANDS = re.compile(r"[-+]?[1-9][0-9]{0,2}[.,][0-9]{3}")
-# Money of countries that write 1.299,00: beside it one dot before three digits is no decimal mark; "1.799 €/l" is a price with three decimals.
-_MONEY = r"€|EUR|Kč|CZK|zł|PLN|kr|DKK|NOK|SEK|Ft|HUF|lei|RON|₫|đ|VND|Rp|IDR|R\$|BRL|₺|TL|TRY|din|RSD"
-_BEFORE = re.compile(rf"(?:{_MONEY})\.?\s?$")
-_AFTER = re.compile(rf"\s?(?:{_MONEY})(?![A-Za-z])(?!\s?/)")
+# Money of countries that write 1.299,00: beside it one dot before three digits is no decimal mark. What is sold by the litre, the kilogram
+# or the like may cost 1.799.
+_MONEY = r"(?:€|EUR|Euro|Kč|CZK|zł|PLN|kr|DKK|NOK|SEK|HUF|RON|₫|đ|VND|Rp|IDR|R\$|BRL|₺|TL|TRY|RSD)"
+_BEFORE = re.compile(rf"(?<!\w){_MONEY}\.?\s?$", re.IGNORECASE)
+_AFTER = re.compile(rf"(?:[.,]?\s?[-–—]\s?[\d.,]*)?\s?{_MONEY}(?!\w)", re.IGNORECASE)
+_BY_MEASURE = re.compile(
+    rf"\s?(?:{_MONEY})?\.?\s?(?:/|je|pro|per|p\.)\s?(?:l|ltr|liter|litre|kg|kwh|m[²³23]?|stk|g|ml)\b", re.IGNORECASE
+)
 _DASHES = ("-", "\u2012", "\u2013", "\u2014")
 _MARKS = {"\u066b": ".", "\u066c": ",", "\uff0e": ".", "\uff0c": ","}
 MAX_TEXT = 1000
@@ -80,6 +84,8 @@ def _in_ascii(text: str) -> str:
 
 
 def _is_money(text: str, number: "re.Match[str]") -> bool:
+    if _BY_MEASURE.match(text, number.end()):
+        return False
     return _AFTER.match(text, number.end()) is not None or _BEFORE.search(text, 0, number.start()) is not None
 
 

@@ -334,7 +334,9 @@ def _within(text: str) -> Any:
     decoder = json.JSONDecoder(parse_float=Exact, strict=False)
     for found in islice(_GIVEN.finditer(text), GIVEN_MOST):
         with contextlib.suppress(ValueError, RecursionError):
-            return decoder.raw_decode(text, found.end())[0]
+            value = decoder.raw_decode(text, found.end())[0]
+            if value not in ([], {}):  # what is filled in later holds nothing yet
+                return value
     return None
 
 

@@ -103,17 +103,23 @@ class Matrix:
 
     @property
     def filled(self) -> bool:
-        """Whether there is any vector, as of the last refresh(). Raises NoVectors where there are only such of another length."""
-        if self._used == 0 and self._other:
-            raise NoVectors(
-                f"the vectors of {self.model} have {self._other // 4} numbers, the question has {self._size // 4}: run the task again"
-            )
+        """Whether there is any vector, as of the last refresh()."""
         return self._used > 0
 
-    def nearest(self, count: int, among: Sequence[int] | None, *, vector: bytes) -> list[tuple[int, float]]:
-        """Return the passages nearest to a vector as (number, cosine), the nearest first.
+    def check(self) -> None:
+        """See that it is filled. Raises NoVectors, also where there are only vectors of another length."""
+        if not self.filled:
+            raise NoVectors(self._unfit(self._size, self._other) if self._other else NONE_YET)
 
-        vector: of the length that refresh() was told. among: the numbers of those that are meant; None: all.
+    def _unfit(self, asked: int, there: int) -> str:
+        return (
+            f"the vectors of {self.model} have {there // 4} numbers, the question has {asked // 4}: run the task again"
+        )
+
+    def nearest(self, count: int, among: Sequence[int] | None, *, vector: bytes) -> list[tuple[int, float]]:
+        """Return the passages nearest to a vector as (number, cosine), the nearest first. Raises NoVectors for one of another length.
+
+        among: the numbers of those that are meant; None: all.
         """
         np = self._np
         with self._lock:
@@ -121,6 +127,8 @@ class Matrix:
         if not used:
             return []
         wanted = np.frombuffer(vector, dtype="<f4")
+        if len(wanted) != rows.shape[1]:  # somebody has asked with another one meanwhile
+            raise NoVectors(self._unfit(len(vector), 4 * rows.shape[1]))
         if among is not None:
             places = np.flatnonzero(np.isin(numbers[:used], np.asarray(among, dtype=numbers.dtype)))
             rows, numbers, used = rows[places], numbers[places], len(places)
@@ -177,8 +185,7 @@ def _nearest(db: Db, matrix: Matrix, vector: bytes) -> tuple[Nearest, bool]:
         asked = partial(pgvector.nearest, model=matrix.model, vector=vector)
         return lambda count, among: db.read(partial(asked, count=count, among=among)), True
     matrix.refresh(db, len(vector))
-    if not matrix.filled:
-        raise NoVectors(NONE_YET)
+    matrix.check()
     return partial(matrix.nearest, vector=vector), False
 
 

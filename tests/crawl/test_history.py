@@ -957,6 +957,17 @@ async def test_a_last_look_that_fails_for_now_is_had_again(crawler: Crawler, tol
     assert told.take("page") == ["removed"]
 
 
+async def test_a_last_look_that_always_fails_is_had_three_times(crawler: Crawler, told: Told, site: Site) -> None:
+    site.page("/", links("/a"))
+    site.page("/a", "x")
+    await crawler.run(shop(site))
+    site.page("/", "none")
+    site.raw("/a", html("", status="503 Away"), close=False)
+    for _ in range(5):
+        await again(crawler, told, shop(site))
+    assert site.paths().count("/a") == 1 + 3
+
+
 @sqlite_only
 async def test_a_page_that_is_retried_by_hand_is_read_though_nothing_leads_to_it(crawler: Crawler, site: Site) -> None:
     site.page("/", links("/a"))

@@ -528,7 +528,7 @@ async def test_what_was_claimed_is_not_asked_for_once_the_bytes_of_the_day_are_u
 ) -> None:
     site.raw("*", html(links(*(f"/{n}" for n in range(60))) + "x" * 20_000))
     site.raw("/robots.txt", html("", status="404 No"))
-    watched = source(site, bytes_per_day=50_000, http={"delay": 0.05, "per_host": 1})
+    watched = source(site, bytes_per_day=50_000, http={"delay": 0.3, "per_host": 1})
     async with under_way(crawler, watched) as engine:
         await asyncio.to_thread(until, lambda: "budget" in slowed(crawler))
         await asyncio.to_thread(until, lambda: not engine.progress().visiting)

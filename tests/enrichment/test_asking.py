@@ -5,12 +5,15 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import func, select
 
+from api.searching import Searching
+from scraper.config.settings import Settings
 from scraper.database import Db, hosts, notes
 from scraper.database.connection import now
 from scraper.database.models import notes_wanted
@@ -166,12 +169,10 @@ def test_an_answer_that_comes_as_one_document_is_told_too(asked: Factory, serve:
     assert ("".join(said for name, said in told if name == "words"), told[-1][0]) == ("a \ufffd b", "done")
 
 
-def test_what_a_site_does_not_want_given_to_a_model_answers_no_question(
-    asked: Factory, serve: Serve, endpoint: Endpoint
-) -> None:
-    endpoint.answers(saying("It is."))
-    http = serve().http
-    assert ask(http, "What is a book?")[0][1] != []
+def test_what_a_site_does_not_want_given_to_a_model_answers_no_question(db: Db, tmp_path: Path) -> None:
+    search = Searching(Settings(), tmp_path, {})
+    found = [{"url": "http://shop.test/1"}, {"url": "http://other.test/"}]
+    assert search.for_models(db, found) == found
     said = hosts.StoredRobots(200, "User-agent: *\nContent-Signal: ai-input=no\nAllow: /\n", now())
-    asked.db.write(lambda c: hosts.keep_robots(c, {"http://shop.test": said}))
-    assert ask(http, "What is a book?")[0] == ("passages", [])
+    db.write(lambda c: hosts.keep_robots(c, {"http://shop.test": said}))
+    assert search.for_models(db, found) == found[1:]

@@ -219,7 +219,7 @@ def upgrade() -> None:  # noqa: PLR0915  a list of tables
     _partial("duplicate_of IS NOT NULL", "pages_copies", "pages", ["duplicate_of"])
     _partial("url != final_url", "pages_elsewhere", "pages", ["final_url"])
     _partial("gone_at IS NOT NULL", "pages_gone", "pages", ["source", "gone_at"])
-    _partial("url != final_url", "pages_redirected", "pages", ["source", "url"])
+    _partial("url != final_url", "pages_redirected", "pages", ["url", "source"])
     op.create_table(
         "robots",
         sa.Column("origin", sa.Text(), nullable=False),

@@ -22,12 +22,15 @@ from scraper.database import Db, listing
 from scraper.service import Service
 
 
+PAGING = {"limit", "cursor", "fields"}
+
+
 async def only_known(request: Request) -> None:
     """See that a call of the API has no parameter that means nothing: of "sorce=shop" nobody wants all. Raises HTTPException."""
     route = request.scope.get("route") if request.scope["query_string"] else None
     if not isinstance(route, APIRoute) or not route.path.startswith("/api/"):
         return
-    known = _parameters(route.dependant)
+    known = _parameters(route.dependant) | PAGING  # a short list has one page, and may be asked as all are
     for name in request.query_params:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)

@@ -485,13 +485,14 @@ async def test_the_token_may_be_the_password_of_basic(make: Make) -> None:
 async def test_a_parameter_that_means_nothing_is_a_problem(http: httpx.AsyncClient) -> None:
     for path, said in (
         ("/api/items?sorce=books", "did you mean 'source'?"),
-        ("/api/sources/books?x=1", "there are: none"),
+        ("/api/sources/books?x=1", "there are: cursor, fields, limit"),
         ("/api/runs?limit=1&bogus=2", "bogus: there is no such parameter"),
     ):
         answer = await http.get(path)
         assert answer.status_code == 422
         assert said in answer.json()["detail"]
     assert (await http.get("/api/items?source=books&limit=3&fields=id")).status_code == 200
+    assert (await http.get("/api/alarms?limit=3")).status_code == 200
     assert (await http.get("/items?anything=1")).status_code == 200  # a page may be called as somebody's link has it
 
 

@@ -21,7 +21,6 @@ from api.stream import Streams
 from scraper.database import Db, listing
 from scraper.service import Service
 
-
 PAGING = {"limit", "cursor", "fields"}
 
 

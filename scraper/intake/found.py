@@ -40,11 +40,11 @@ class Names:
 
     def name(self, *wishes: str | None) -> str:
         """Return a name after the first wish that leaves anything to go by."""
-        slug = next(filter(None, map(_slug, wishes)), "source")
-        name, count = slug, 1
+        stem = next(filter(None, map(slug, wishes)), "source")
+        name, count = stem, 1
         while name in self._taken:
             count += 1
-            name = f"{slug}-{count}"
+            name = f"{stem}-{count}"
         self._taken.add(name)
         return name
 
@@ -54,7 +54,8 @@ class Names:
         return self.name(f"{found.host.removeprefix('www.')} {found.path}")
 
 
-def _slug(wish: str | None) -> str:
+def slug(wish: str | None) -> str:
+    """Return a text as a name, as far as anything of it can be part of one."""
     return re.sub(r"[^a-z0-9]+", "-", (wish or "").lower()).strip("-")[:NAME_MOST].strip("-")
 
 

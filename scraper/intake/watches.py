@@ -4,6 +4,7 @@ import json
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, BinaryIO
 
@@ -11,7 +12,7 @@ from scraper.config.settings import Source
 from scraper.config.shape import Fault, build
 from scraper.extract.items import faults
 from scraper.extract.select import BadExpression, compiled_css
-from scraper.intake.found import WHOLE_MOST, Found, Names, Unreadable, web_fault, whole
+from scraper.intake.found import WHOLE_MOST, Found, Names, Unreadable, slug, web_fault, whole
 
 MEMBER = "url-watches.json"
 MEMBERS_MOST = 1_000_000
@@ -27,24 +28,26 @@ _NOT_OURS: dict[str, tuple[Any, ...]] = {
 _NOT_OURS |= dict.fromkeys(
     (
         "body", "browser_steps", "check_unique_lines", "conditions", "extract_text", "notification_body", "notification_muted",
-        "notification_title", "notification_urls", "proxy", "remove_duplicate_lines", "sort_text_alphabetically", "tags",
+        "notification_title", "notification_urls", "proxy", "remove_duplicate_lines", "sort_text_alphabetically",
         "text_should_not_be_present", "trigger_text", "trim_text_whitespace", "webdriver_delay", "webdriver_js_execute_code",
     ),
     (),
 )  # fmt: skip
-_DROPPED = ("item", "noise", "headers", "render", "every")
+_DROPPED = ("item", "noise", "headers", "render", "every", "tags")
 
 
 def read(file: BinaryIO, names: Names) -> Found:
     """Return a source for each watch. Raises Unreadable."""
     found = Found()
-    for mark, watch in _watches(_document(file)).items():
+    document = _document(file)
+    common = _common(document)
+    for mark, watch in _watches(document).items():
         if not isinstance(watch, Mapping):
             found.refuse(str(mark)[:60], "is no watch")
         elif fault := web_fault(watch.get("url")):
             found.refuse(str(mark)[:60], fault)
         else:
-            definition, notes = _source(watch, names)
+            definition, notes = _source(watch, names, common)
             found.definitions.append(definition)
             found.notes += [f"{definition['name']}: {note}" for note in notes]
     return found
@@ -100,13 +103,34 @@ def _strays(name: str) -> bool:
     return any(place.is_absolute() or place.drive or place.root or ".." in place.parts for place in places)
 
 
-def _source(watch: Mapping[str, Any], names: Names) -> tuple[dict[str, Any], list[str]]:
+@dataclass(frozen=True, slots=True)
+class _Common:
+    """What a file says for all of its watches: how often they are looked at, in seconds, and what their tags are called."""
+
+    every: int | None = None
+    tags: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _common(document: Any) -> _Common:
+    settings = _member(document, "settings")
+    between = _member(_member(settings, "requests"), "time_between_check")
+    return _Common(_seconds(between), _member(_member(settings, "application"), "tags"))
+
+
+def _member(found: Any, name: str) -> Mapping[str, Any]:
+    value = found.get(name) if isinstance(found, Mapping) else None
+    return value if isinstance(value, Mapping) else {}
+
+
+def _source(watch: Mapping[str, Any], names: Names, common: _Common) -> tuple[dict[str, Any], list[str]]:
     """The definition of a watch, and what is not carried over."""
     url, title = str(watch["url"]).strip(), watch.get("title")
     notes = [f"{name} is not carried over" for name in _left(watch)]
     given: dict[str, Any] = {"start": [url]}
-    if every := _every(watch):
+    if every := _every(watch) or common.every:
         given["every"] = every
+    if tags := list(_tags(watch.get("tags"), common, notes)):
+        given["tags"] = tags
     if fields := dict(_fields(watch.get("include_filters"), notes)):
         given["item"] = [{"fields": fields}]
     if noise := _noise(watch, fields):
@@ -167,14 +191,25 @@ def _is_step(step: Any) -> bool:
 
 def _every(watch: Mapping[str, Any]) -> int | None:
     """How often it is looked at, in seconds; None if nothing was said."""
-    between = watch.get("time_between_check")
-    if watch.get("time_between_check_use_default") or not isinstance(between, Mapping):
-        return None
+    return None if watch.get("time_between_check_use_default") else _seconds(_member(watch, "time_between_check"))
+
+
+def _seconds(between: Mapping[str, Any]) -> int | None:
     seconds = 0
     for unit, size in UNITS.items():
         told = str(between.get(unit) or 0)
         seconds += int(told) * size if told.isdecimal() and len(told) < 9 else 0
     return seconds or None
+
+
+def _tags(given: Any, common: _Common, notes: list[str]) -> Iterator[str]:
+    """What its tags are called: a watch has their marks alone."""
+    for mark in given if isinstance(given, list) else ():
+        title = _member(common.tags, str(mark)).get("title")
+        if isinstance(title, str) and (name := slug(title)):
+            yield name
+        else:
+            notes.append(f"the tag {str(mark)[:60]!r} is not carried over: the file does not say what it is called")
 
 
 def _fields(filters: Any, notes: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:

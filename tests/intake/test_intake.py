@@ -370,3 +370,26 @@ def test_what_a_watch_looks_at_is_what_is_news() -> None:
         "select": [".ad"],
         "patterns": [r"seen\ 3\ times", "at .*"],
     }
+
+
+def test_what_a_file_says_for_all_watches_is_carried_over() -> None:
+    watches = {
+        "a": {"url": "https://a.test/", "time_between_check_use_default": True, "tags": ["t1", "t2", "t3"]},
+        "b": {"url": "https://b.test/", "time_between_check": {"minutes": 5}},
+    }
+    tags = {"t1": {"title": "Price watch"}, "t2": {"title": ""}}
+    settings = {"requests": {"time_between_check": {"hours": 3, "minutes": None}}, "application": {"tags": tags}}
+    found = read(Form.CHANGEDETECTION, json.dumps({"watching": watches, "settings": settings}))
+    assert [one["every"] for one in found.definitions] == [10_800, 300]
+    assert found.definitions[0]["tags"] == ["price-watch"]
+    assert [note.partition(" is not")[0] for note in found.notes] == ["a-test: the tag 't2'", "a-test: the tag 't3'"]
+    odds: list[Any] = [
+        {"requests": 5},
+        {"requests": {"time_between_check": []}},
+        [],
+        {"application": {"tags": [1]}},
+        None,
+    ]
+    for odd in odds:
+        plain = read(Form.CHANGEDETECTION, json.dumps({"watching": {"a": watches["a"]}, "settings": odd}))
+        assert "every" not in plain.definitions[0]

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Any, cast
 
-from sqlalchemy import Connection, Row, bindparam, exists, func, or_, select, update
+from sqlalchemy import Connection, Row, Text, bindparam, exists, func, literal_column, or_, select, update
 
 from scraper.database.among import Among
 from scraper.database.bulk import IN_MOST, Bulk, upsert
@@ -374,7 +374,8 @@ def release(connection: Connection, owner: str) -> None:
 
 
 # What a run that is over has left is visited by nobody.
-_OVER = exists().where(runs.c.id == urls.c.run_id, runs.c.state.not_in([RunState.QUEUED, RunState.RUNNING]))
+_ENDED = [literal_column(f"'{state}'", Text) for state in (RunState.DONE, RunState.FAILED, RunState.STOPPED)]
+_OVER = exists().where(runs.c.id == urls.c.run_id, or_(*(runs.c.state == state for state in _ENDED)))
 
 
 def claimed_by(connection: Connection, owner: str) -> set[int]:

@@ -60,6 +60,18 @@ def with_query(request: Request, **changed: Any) -> str:
     return f"{path}?{urlencode(kept)}" if kept else path
 
 
+# What lists are asked for over the API too; the rest of an address is of a page's own look.
+FILTERS = (
+    "source", "kind", "q", "changed_since", "removed", "reason", "unresolved", "state", "url", "status", "fetched_since", "gone",
+    "change", "of", "item_id", "page_id", "since", "until", "unread",
+)  # fmt: skip
+
+
+def _filters(request: Request) -> str:
+    """The filters that a page was asked with, as the query of a call for the same list."""
+    return urlencode([(name, value) for name, value in request.query_params.multi_items() if name in FILTERS])
+
+
 templates = Environment(
     loader=FileSystemLoader(Path(__file__).parent.parent / "templates"),
     autoescape=True,
@@ -165,6 +177,7 @@ def render(request: Request, template: str, values: Filled) -> str:
     keys = request.app.state.keys
     return templates.get_template(template).render(
         request=request,
+        filters=_filters(request),
         link=cache(partial(with_query, request)),  # in a list the same ones come again and again
         caller=caller if keys.needed else None,
         live=request.method == "GET" and request.query_params.get("live") != "0" and "told" not in values,

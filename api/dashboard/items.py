@@ -107,7 +107,7 @@ def list_pages(
     cursor: Cursor = None,
 ) -> dict[str, Any]:
     """Pages, the newest first."""
-    filters = {"source": source or None, "final_url": url or None, "gone": gone}
+    filters = {"source": source or None, "address": url or None, "gone": gone}
     return db.read(lambda c: part(c, "pages", filters, cursor) | {"wanted": filters | {"url": url}})
 
 

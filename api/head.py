@@ -10,7 +10,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 async def answer(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     """Have an application begin its answer to GET, and end it there: a stream would have no end of its own."""
     begun = asyncio.Event()
-
     failed = False
 
     async def begin(message: Message) -> None:

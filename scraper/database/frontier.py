@@ -127,6 +127,9 @@ def set_aside(connection: Connection, row: dict[str, Any]) -> int | None:
     return found
 
 
+_OPEN_RUNS = select(runs.c.id).where(runs.c.state.in_([RunState.QUEUED, RunState.RUNNING]))
+
+
 def look_once_more(connection: Connection, run_id: int, source: str, most: int) -> bool:
     """Have a run that came to its end ask for pages of its source that it did not come upon: are they still there?
 
@@ -135,12 +138,11 @@ def look_once_more(connection: Connection, run_id: int, source: str, most: int) 
     of_run = (urls.c.source == source) & (urls.c.run_id == run_id) & (urls.c.last_look > LastLook.NONE)
     if most <= 0 or connection.scalar(select(urls.c.id).where(of_run).limit(1)) is not None:
         return False
-    open_runs = select(runs.c.id).where(runs.c.state.in_([RunState.QUEUED, RunState.RUNNING]))
     unseen = (urls.c.source == source) & (urls.c.last_look < LastLook.HAD) & (urls.c.run_id < run_id)
     same = (pages.c.fingerprint == urls.c.fingerprint) & (pages.c.source == urls.c.source)
     is_page = (urls.c.kind == "page") & (urls.c.crashes < POISON)
     there = exists().where(same, pages.c.gone_at.is_(None)) & is_page
-    chosen = select(urls.c.id, there.label("there")).where(unseen, urls.c.run_id.not_in(open_runs))
+    chosen = select(urls.c.id, there.label("there")).where(unseen, urls.c.run_id.not_in(_OPEN_RUNS))
     found = connection.execute(chosen.order_by(urls.c.last_look, urls.c.run_id).limit(LOOKS_AT_ONCE)).all()
     wanted = [row.id for row in found if row.there][:most]
     asked = {"run_id": run_id, "state": UrlState.QUEUED, "attempts": 0, "not_before": None, "claimed_by": None}
@@ -170,16 +172,15 @@ def looked(connection: Connection, ids: Sequence[int]) -> None:
     _LOOKED.run(connection, ids)
 
 
-def leave_queued(connection: Connection, run_ids: Any) -> None:
-    """Have what runs have not visited not be visited any more. run_ids: their numbers, or a statement that gives them."""
-    waiting = urls.c.run_id.in_(run_ids) & in_state(UrlState.QUEUED)
+def leave_queued(connection: Connection, run_id: int) -> None:
+    """Have what a run has not visited not be visited any more."""
+    waiting = (urls.c.run_id == run_id) & in_state(UrlState.QUEUED)
     connection.execute(update(urls).where(waiting).values(state=UrlState.DONE, not_before=None))
 
 
 def again(connection: Connection, ids: Sequence[int], run_id: int) -> None:
     """Have URLs visited again as part of a run, as if nothing had ever gone wrong with them."""
-    open_runs = select(runs.c.id).where(runs.c.state.in_([RunState.QUEUED, RunState.RUNNING]))
-    waiting = urls.c.state.in_([UrlState.QUEUED, UrlState.CLAIMED]) & urls.c.run_id.in_(open_runs)
+    waiting = urls.c.state.in_([UrlState.QUEUED, UrlState.CLAIMED]) & urls.c.run_id.in_(_OPEN_RUNS)
     connection.execute(
         update(urls)
         .where(urls.c.id.in_(ids), ~waiting)

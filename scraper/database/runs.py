@@ -167,7 +167,7 @@ def finish(connection: Connection, run_id: int, at: datetime, dropped: int) -> E
     if told:
         connection.execute(update(runs).where(runs.c.id == run_id).values(changes=runs.c.changes + len(told)))
     if dropped:
-        frontier.leave_queued(connection, [run_id])
+        frontier.leave_queued(connection, run_id)
     return Ended(state, told, raised)
 
 
@@ -273,7 +273,7 @@ def stop(connection: Connection, run_id: int, at: datetime) -> bool:
         return False
     values = {"state": RunState.STOPPED, "finished_at": at, "message": "stopped by hand"}
     connection.execute(update(runs).where(runs.c.id == run_id).values(**values))
-    frontier.leave_queued(connection, [run_id])
+    frontier.leave_queued(connection, run_id)
     return True
 
 

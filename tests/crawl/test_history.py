@@ -786,6 +786,15 @@ async def test_what_failed_and_is_linked_no_more_fails_no_more(crawler: Crawler,
 # -- pages to which nothing leads any more
 
 
+async def unlinked(crawler: Crawler, site: Site, answer: bytes) -> None:
+    """Have a page be known to which nothing leads any more, and which answers otherwise now."""
+    site.page("/", links("/a"))
+    site.page("/a", "x")
+    await crawler.run(shop(site))
+    site.page("/", "none")
+    site.raw("/a", answer, close=False)
+
+
 async def test_a_page_that_is_unlinked_and_gone_at_once_is_told_to_be_gone(
     crawler: Crawler, told: Told, site: Site
 ) -> None:
@@ -863,11 +872,7 @@ async def test_a_page_whose_links_follow_it_to_another_address_has_moved(
 async def test_a_page_that_nothing_leads_to_is_not_taken_for_gone_without_a_word(
     crawler: Crawler, told: Told, site: Site, status: int
 ) -> None:
-    site.page("/", links("/a"))
-    site.page("/a", "x")
-    await crawler.run(shop(site))
-    site.page("/", "none")
-    site.raw("/a", moved(status, "/elsewhere"), close=False)
+    await unlinked(crawler, site, moved(status, "/elsewhere"))
     site.page("/elsewhere", things("b"))
     run = await again(crawler, told, shop(site), http=replace(HTTP, retries=0))
     assert (run["state"], run["failures"], crawler.rows("failures")) == ("done", 0, [])
@@ -945,11 +950,7 @@ async def test_a_page_that_an_earlier_run_could_not_read_is_asked_for_too(
 
 
 async def test_a_last_look_that_fails_for_now_is_had_again(crawler: Crawler, told: Told, site: Site) -> None:
-    site.page("/", links("/a"))
-    site.page("/a", "x")
-    await crawler.run(shop(site))
-    site.page("/", "none")
-    site.raw("/a", html("", status="503 Away"), close=False)
+    await unlinked(crawler, site, html("", status="503 Away"))
     run = await again(crawler, told, shop(site))
     assert (run["state"], run["failures"], site.paths().count("/a")) == ("done", 0, 2)
     site.raw("/a", html("", status="404 No"), close=False)
@@ -958,11 +959,7 @@ async def test_a_last_look_that_fails_for_now_is_had_again(crawler: Crawler, tol
 
 
 async def test_a_last_look_that_always_fails_is_had_three_times(crawler: Crawler, told: Told, site: Site) -> None:
-    site.page("/", links("/a"))
-    site.page("/a", "x")
-    await crawler.run(shop(site))
-    site.page("/", "none")
-    site.raw("/a", html("", status="503 Away"), close=False)
+    await unlinked(crawler, site, html("", status="503 Away"))
     for _ in range(5):
         await again(crawler, told, shop(site))
     assert site.paths().count("/a") == 1 + 3

@@ -94,7 +94,7 @@ def _unzipped(file: BinaryIO) -> bytes:
                 raise Unreadable(f"{MEMBER} in it is too big, or packed too tightly to be true")
             with archive.open(member) as inside:
                 return inside.read(WHOLE_MOST)
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError, ValueError) as error:
+    except (zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError) as error:
         raise Unreadable(f"cannot be unpacked: {error}") from None
 
 

@@ -4,7 +4,7 @@ import gc
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,11 +30,24 @@ settings.register_profile("bowerbird", deadline=None)
 settings.load_profile("bowerbird")
 
 
+TOLD_MOST = 20_000  # characters of a service's output
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _nothing_piles_up() -> Iterator[None]:
     """Sockets of loops that are over wait in cycles until they are looked for, which is seldom in a process that has grown."""
     yield
     gc.collect()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what a service said beside the test that failed with it: what happened once in a hundred runs is told once."""
+    report = yield
+    if report.failed:
+        for project in (used for used in getattr(item, "funcargs", {}).values() if isinstance(used, Project)):
+            report.sections.append(("What the service said", project.output()[-TOLD_MOST:]))
+    return report
 
 
 @pytest.fixture

@@ -120,7 +120,8 @@ class Project:
 
     def output(self) -> str:
         """Return what the started commands said."""
-        return (self.path / "out.log").read_text()
+        log = self.path / "out.log"
+        return log.read_text() if log.exists() else ""
 
 
 class Running:

@@ -22,7 +22,7 @@ Serve = Callable[..., Running]
 
 pytestmark = pytest.mark.databases("postgresql", "pgbouncer")
 PAGES = 120
-FROZEN_S = 6.0
+FROZEN_S = 9.0
 TOLD_WITHIN_S = 30.0
 # Until what a dead service held is taken up: the lease runs out, somebody looks.
 TAKEN_UP_WITHIN_S = LEASE_S * 1.5 + 10
@@ -59,7 +59,7 @@ def env(database: Database) -> dict[str, str]:
 def service(serve: Serve, project: Project, site: Site, database: Database) -> Running:
     """A service that has begun with a site."""
     tree(site)
-    project.configure(watched(site), http="delay = 0.02", supervisor="heartbeat_timeout = 3.0")
+    project.configure(watched(site), http="delay = 0.02", supervisor="heartbeat_timeout = 5.0")
     begun = serve(**env(database))
     begun.until_state("scraping")
     return begun

@@ -77,9 +77,18 @@ def spent(source: Source, used: tuple[int, int]) -> str | None:
     """Say which daily budget is used up, or None. used: pages and bytes of this day (UTC)."""
     if source.pages_per_day and used[0] >= source.pages_per_day:
         return f"pages_per_day = {source.pages_per_day} is used up; it goes on at midnight UTC"
-    if source.bytes_per_day and used[1] >= source.bytes_per_day:
+    if _is_full(source, used):
         return f"bytes_per_day = {source.bytes_per_day} is used up; it goes on at midnight UTC"
     return None
+
+
+def full(sources: Mapping[str, Source], used: Mapping[str, tuple[int, int]]) -> frozenset[str]:
+    """Return the sources whose bytes of the day are used up. used: pages and bytes of each on this day (UTC)."""
+    return frozenset(name for name, today in used.items() if name in sources and _is_full(sources[name], today))
+
+
+def _is_full(source: Source, used: tuple[int, int]) -> bool:
+    return 0 < source.bytes_per_day <= used[1]
 
 
 def budgets(

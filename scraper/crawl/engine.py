@@ -65,10 +65,15 @@ class Before:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What one look at the runs showed: their numbers, their sources, hosts to visit now, when something comes due."""
+    """What one look at the runs showed.
+
+    Their numbers, their sources, which of those have used up the bytes of their day, hosts to visit now, when something
+    comes due.
+    """
 
     runs: tuple[int, ...]
     open: tuple[str, ...]
+    full: frozenset[str]
     hosts: dict[str, frontier.Due]
     workers: Sequence[str]
     next_at: datetime | None
@@ -394,7 +399,7 @@ class Engine:
         began = time.monotonic()
         seen = await self._store.write(partial(self._advance, may_start=self._lanes.going))
         least_s = max(TICK_LEAST_S, 2 * (time.monotonic() - began))  # a look that takes long is not had all the time
-        self._open_runs = frozenset(seen.runs)
+        self._open_runs, self._full = frozenset(seen.runs), seen.full
         self._forget(seen.runs)
         if seen.sources is not None:
             self._prepare(seen.sources)
@@ -456,7 +461,8 @@ class Engine:
         ]
         if len(waiting) == STARTS_AT_ONCE:
             moments.append(at)
-        able = [run_id for run_id, left in self._budgets(connection, at).items() if left > 0]
+        budgets, full = self._budgets(connection, at)
+        able = [run_id for run_id, left in budgets.items() if left > 0]
         due = frontier.hosts_due(connection, at, able, self._store.owner, self._store.lapsed())
         workers.seen(connection, self._store.owner, at, len(due) if may_start else 0)
         changes.tell(connection, told)
@@ -465,6 +471,7 @@ class Engine:
         return Seen(
             tuple(opened),
             tuple(opened.values()),
+            full,
             due,
             workers.at_work(connection, at),
             min((m for m in moments if m is not None and m > at - timedelta(seconds=TICK_S)), default=None),
@@ -472,7 +479,7 @@ class Engine:
         )
 
     def _looks_once_more(self, connection: Connection, run: Any, at: datetime) -> bool:
-        left = self._budgets(connection, at).get(run.id, 0) if run.pages < run.max_pages else 0
+        left = self._budgets(connection, at)[0].get(run.id, 0) if run.pages < run.max_pages else 0
         return left > 0 and runs.look_once_more(connection, run, left)
 
     def _ended_run(self, run: Any, ended: runs.Ended, at: datetime) -> list[Event]:
@@ -508,17 +515,12 @@ class Engine:
         if not self._lanes.hosts() >= set(found):
             self._wake.set()
 
-    def _budgets(self, connection: Connection, at: datetime) -> dict[int, int]:
-        """How many pages each open run of ours may visit now."""
+    def _budgets(self, connection: Connection, at: datetime) -> tuple[dict[int, int], frozenset[str]]:
+        """How many pages each open run of ours may visit now, and which sources have used up the bytes of their day."""
         counts = [run for run in runs.counts(connection, self._once) if self._may_visit(run.source)]
         known = {name: work.source for name, work in list(self._works.items())}  # the loop adds to them meanwhile
         used = usage.of(connection, at, [run.source for run in counts])
-        self._full = frozenset(
-            name
-            for name, (_, size) in used.items()
-            if (source := known.get(name)) is not None and 0 < source.bytes_per_day <= size
-        )
-        return allowance.budgets(counts, known, frontier.claimed(connection), used, at)
+        return allowance.budgets(counts, known, frontier.claimed(connection), used, at), allowance.full(known, used)
 
     def _may_visit(self, name: str) -> bool:
         """Whether a source is there and not paused; what was asked for by number is done all the same."""
@@ -526,7 +528,7 @@ class Engine:
 
     def _give_out(self, connection: Connection, wanted: Sequence[tuple[str, int]]) -> dict[str, list[Claim]]:
         at = self._store.now()
-        budgets = self._budgets(connection, at)
+        budgets, _ = self._budgets(connection, at)
         # The loop adds to what runs are known to have at a host meanwhile.
         runs_at = {host: frozenset(self._runs_at.get(host, ())) for host, _ in wanted}
         held = hosts.held(connection, [host for host, _ in wanted], self._store.owner)

@@ -106,10 +106,15 @@ def unpacked(stored: bytes) -> tuple[Link, ...]:
 
 @value
 class Manners:
-    """What pages may ask of us. agent: our product token, lower case; None: what they ask of robots does not count."""
+    """What pages may ask of us, and we of who reads them.
+
+    agent: our product token, lower case; None: what pages ask of robots does not count. explains: says too why a page yields
+    less than the rules ask for.
+    """
 
     agent: str | None
     today: date
+    explains: bool = False
 
 
 @value
@@ -139,7 +144,7 @@ class Reading:
 
     simhash: 64 bits that differ in few where the words do, None where there are too few of them, or items, which are news
     whatever the words. canonical: the address that the page gives as its own. noindex: why it is not to be stored.
-    refused: links that are taken for a trap, each with the reason, one of each shape.
+    refused: links that are taken for a trap, each with the reason, one of each shape. notes: why it is not more, if asked for.
     """
 
     title: str | None = None
@@ -150,6 +155,7 @@ class Reading:
     noindex: str | None = None
     refused: tuple[tuple[str, str], ...] = ()
     difference: Difference | None = None  # from what was stored; None: not compared
+    notes: tuple[str, ...] = ()
 
 
 @value

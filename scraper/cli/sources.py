@@ -212,6 +212,8 @@ def check_source(
     except ValueError as error:
         raise NotFound(str(error)) from None
     print(json.dumps(found, indent=2, ensure_ascii=False, default=export.text))
+    for note in found["notes"]:
+        print(note, file=sys.stderr)
     if source.item and not found["items"] and found["links"]:
         hint = f"bowerbird sources check {name} --url {found['links'][-1]}"
         print(f"No item on this page; try one that it links to: {hint}", file=sys.stderr)

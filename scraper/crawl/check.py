@@ -50,7 +50,7 @@ async def check(
     *,
     proposals: bool = False,
 ) -> dict[str, Any]:
-    """Return what one page of a source yields: its items, how many links it follows, or its failure.
+    """Return what one page of a source yields: its items, the links it follows, why it is not more, or its failure.
 
     url: which page; None: the first start address. proposals: also rules for items that might suit it. Raises ValueError if
     there is no such URL.
@@ -70,6 +70,7 @@ async def check(
     politeness.renewed_at = float("inf")  # nobody else takes a host over
     readers, browsers = Readers(limits or Limits()), Browsers(limits or Limits())
     work = Work.of(source, base, variables or {})
+    work.explains = True
     work.starts |= {target}  # asked for by a person, whatever the source includes
     works = {source.name: work}
     visitor = Visitor(fetcher, politeness, works, no_body, no_body, now, readers, browsers)
@@ -93,5 +94,6 @@ async def check(
         "title": reading.title,
         "items": [asdict(item) for item in reading.items],
         "links": [link.url for link in reading.links],
+        "notes": list(reading.notes),
         "failure": {"reason": str(visit.failure), "message": visit.message} if visit.failure else None,
     }

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Work:
-    """A source, ready to be worked on. elsewhere: how many of its next pages are read in another process."""
+    """A source, ready to be worked on.
+
+    elsewhere: how many of its next pages are read in another process. explains: who reads them says why they yield so little.
+    """
 
     source: Source
     http: Http
@@ -27,6 +30,7 @@ class Work:
     session: Session
     starts: frozenset[str | None] = frozenset()
     elsewhere: int = 0
+    explains: bool = False
     _reader: "Reader | None" = field(default=None, repr=False)
     _read_by: Manners | None = None
 
@@ -42,7 +46,7 @@ class Work:
     def manners(self) -> Manners:
         """Return what its pages may ask of us."""
         agent = agent_token(self.http.user_agent).lower() if self.http.obey_robots else None
-        return Manners(agent, datetime.now(UTC).date())
+        return Manners(agent, datetime.now(UTC).date(), self.explains)
 
     def reader(self) -> "Reader":
         """Return what reads its pages in this process; another one each day, for it knows the date."""

@@ -85,7 +85,7 @@ def _by_rule(page: Page, rule: ItemRule, number: int) -> Iterator[Item]:
     by_class = tuple([css for field in rule.fields.values() if (css := field.css) is not None and is_by_class(field)])
     for position, scope in enumerate(scopes):
         classes = classes_of(page, scope, by_class) if len(by_class) >= BY_CLASS_LEAST else None
-        data = {name: _field(page, field, scope, classes) for name, field in rule.fields.items()}
+        data = {name: field_of(page, field, scope, classes) for name, field in rule.fields.items()}
         found = [data[name] for name, field in rule.fields.items() if data[name] not in (None, [], field.default)]
         if not found:
             continue
@@ -106,7 +106,8 @@ def _place(page: Page, position: int, number: int = 0) -> str:
     return f"{page.url}#{position}" if position else page.url
 
 
-def _field(page: Page, rule: FieldRule, scope: Any, classes: Classes | None) -> Any:
+def field_of(page: Page, rule: FieldRule, scope: Any, classes: Classes | None = None) -> Any:
+    """Return the value of a field, from a place in a page. Raises VisitFailed: decode."""
     done: list[Any] = []
     for match in matches(rule, page, scope, classes):
         value = text_of(match)

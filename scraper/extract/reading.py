@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from scraper.config.settings import Source
 from scraper.extract import items, sitemaps
+from scraper.extract.explain import notes
 from scraper.extract.links import Linker, Refused
 from scraper.extract.page import Page
 from scraper.extract.similar import simhash
@@ -17,7 +18,7 @@ class Reader:
 
     def __init__(self, source: Source, manners: Manners) -> None:
         self._source = source
-        self._agent = manners.agent
+        self._agent, self._explains = manners.agent, manners.explains
         self._scope = Scope.around((*source.start, *source.sitemaps), source.include, source.exclude)
         self._today = manners.today
         polite, chosen = manners.agent is not None, isinstance(source.follow, tuple) or source.parser is not None
@@ -35,11 +36,16 @@ class Reader:
         asked = page.robots(self._agent) if self._agent is not None else set()
         reading = self._by_parser(page) if self._source.parser else self._by_rules(page)
         reading = self._with_refresh(page, reading)
+        if self._explains:
+            reading = replace(reading, notes=notes(page, self._source))
         if "nofollow" in asked:
             reading = replace(reading, links=(), refused=())
         if "noindex" in asked:
             return Reading(
-                links=reading.links, refused=reading.refused, noindex="the page asks not to be stored (noindex)"
+                links=reading.links,
+                refused=reading.refused,
+                noindex="the page asks not to be stored (noindex)",
+                notes=reading.notes,
             )
         return reading if before is None else replace(reading, difference=difference(before, page, self._source.noise))
 

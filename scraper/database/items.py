@@ -405,8 +405,21 @@ def difference(old: Any, new: Any) -> dict[str, list[Any]]:
     return {
         name: [old.get(name), new.get(name)]
         for name in (*old, *(n for n in new if n not in old))
-        if old.get(name) != new.get(name) and not _look_alike(old.get(name), new.get(name))
+        if _differ(old.get(name), new.get(name))
     }
+
+
+def _differ(old: Any, new: Any) -> bool:
+    return not _look_alike(old, new) if old != new else _is_of_other_kind(old, new)
+
+
+def _is_of_other_kind(old: Any, new: Any) -> bool:
+    """Whether of two values that Python takes for equal one is true, and the other the number 1, or they hold such."""
+    if isinstance(old, list):
+        return any(map(_is_of_other_kind, old, new))
+    if isinstance(old, dict):
+        return any(_is_of_other_kind(value, new[name]) for name, value in old.items())
+    return isinstance(old, bool) is not isinstance(new, bool)
 
 
 def _look_alike(old: Any, new: Any) -> bool:

@@ -995,3 +995,16 @@ async def test_texts_that_look_alike_are_no_change(
     site.page("/", f"<meta charset=utf-8>{things('a', price=new)}")
     await again(crawler, told, shop(site))
     assert told.take("item") == (["changed"] if is_news else [])
+
+
+@sqlite_only
+@pytest.mark.parametrize(("old", "new"), [("true", "1"), ("[false]", "[0]"), ('{"a": [true]}', '{"a": [1]}')])
+async def test_true_is_another_value_than_the_number_one(
+    crawler: Crawler, told: Told, site: Site, old: str, new: str
+) -> None:
+    fields = {"id": FieldRule(json="id"), "v": FieldRule(json="v", many=True)}
+    wanted = replace(source(site), item=(ItemRule(key=("id",), fields=fields),))
+    for value in (old, new):
+        site.raw("/", html(f'{{"id": 1, "v": {value}}}', kind="application/json"))
+        await again(crawler, told, wanted)
+    assert "changed" in told.take("item")

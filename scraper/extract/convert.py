@@ -1,9 +1,10 @@
 """Text to int, float, decimal, bool, date, url. Pure. Each raises ValueError for what it cannot read."""
 
+import contextlib
 import re
 import unicodedata
 from collections.abc import Callable
-from datetime import date, datetime
+from datetime import datetime, time
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from typing import Any, Self
@@ -28,6 +29,17 @@ MAX_TEXT = 1000
 DIGITS_MOST = 400
 _TRUE = {"true", "yes", "y", "1", "on"}
 _FALSE = {"false", "no", "n", "0", "off", ""}
+DIGITS_OF_FLOATS = 300
+# Times of the afternoon; and those of RFC 5322, with the zones that it knows.
+_HALF_DAY = re.compile(
+    r"(?<![0-9:])(?P<hour>1[0-2]|0?[1-9])(?::(?P<rest>[0-5][0-9](?::[0-5][0-9])?))? ?(?P<half>[ap])\.?m\.?$",
+    re.IGNORECASE,
+)
+_CLOCK = re.compile(
+    r"[0-9]{1,2}:[0-9]{2}(?::[0-9]{2})?(?: (?:[+-][0-9]{4}|UTC?|GMT|Z|[ECMP][SD]T))?(?: ?\([^()]*\)| [0-9]{4})?$",
+    re.IGNORECASE,
+)
+_TIMED = re.compile(r"(.*?),?(?: at)? ([0-9]{1,2}:[0-9]{2}|[0-9]{2}:[0-9]{2}:[0-9]{2})", re.IGNORECASE)
 _DATES = ("%d %B %Y", "%d %b %Y", "%B %d, %Y", "%b %d, %Y", "%d/%m/%Y", "%Y/%m/%d", "%d.%m.%Y", "%Y%m%d")
 
 
@@ -39,6 +51,9 @@ class Exact(float):
         made = super().__new__(cls, text)
         made.text = text
         return made
+
+    def __str__(self) -> str:
+        return self.text
 
     text: str
 
@@ -108,22 +123,32 @@ def _boolean(text: str, base: str) -> bool:
     raise ValueError(f"{text[:80]!r} is neither true nor false")
 
 
+def _whole(value: float) -> int:
+    if isinstance(value, Exact) and len(value.text) <= DIGITS_MOST and abs(value) < 10.0**DIGITS_OF_FLOATS:
+        return int(Decimal(value.text))
+    return int(value)
+
+
 def _date(text: str, base: str) -> str:
     text = " ".join(text.split())
+    if half := _HALF_DAY.search(text):
+        hour = int(half["hour"]) % 12 + 12 * (half["half"] in "pP")
+        text = f"{text[: half.start()]}{hour:02}:{half['rest'] or '00'}"
     try:
         moment = datetime.fromisoformat(text)
         return moment.date().isoformat() if len(text) <= 10 else moment.isoformat()
     except ValueError:
         pass
+    day, clock = (timed[1], timed[2]) if (timed := _TIMED.fullmatch(text)) else (text, "")
     for form in _DATES:
-        if form == "%Y%m%d" and len(text) != 8:  # else "202512" would be the second of January
+        if form == "%Y%m%d" and len(day) != 8:  # else "202512" would be the second of January
             continue
-        try:
-            parsed: date = datetime.strptime(text, form).date()  # noqa: DTZ007  a day has no time zone
-            return parsed.isoformat()
-        except ValueError:
-            continue
+        with contextlib.suppress(ValueError):
+            parsed = datetime.strptime(day, form).date()  # noqa: DTZ007  a day has no time zone
+            return f"{parsed}T{time.fromisoformat(clock.zfill(5))}" if clock else f"{parsed}"
     try:
+        if not _CLOCK.search(text):  # what comes after it would count for nothing
+            raise ValueError(text)
         return parsedate_to_datetime(text).isoformat()
     except (ValueError, TypeError, IndexError):
         raise ValueError(f"{text[:80]!r} is no date that is understood") from None
@@ -162,7 +187,7 @@ def convert(value: Any, wanted: str | None, base: str) -> Any:
         exact = Decimal(said)
         return format(exact if abs(exact.adjusted()) <= DIGITS_MOST else Decimal(repr(float(value))), "f")
     if wanted == "int" and isinstance(value, int | float):
-        return int(value)
+        return _whole(value)
     if wanted == "float" and isinstance(value, int | float):
         return float(value)
     return _CONVERTERS[wanted](value if isinstance(value, str) else str(value), base)

@@ -1,6 +1,6 @@
 """One expression over one document, to values."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -143,8 +143,18 @@ def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
+def _with_breaks(element: Any) -> Iterator[str]:
+    for event, each in etree.iterwalk(element, events=("start", "end", "comment", "pi")):
+        if event == "start":
+            yield "\n" if each.tag == "br" else each.text or ""
+        elif each is not element:
+            yield each.tail or ""
+
+
 def text_of(value: Any) -> Any:
-    """Return an element's text, white space folded; a text stripped; any other JSON value as it is."""
+    """Return an element's text, white space folded, a line break being such; a text stripped; any other JSON value as it is."""
     if etree.iselement(value):
+        if next(value.iter("br"), None) is not None:
+            return " ".join("".join(_with_breaks(value)).split())
         return " ".join(str(_string(value)).split())
     return str(value).strip() if isinstance(value, str) else value

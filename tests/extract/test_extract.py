@@ -53,6 +53,17 @@ SHOP = """
 """
 
 
+def test_words_on_either_side_of_a_line_break_are_two() -> None:
+    body = "<p>Main St 5<br>Berlin<!-- x --><br/><b>x</b>y<p>no<i>break</i>"
+    assert items(body, select="p", fields={"t": {"css": "p"}}) == [{"t": "Main St 5 Berlin xy"}, {"t": "nobreak"}]
+
+
+def test_numbers_of_json_keep_their_digits_as_texts_too() -> None:
+    body = '{"p": 1.10, "n": 12345678901234567.89}'
+    fields = {"s": {"json": "p", "type": "str"}, "r": {"json": "p", "re": "(.*)"}, "i": {"json": "n", "type": "int"}}
+    assert items(body, "application/json", fields=fields) == [{"s": "1.10", "r": "1.10", "i": 12345678901234567}]
+
+
 def test_fields() -> None:
     found = items(
         SHOP,
@@ -225,6 +236,12 @@ def test_dates_and_words() -> None:
     assert convert("2026-01-02", "date", URL) == "2026-01-02"
     assert convert("2 January 2026", "date", URL) == "2026-01-02"
     assert convert("Tue, 06 Jan 2026 10:30:00 GMT", "date", URL) == "2026-01-06T10:30:00+00:00"
+    assert convert("Tue Jan  6 10:30:00 2026", "date", URL) == "2026-01-06T10:30:00"
+    assert convert("Jan 6, 2026 10:30 PM", "date", URL) == "2026-01-06T22:30:00"
+    assert convert("6 Jan 2026 12:30 a.m.", "date", URL) == "2026-01-06T00:30:00"
+    assert convert("06/01/2026, 9:30", "date", URL) == "2026-01-06T09:30:00"
+    with pytest.raises(ValueError, match="no date that is understood"):  # a zone that nobody knows
+        convert("Tue, 6 Jan 2026 10:30 CET", "date", URL)
     assert convert("Yes", "bool", URL) is True
     assert convert("0", "bool", URL) is False
     assert convert("../x", "url", URL) == "http://a.org/x"

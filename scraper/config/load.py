@@ -11,9 +11,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-from dotenv import dotenv_values
-
-from scraper.config import secrets, shape
+from scraper.config import dotenv, secrets, shape
 from scraper.config.settings import Server, Settings, Source, secrets_of
 from scraper.errors import BadConfig, Problem
 
@@ -55,7 +53,7 @@ def load(
     file = asked or (Path(FILE_NAME) if Path(FILE_NAME).exists() else None)
     document, lines = _read(file) if file else ({}, {})
     base = file.resolve().parent if file else Path.cwd()
-    env = {**_dotenv(base / ".env"), **env}
+    env = {**dotenv.checked(base), **env}
 
     problems: list[Problem] = []
     merged, from_env = _overlay(document, env, problems)
@@ -90,7 +88,7 @@ def server_of(path: Path | None = None) -> Server:
     asked = path or (Path(env["BOWERBIRD_CONFIG"]) if env.get("BOWERBIRD_CONFIG") else None)
     file = asked or Path(FILE_NAME)
     document, lines = _read(file) if asked or file.exists() else ({}, {})
-    merged, from_env = _overlay(document, {**_dotenv(file.resolve().parent / ".env"), **env}, [])
+    merged, from_env = _overlay(document, {**dotenv.checked(file.resolve().parent), **env}, [])
     faults: list[shape.Fault] = []
     server = shape.build(Server, merged.get("server", {}), ("server",), faults)
     if server is None or faults:
@@ -115,15 +113,6 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[shape.Path, int]]:
     except (ValueError, RecursionError) as error:
         message = f"is not valid TOML: {type(error).__name__}: {error}"
     raise BadConfig([Problem(str(file), message)]) from None
-
-
-def _dotenv(file: Path) -> dict[str, str]:
-    if not file.is_file():
-        return {}
-    try:
-        return {name: value for name, value in dotenv_values(file, interpolate=False).items() if value is not None}
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadConfig([Problem(str(file), f"cannot be read: {error}")]) from None
 
 
 def _sound(raw: object) -> Source | None:

@@ -5,19 +5,18 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from dotenv import dotenv_values
+from scraper.config import dotenv
 
 PREFIX = "BOWERBIRD_SECRET_"  # of variables that sources of the API may name
 _NAMED = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def environment(base: Path) -> dict[str, str]:
-    """Return the variables in force for a configuration in a directory: those of its .env, those of the process on top."""
-    try:
-        kept = dotenv_values(base / ".env", interpolate=False) if (base / ".env").is_file() else {}
-    except (OSError, UnicodeDecodeError):
-        kept = {}
-    return {name: value for name, value in kept.items() if value is not None} | dict(os.environ)
+    """Return the variables in force for a configuration in a directory: those of its .env, those of the process on top.
+
+    What has come to be wrong with it since the start is left out: the service goes on.
+    """
+    return dotenv.read(base)[0] | dict(os.environ)
 
 
 def filled(text: str, variables: Mapping[str, str]) -> str:

@@ -64,8 +64,10 @@ class Database:
     transaction_pooler: bool = False
 
     def check(self) -> Check:
-        if not re.match(r"(sqlite|postgresql)(\+\w+)?://", self.url):
-            yield "url", f"{self.url.split('@')[-1]!r} is no database; write sqlite:///FILE or postgresql+psycopg://..."
+        if not re.match(r"(sqlite(\+pysqlite)?|postgresql(\+psycopg)?)://", self.url):
+            scheme, found, _ = self.url.partition("://")
+            shown = scheme + found if found else scheme.split("@")[-1]
+            yield "url", f"{shown!r} is no database that is known; write sqlite:///FILE or postgresql+psycopg://..."
         elif re.match(r"sqlite(\+\w+)?://(/(:memory:.*)?)?$", self.url):
             yield "url", "must name a file: the scraper is a process of its own, and memory is not shared"
 

@@ -228,6 +228,28 @@ def test_a_duplicate_source(here: Path) -> None:
     assert "'a' is there twice" in problems(here, twice)[0]
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('A=1\nBOWERBIRD_SERVER__TOKEN = "abc\n', ".env:2: cannot be understood; write NAME=value"),
+        ("A=1\n\nDATABASE_URL\n", ".env:3: DATABASE_URL has no value; write DATABASE_URL=value"),
+    ],
+)
+def test_a_line_of_env_that_sets_nothing_is_refused(here: Path, text: str, said: str) -> None:
+    (here / ".env").write_text(text)
+    with pytest.raises(BadConfig) as refused:
+        load(environ={})
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "driver", ["sqlite+pysqlcipher://:pw@/", "sqlite+aiosqlite:///", "postgresql+asyncpg://h/", "postgres://h/"]
+)
+def test_a_driver_that_is_not_ours_is_refused(here: Path, driver: str) -> None:
+    with pytest.raises(BadConfig, match=r"://' is no database that is known; write sqlite:///FILE"):
+        load(environ={"DATABASE_URL": driver + "x"})
+
+
 def test_the_environment(here: Path) -> None:
     (here / "bowerbird.toml").write_text("[http]\nconcurrency = 3\ndelay = 1\n")
     (here / ".env").write_text("POOL_SIZE=7\nSQLITE_TIMEOUT='12'\nBOWERBIRD_HTTP__DELAY=9\n")

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs
 
 from fastapi import Depends, HTTPException, Path, Query, Request
 from fastapi.dependencies.models import Dependant
+from fastapi.responses import StreamingResponse
 from fastapi.routing import APIRoute
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints
 
@@ -29,7 +30,9 @@ async def only_known(request: Request) -> None:
     route = request.scope.get("route") if request.scope["query_string"] else None
     if not isinstance(route, APIRoute) or not route.path.startswith("/api/"):
         return
-    known = _parameters(route.dependant) | PAGING  # a short list has one page, and may be asked as all are
+    known = _parameters(route.dependant)
+    if route.response_class is not StreamingResponse:
+        known |= PAGING  # a short list has one page, and may be asked as all are
     for name in request.query_params:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
@@ -204,9 +207,14 @@ RowId = Annotated[int, Path(ge=0, lt=2**63)]
 
 def _plus(given: object) -> object:
     """A plus sign in a query is a blank to those who read it (application/x-www-form-urlencoded), and was none to who wrote it."""
-    return _ZONE.sub(r"+\1", given) if isinstance(given, str) else given
+    if not isinstance(given, str):
+        return given
+    if _NUMBER.fullmatch(given.strip()):  # 2026 would be a moment of 1970
+        raise ValueError("is no time; write for example 2026-01-31 or 2026-01-31T10:00Z")
+    return _ZONE.sub(r"+\1", given)
 
 
+_NUMBER = re.compile(r"[-+]?[0-9.]+")
 _ZONE = re.compile(r" ([0-9]{2}:?[0-9]{2})$")
 Since = Annotated[datetime | None, BeforeValidator(_plus), AfterValidator(_instant)]
 Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]

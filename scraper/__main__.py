@@ -1,5 +1,6 @@
 """The way in. An error of the user's becomes one line on stderr."""
 
+import errno
 import gc
 import os
 import signal
@@ -7,6 +8,8 @@ import sys
 from collections.abc import Sequence
 
 from scraper.errors import BadConfig, BowerbirdError, Exit
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,8 +22,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _say_no_more()
         return 0
+    except OSError as error:
+        if error.errno not in NO_ROOM or error.filename is not None:
+            raise
+        _say_no_more()
+        print(f"bowerbird: standard output: cannot be written: {error.strerror}", file=sys.stderr)
+        return Exit.FAILED
+
+
+def _say_no_more() -> None:
+    """What waits to be written goes nowhere, without a word."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(argv: Sequence[str] | None) -> int:
@@ -41,7 +55,9 @@ def _run(argv: Sequence[str] | None) -> int:
     if hears:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        return int(commands(words, standalone_mode=False) or 0)
+        code = int(commands(words, standalone_mode=False) or 0)
+        sys.stdout.flush()
+        return code
     except TyperException as error:
         said = error.format_message()
         print(said if said.startswith("Usage:") else f"bowerbird: {said}", file=sys.stderr)

@@ -1,12 +1,14 @@
 """Where an export goes: standard output, the end of a file, or a file that is replaced once all is there."""
 
+import contextlib
 import csv
 import gzip
 import io
 import os
+import signal
 import stat
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -80,10 +82,11 @@ class Target:
             _print(pieces)
             return
         try:
-            if self.append or not _is_plain(self.path):
-                self._lengthen(self.path, pieces)
-            else:
-                _replace(self.path.resolve(), pieces)
+            with _ended_by(signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+                if self.append or not _is_plain(self.path):
+                    self._lengthen(self.path, pieces)
+                else:
+                    _replace(self.path.resolve(), pieces)
         except Unfit as error:
             raise Unfit(f"{self.path}: {error}") from None
         except OSError as error:
@@ -104,6 +107,21 @@ class Target:
                     if not there:
                         path.unlink()
                 raise
+
+
+@contextlib.contextmanager
+def _ended_by(*signals: signal.Signals) -> Iterator[None]:
+    """Have signals end the command as Ctrl-C does: not before what was begun is taken back."""
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = [(each, signal.signal(each, end)) for each in dict.fromkeys(signals)]
+    try:
+        yield
+    finally:
+        for each, handler in before:
+            signal.signal(each, handler)
 
 
 def _print(pieces: Iterable[bytes]) -> None:

@@ -59,6 +59,11 @@ def stream(db: Db, name: str, filters: dict[str, Any]) -> Iterator[Made]:
         after = found[-1]["id"]
 
 
+def newest(connection: Connection, name: str) -> int:
+    """Return the id of the newest row of a list, 0 if there is none."""
+    return connection.scalar(select(func.max(_LISTS[name][0].c.id))) or 0
+
+
 def count(connection: Connection, name: str, filters: dict[str, Any]) -> int:
     """Return how many rows a list has."""
     table = _LISTS[name][0]

@@ -16,6 +16,8 @@ BOM = b"\xef\xbb\xbf"
 PIECE = 2**16
 # https://owasp.org/www-community/attacks/CSV_Injection, with the full-width forms that spreadsheets take for the same.
 FORMULA = tuple("=+-@\t\r\n＝＋－＠")
+# What begins as a formula after a mark at which some spreadsheets separate too: in quotes it is no cell of its own.
+_INSIDE = re.compile(rf"[;\t]\s*[{re.escape(''.join(FORMULA))}]")
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
 
@@ -68,12 +70,17 @@ class _Lines:
     def __init__(self, guard: bool) -> None:
         self._buffer = io.StringIO()
         self._writer = csv.writer(self._buffer)
+        self._quoting = csv.writer(self._buffer, quoting=csv.QUOTE_ALL)
         self._guard = guard
 
     def add(self, cells: Sequence[Any]) -> None:
         """Add a line."""
         shown = [plain(cell) for cell in cells]
-        self._writer.writerow([guarded(cell) for cell in shown] if self._guard else shown)
+        if not self._guard:
+            self._writer.writerow(shown)
+            return
+        whole = any(_INSIDE.search(cell) for cell in shown if ";" in cell or "\t" in cell)
+        (self._quoting if whole else self._writer).writerow([guarded(cell) for cell in shown])
 
     @property
     def size(self) -> int:

@@ -48,6 +48,8 @@ def _filled(file: Path, db: Db, wanted: Wanted, looked: Looked, told: Told) -> G
         for rows in _batches(wanted.rows(db, told, "writing", looked.until)):
             for row in rows:
                 name = row["kind"] if wanted.what == "items" else wanted.what
+                if name not in tables:  # it changed meanwhile
+                    continue
                 cells = [_cell(column, kind, row) for column, kind in tables[name].columns.items()]
                 made.execute(inserts[name], cells)
             yield b""

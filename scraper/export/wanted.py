@@ -91,13 +91,15 @@ class Wanted:
         return tuple([Column(name, name) for name in COLUMNS[self.what]])
 
     def rows(self, db: Db, told: Told, part: str, until: int | None = None) -> Iterator[Row]:
-        """Yield the rows, the oldest first; until: the id of the last one. Raises Unavailable.
+        """Yield the rows, the oldest first; until: the id of the last one, None for the newest of now. Raises Unavailable.
 
         told: is called with part and how many there were, now and then and at the end.
         """
         count = 0
+        if until is None:
+            until = db.read(lambda connection: listing.newest(connection, self.what))
         for row in listing.stream(db, self.what, dict(self.filters)):
-            if until is not None and row["id"] > until:
+            if row["id"] > until:
                 break
             yield row
             count += 1

@@ -11,12 +11,13 @@ import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from lxml import etree
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
 from api import problems
+from api.deps import only_known
 from api.routes import exports, rows
 from scraper.database import Db, changes
 from scraper.database.connection import now
@@ -36,7 +37,7 @@ async def http(db: Db) -> AsyncIterator[httpx.AsyncClient]:
     stock.source(db)
     stock.put(db, {"title": "One", "price": 1}, {"title": "Two", "price": 2})
     stock.put(db, {"title": "Disc"}, kind="disc", first=3)
-    app = FastAPI()
+    app = FastAPI(dependencies=[Depends(only_known)])
     app.state.db = db
     problems.install(app)
     app.include_router(exports.router)
@@ -84,6 +85,8 @@ async def test_what_is_in_it_can_be_chosen(http: httpx.AsyncClient, db: Db) -> N
         ("format=warc&what=items", 422, "WARC holds pages, not items"),
         ("what=pages&kind=book", 422, "pages have no kind"),
         ("since=soon", 422, "since"),
+        ("since=2026", 422, "is no time; write for example 2026-01-31"),
+        ("limit=1", 422, "limit: there is no such parameter"),
     ],
 )
 async def test_what_cannot_be_is_a_problem_and_no_file(

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy import delete
@@ -164,7 +165,13 @@ def test_an_export_that_fails_leaves_what_was_there(project: Project, stored: Db
     assert not list(project.path.glob("*new*")) + list(project.path.glob(".*part"))
 
 
-def test_ctrl_c_leaves_what_was_there(project: Project, stored: Db) -> None:
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGHUP, 128 + signal.SIGHUP)],
+)
+def test_a_command_that_is_ended_leaves_what_was_there(
+    project: Project, stored: Db, number: signal.Signals, code: int
+) -> None:
     stock.many(stored, 20_000)
     (project.path / "out.jsonl").write_text("old\n")
     slowly = ["nice", "-n", "19"]  # on a busy machine too, we look more often than it writes
@@ -172,9 +179,19 @@ def test_ctrl_c_leaves_what_was_there(project: Project, stored: Db) -> None:
         [*slowly, sys.executable, "-m", "scraper", "export", "-o", "out.jsonl"], cwd=project.path
     )
     until(lambda: (project.path / "out.jsonl").stat().st_size > 4 or process.poll() is not None, "it writes")
-    process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 130
+    process.send_signal(number)
+    assert process.wait(20) == code
     assert (project.path / "out.jsonl").read_text() == "old\n"
+
+
+@pytest.mark.parametrize("command", [["export"], ["export", "--format", "csv"], ["sources", "list"], ["doctor"]])
+def test_a_full_disk_behind_standard_output_is_said(project: Project, stored: Db, command: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "scraper", *command],
+            cwd=project.path, stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    said(done, "standard output: cannot be written: No space left on device", code=1)
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv", "sqlite"])

@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +145,14 @@ def test_no_cell_is_a_formula_unless_that_is_asked_for(db: Db, cell: str) -> Non
     assert row["title"] == cell
 
 
+@pytest.mark.parametrize("cell", ["x;=1+1;y", "x\t=1+1", "x; @now", "x;y"])
+def test_where_a_spreadsheet_separates_too_there_is_no_formula(db: Db, cell: str) -> None:
+    stock.put(db, {"title": cell})
+    data = whole(db, Format.CSV)
+    assert table(data)[0]["title"] == cell
+    assert (f'"{cell}"'.encode() in data) == (cell != "x;y")
+
+
 def test_numbers_stay_numbers(db: Db) -> None:
     stock.put(db, {"a": -1, "b": "-2.5", "c": "+49 30 1234", "d": -1e-7})
     (row,) = table(whole(db, Format.CSV))
@@ -214,6 +222,28 @@ def test_a_value_that_changes_its_type_meanwhile_is_no_wrong_value(db: Db, form:
 
     with pytest.raises(Conflict, match=r"row 1 changed while it was exported: n is no int now; export again"):
         b"".join(chunks(db, Wanted(), form, told=told))
+
+
+def test_what_is_stored_while_lines_are_written_is_left_to_the_next_export(db: Db) -> None:
+    stock.many(db, 1200)
+    pieces = chunks(db, Wanted(), Format.JSONL)
+    first = next(pieces)
+    stock.put(db, {"n": 1}, kind="late", first=5000)
+    assert (first + b"".join(pieces)).count(b"\n") == 1200
+
+
+def test_an_item_that_comes_into_the_filter_meanwhile_is_left_to_the_next_export(db: Db, tmp_path: Path) -> None:
+    stock.put(db, {"n": 1}, kind="small")
+    stock.put(db, {"n": 2}, kind="thing", first=2)
+    since = stock.AT + timedelta(days=9)
+    db.write(lambda c: c.execute(update(items).where(items.c.kind == "thing").values(changed_at=since)))
+
+    def told(part: str, count: int) -> None:
+        if part == "looking":
+            db.write(lambda c: c.execute(update(items).values(changed_at=since)))
+
+    data = b"".join(chunks(db, Wanted(filters={"changed_since": since}), Format.SQLITE, told=told))
+    assert in_sqlite(tmp_path, data, "SELECT n FROM thing") == [(2,)]
 
 
 @pytest.mark.parametrize("form", [Format.CSV, Format.PARQUET, Format.SQLITE])

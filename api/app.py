@@ -50,13 +50,14 @@ from scraper.config.load import Loaded
 from scraper.config.secrets import environment
 from scraper.config.settings import Http, Notify
 from scraper.database import Db
-from scraper.errors import BowerbirdError
+from scraper.errors import BadConfig, BowerbirdError, Exit
 from scraper.notify.notifier import Notifier
 from scraper.service import Service
-from scraper.startup import preflight, settings_of
+from scraper.startup import api_workers, preflight, settings_of
 from scraper.supervisor import systemd
 
 LAG_S = 10.0
+MENDED_EACH_S = 2.0
 PAGE_PATIENCE_S = 1.5  # somebody looks at an empty page meanwhile
 UNTRACED = {"/healthz", "/readyz", "/metrics", "/api/events"}
 
@@ -98,6 +99,16 @@ def _ready() -> tuple[Loaded, Db]:
     return loaded, preflight(loaded)
 
 
+async def _give_way(error: BadConfig) -> None:
+    """End, to be replaced: the configuration was right when the service began, and will be again; the other workers go on.
+
+    To uvicorn one worker whose startup fails says that all will fail.
+    """
+    log.error("a worker cannot start before the configuration is mended: %s", error)
+    await asyncio.sleep(MENDED_EACH_S)
+    os._exit(Exit.FAILED)
+
+
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Start the scraper with the application, and stop it with it."""
@@ -106,6 +117,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service = Service(loaded)
     except BowerbirdError as error:
         app.state.cannot_start = error
+        if isinstance(error, BadConfig) and api_workers() > 1:
+            await _give_way(error)
         raise
     db.read_patience_s = min(db.read_patience_s, PAGE_PATIENCE_S)
     app.state.settings, app.state.db, app.state.service = loaded.settings, db, service

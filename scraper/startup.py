@@ -282,9 +282,13 @@ def strangers(db: Db, settings: Settings) -> list[str]:
 
 def crowding_of(db: Db, loaded: Loaded) -> str | None:
     """Say if a server takes fewer connections than our processes may open. Raises Unavailable, Unusable."""
-    told = os.environ.get("WEB_CONCURRENCY", "")
-    workers = max(int(told), 1) if told.isdigit() else 1
     processes = loaded.settings.supervisor.processes + max(
         (max(1, t.workers) for t in loaded.settings.enrich), default=0
     )
-    return db.read(lambda c: postgres.seats(c, db.settings, processes, workers))
+    return db.read(lambda c: postgres.seats(c, db.settings, processes, api_workers()))
+
+
+def api_workers() -> int:
+    """Return how many processes answer the API of this service."""
+    told = os.environ.get("WEB_CONCURRENCY", "")
+    return max(int(told), 1) if told.isdigit() else 1

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import secrets
 import threading
@@ -15,6 +16,8 @@ from scraper.errors import Unusable
 from scraper.kernel import FileLock
 
 Verb = Literal["start", "stop", "restart", "pause", "resume"]
+log = logging.getLogger(__name__)
+
 WISH_S = 2.0
 _wishing = threading.Lock()
 
@@ -216,6 +219,10 @@ class StateDir:
         except OSError:
             if not self.owns:
                 raise
+            log.warning(
+                "what was asked for holds in memory only, until the state directory takes it",
+                extra={"path": str(self.path)},
+            )
             self._unkept = wish
         self._wished = wish
 

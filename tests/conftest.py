@@ -45,7 +45,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     """Show what a service said beside the test that failed with it: what happened once in a hundred runs is told once."""
     report = yield
     if report.failed:
-        for project in (used for used in getattr(item, "funcargs", {}).values() if isinstance(used, Project)):
+        for project in {used for used in getattr(item, "funcargs", {}).values() if isinstance(used, Project)}:
             report.sections.append(("What the service said", project.output()[-TOLD_MOST:]))
     return report
 

@@ -94,7 +94,8 @@ def serve(
         print(f"{where}: nothing to watch yet; `bowerbird init` writes an example", file=sys.stderr)
     Service(loaded)  # says now if the state directory cannot be used
     shown = end.getsockname()
-    print(f"Bowerbird is at http://{settings.server.host}:{shown[1]}/  (Ctrl-C ends it)", file=sys.stderr, flush=True)
+    host = f"[{settings.server.host}]" if ":" in settings.server.host else settings.server.host
+    print(f"Bowerbird is at http://{host}:{shown[1]}/  (Ctrl-C ends it)", file=sys.stderr, flush=True)
     os.environ["WEB_CONCURRENCY"] = str(workers)  # so that each of them knows how many there are
     import uvicorn  # noqa: PLC0415  0.04 s that other commands need not pay
 

@@ -404,6 +404,23 @@ def test_a_new_owner_uses_the_configuration_that_is_in_force(serve: Serve, scrap
     until(taken_over, "another owner, the same configuration")
 
 
+def test_a_worker_that_dies_while_the_file_is_broken_costs_no_other(serve: Serve, scraping: Project) -> None:
+    service = serve("--workers", "2")
+    pid = service.until_state("scraping")["pid"]
+    owner = service.status()["owner_pid"]
+    file = scraping.path / "bowerbird.toml"
+    right = file.read_text()
+    file.write_text("nonsense = 1\n" + right)
+    below = psutil.Process(service.process.pid).children()
+    [other] = [each for each in below if each.pid != owner and "spawn_main" in " ".join(each.cmdline())]
+    other.kill()
+    until(lambda: scraping.output().count("a worker cannot start before") > 1, "it was tried twice")
+    assert (service.status()["owner_pid"], service.status()["pid"]) == (owner, pid)
+    file.write_text(right)
+    until(lambda: scraping.output().count("Application startup complete") == 3, "another worker")
+    assert service.status()["pid"] == pid
+
+
 def test_another_database_takes_more_than_a_restart(serve: Serve, scraping: Project) -> None:
     service = serve()
     service.until_state("scraping")

@@ -1,11 +1,14 @@
 """What is to be exported: which rows of which list, and which of their columns."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from scraper.database import Db, listing
 from scraper.errors import BowerbirdError
+
+log = logging.getLogger(__name__)
 
 What = Literal["items", "pages", "changes", "failures", "runs"]
 WHATS: tuple[What, ...] = get_args(What)
@@ -96,15 +99,20 @@ class Wanted:
         told: is called with part and how many there were, now and then and at the end.
         """
         count = 0
+        unseen = {name.removeprefix(INSIDE) for name in self.fields if name.startswith(INSIDE)}
         if until is None:
             until = db.read(lambda connection: listing.newest(connection, self.what))
         for row in listing.stream(db, self.what, dict(self.filters)):
             if row["id"] > until:
                 break
+            if unseen:
+                unseen -= row["data"].keys()
             yield row
             count += 1
             if count % TOLD_ROWS == 0:
                 told(part, count)
+        if count and unseen and part == "writing":
+            log.warning("none of these items has the field %s", ", ".join(sorted(unseen)))
         told(part, count)
 
 

@@ -65,6 +65,11 @@ def test_an_ending_that_tells_nothing_is_said(project: Project, stored: Db) -> N
     assert project.run("export", "-O", "out.txt", "--format", "csv").returncode == 0
 
 
+def test_a_field_that_no_item_has_is_said(project: Project, stored: Db) -> None:
+    done = project.run("export", "--fields", "id,data.prcie,data.price")
+    assert (done.returncode, done.stderr) == (0, "none of these items has the field prcie\n")
+
+
 def test_o_appends_lines(project: Project, stored: Db) -> None:
     for _ in range(2):
         assert project.run("export", "-o", "out.jsonl").returncode == 0

@@ -154,7 +154,7 @@ def _with_breaks(element: Any) -> Iterator[str]:
 def text_of(value: Any) -> Any:
     """Return an element's text, white space folded, a line break being such; a text stripped; any other JSON value as it is."""
     if etree.iselement(value):
-        if next(value.iter("br"), None) is not None:
+        if len(value) and next(value.iter("br"), None) is not None:
             return " ".join("".join(_with_breaks(value)).split())
         return " ".join(str(_string(value)).split())
     return str(value).strip() if isinstance(value, str) else value

@@ -111,12 +111,13 @@ class Target:
 
 @contextlib.contextmanager
 def _ended_by(*signals: signal.Signals) -> Iterator[None]:
-    """Have signals end the command as Ctrl-C does: not before what was begun is taken back."""
+    """Have signals end the command as Ctrl-C does: not before what was begun is taken back. What is ignored (nohup) stays so."""
 
     def end(number: int, frame: object) -> None:
         raise SystemExit(128 + number)
 
-    before = [(each, signal.signal(each, end)) for each in dict.fromkeys(signals)]
+    heard = [each for each in dict.fromkeys(signals) if signal.getsignal(each) is not signal.SIG_IGN]
+    before = [(each, signal.signal(each, end)) for each in heard]
     try:
         yield
     finally:

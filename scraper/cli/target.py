@@ -67,6 +67,9 @@ class Target:
             raise Unfit(f"{self.form} is nothing for a terminal; name a file with -O")
         if self.append and not spec.grows and _size(self.path):
             raise Unfit(f"{self.path}: is there already, and {self.form} cannot be appended to; -O writes it anew")
+        if self.append and self.path is not None and _size(self.path) and _is_gz(self.path) is not self.gz:
+            how = "is not compressed, and what is appended would be" if self.gz else "is compressed: append with --gz"
+            raise Unfit(f"{self.path}: {how}; -O writes it anew")
         return self
 
     def style(self, *, guard: bool, bom: bool) -> Style:
@@ -167,6 +170,15 @@ def _replace(path: Path, pieces: Iterable[bytes]) -> None:
 def _is_plain(path: Path) -> bool:
     """Say whether there is a file, or nothing: a device or a pipe is neither replaced nor made shorter."""
     return path.is_file() or not path.exists()
+
+
+def _is_gz(path: Path) -> bool:
+    """Raises BowerbirdError."""
+    try:
+        with path.open("rb") as file:
+            return file.read(2) == b"\x1f\x8b"  # RFC 1952, 2.3.1
+    except OSError as error:
+        raise BowerbirdError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
 def _size(path: Path | None) -> int:

@@ -65,6 +65,15 @@ def test_an_ending_that_tells_nothing_is_said(project: Project, stored: Db) -> N
     assert project.run("export", "-O", "out.txt", "--format", "csv").returncode == 0
 
 
+def test_what_is_compressed_is_not_mixed_with_what_is_not(project: Project, stored: Db) -> None:
+    (project.path / "plain.jsonl").write_text("{}\n")
+    (project.path / "odd.jsonl").write_bytes(gzip.compress(b"{}\n"))
+    said(project.run("export", "-o", "plain.jsonl", "--gz"), "plain.jsonl: is not compressed")
+    said(project.run("export", "-o", "odd.jsonl"), "odd.jsonl: is compressed: append with --gz")
+    assert project.run("export", "-o", "odd.jsonl", "--gz").returncode == 0
+    assert gzip.decompress((project.path / "odd.jsonl").read_bytes()).count(b"\n") == 3
+
+
 def test_a_field_that_no_item_has_is_said(project: Project, stored: Db) -> None:
     done = project.run("export", "--fields", "id,data.prcie,data.price")
     assert (done.returncode, done.stderr) == (0, "none of these items has the field prcie\n")

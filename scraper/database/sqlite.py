@@ -196,8 +196,10 @@ class File:
                 os.fsync(written.fileno())
             _place(part, to)
         except (OSError, self.library.Error) as error:
-            part.unlink(missing_ok=True)
-            raise Unusable(f"{self.path}: cannot be copied to {to}: {error}") from None
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+            why = error.strerror or error if isinstance(error, OSError) else error
+            raise Unusable(f"{self.path}: cannot be copied to {to}: {why}") from None
 
     def moved(self) -> bool:
         """Say whether there is another file now than the one that was opened, or none: what is written to that is lost."""

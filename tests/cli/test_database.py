@@ -187,6 +187,11 @@ def test_a_backup_for_which_there_is_no_room_leaves_nothing(ours: Db, project: P
     one_line(project.run("db", "backup", "none/copy.db"), "none/copy.db")
 
 
+@pytest.mark.parametrize(("to", "why"), [("none/copy.db", "No such file"), ("bowerbird.db/copy.db", "Not a directory")])
+def test_a_backup_to_where_nothing_can_be_is_one_line(ours: Db, project: Project, to: str, why: str) -> None:
+    one_line(project.run("db", "backup", to), f"cannot be copied to {to}: {why}")
+
+
 def test_a_backup_of_a_server_is_not_ours_to_make(project: Project, address: Address) -> None:
     project.configure("")
     one_line(project.run("db", "backup", "copy.db", DATABASE_URL=address.url()), "pg_dump")

@@ -38,7 +38,11 @@ def settings_of(path: Path | None = None) -> Loaded:
     try:
         url = resolved_url(database.url, loaded.base)
     except ValueError as error:
-        raise BadConfig([Problem(str(loaded.path or "settings"), f"[database] url: {error}")]) from None
+        variables = secrets.environment(loaded.base)
+        named = [name for name in ("BOWERBIRD_DATABASE__URL", "DATABASE_URL") if variables.get(name) == database.url]
+        place = named[0] if named else f"{loaded.path}: [database] url"
+        said = f"is no address: {error}; write sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST:PORT/NAME"
+        raise BadConfig([Problem(place, said)]) from None
     return replace(loaded, settings=replace(loaded.settings, database=replace(database, url=url)))
 
 

@@ -19,7 +19,7 @@ from typing import Any, Generic, Self, TypeVar
 import orjson
 from sqlalchemy import Connection, CursorResult, Dialect, create_engine, pool
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from scraper import transaction
@@ -126,8 +126,12 @@ class Db:
                 self.file = _file(self.url, settings, checkpoints=checkpoints)
             application = f"bowerbird/{role}/{os.getpid()}"
             self.engine = create_engine(self.url, **_options(settings, self.url, self._connect_file, application))
-        except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
+        except ImportError as error:
             raise Unusable(f"[database] url: {error}; for PostgreSQL install bowerbird[postgres]") from None
+        except (SQLAlchemyError, ValueError) as error:
+            raise Unusable(
+                f"[database] url: {error}; write sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST:PORT/NAME"
+            ) from None
         self.dialect: Dialect = self.engine.dialect
         self._is_looked_at = False
         self.shown = shown(self.url)

@@ -250,6 +250,17 @@ def test_a_driver_that_is_not_ours_is_refused(here: Path, driver: str) -> None:
         load(environ={"DATABASE_URL": driver + "x"})
 
 
+def test_a_database_address_that_is_none_is_blamed_on_where_it_stands(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "bowerbird.toml").write_text('[database]\nurl = "postgresql+psycopg://h:bad/x"\n')
+    with pytest.raises(BadConfig, match=r"bowerbird\.toml: \[database\] url: is no address"):
+        settings_of()
+    monkeypatch.setenv("DATABASE_URL", "postgresql+psycopg://h:worse/x")
+    with pytest.raises(BadConfig, match=r"^DATABASE_URL: is no address"):
+        settings_of()
+
+
 def test_the_environment(here: Path) -> None:
     (here / "bowerbird.toml").write_text("[http]\nconcurrency = 3\ndelay = 1\n")
     (here / ".env").write_text("POOL_SIZE=7\nSQLITE_TIMEOUT='12'\nBOWERBIRD_HTTP__DELAY=9\n")

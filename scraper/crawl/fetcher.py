@@ -313,6 +313,8 @@ def refuse_overloaded(status: int, headers: Mapping[str, str], now: datetime) ->
 def retry_after(headers: Mapping[str, Any], now: datetime) -> float | None:
     """Return the seconds that a Retry-After header asks for, as seconds or as a date (RFC 9110 section 10.2.3)."""
     value = str(headers.get("retry-after", "")).strip()
+    if not value:
+        return None
     each = [said.strip() for said in value.split(",")]  # a proxy and the site may both say it
     if all(said.isascii() and said.isdigit() for said in each):
         return max(float(said[:10]) for said in each)

@@ -2,9 +2,10 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
+from itertools import repeat
 from operator import itemgetter
 from typing import Any, cast
 
@@ -129,11 +130,15 @@ class _Ready(ABC):
         ]
         self._given = [place for place, bind in enumerate(self._binds) if bind.required]
         self._pick = itemgetter(*(names[place] for place in self._given))
-        self._converted = [
-            (place, convert)
-            for place, bind in enumerate(self._binds)
-            if (convert := processor(bind.type, dialect)) is not None
-        ]
+        self._convert = [processor(bind.type, dialect) for bind in self._binds]
+        for place, convert in enumerate(self._convert):
+            if convert is not None and place not in self._given:
+                self._row[place] = convert(self._row[place])
+
+    def _columns(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, Sequence[Any]]]:
+        """The values that rows give, column by column, each with its place. Raises KeyError for a row that lacks one."""
+        picked = [self._pick(row) for row in rows]
+        return zip(self._given, zip(*picked, strict=True) if len(self._given) > 1 else [picked], strict=True)
 
     @abstractmethod
     def values(self, rows: Sequence[Mapping[str, Any]]) -> Any:
@@ -145,19 +150,11 @@ class _Rows(_Ready):
 
     def values(self, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
         """Return the rows as the driver takes them. Raises KeyError for one that lacks a value."""
-        done = []
-        whole = len(self._given) == len(self._row)
-        for row in rows:
-            if whole:
-                values = list(self._pick(row))
-            else:
-                values = self._row.copy()
-                for place, value in zip(self._given, self._pick(row), strict=True):
-                    values[place] = value
-            for place, convert in self._converted:
-                values[place] = convert(values[place])
-            done.append(tuple(values))
-        return done
+        columns: list[Iterable[Any]] = [repeat(value) for value in self._row]
+        for place, cells in self._columns(rows):
+            convert = self._convert[place]
+            columns[place] = cells if convert is None else map(convert, cells)
+        return list(zip(*columns, strict=False))  # what is the same for all rows has no end
 
 
 class _Columns(_Ready):
@@ -187,17 +184,12 @@ class _Columns(_Ready):
         fixed = [place for place in range(len(self._binds)) if place not in given]
         first = before.count("%s")
         self._order = [*fixed[:first], *self._given, *fixed[first:]]
-        for place, convert in self._converted:
-            if place not in given:
-                self._row[place] = convert(self._row[place])
         self._written = [written(of, dialect) for of in types]
 
     def values(self, rows: Sequence[Mapping[str, Any]]) -> tuple[Any, ...]:
         """Return the columns as the driver takes them. Raises KeyError for a row that lacks a value."""
-        picked = [self._pick(row) for row in rows]
-        columns: Any = zip(*picked, strict=True) if len(self._given) > 1 else [picked]
         values = self._row.copy()
-        for place, cells, write in zip(self._given, columns, self._written, strict=True):
+        for (place, cells), write in zip(self._columns(rows), self._written, strict=True):
             values[place] = "{" + ",".join(["NULL" if cell is None else write(cell) for cell in cells]) + "}"
         return tuple([values[place] for place in self._order])
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, String, and_, cast, func, or_, select
 
-from scraper.database import changes, enrichments, events, failures, items, jobs, notices, pages, runs
+from scraper.database import changes, enrichments, events, failures, folded, items, jobs, notices, pages, runs
 from scraper.database.connection import Db, now
 from scraper.database.models import changes as change_table
 from scraper.database.models import deliveries as delivery_table
@@ -88,7 +88,7 @@ _FILTERS: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
     "after": lambda c, value: c.id > value,
     "since": lambda c, value: _moment(c) >= value,
     "until": lambda c, value: _moment(c) < value,
-    "q": lambda c, value: cast(c.data, String).icontains(value, autoescape=True),
+    "q": lambda c, value: folded.holds(cast(c.data, String), value),
     "present": lambda c, value: c.removed_at.is_(None),
     "page_id_of": lambda c, value: (c.of == "page") & (c.subject_id == value),
     "item_id_of": lambda c, value: (c.of == "item") & (c.subject_id == value),

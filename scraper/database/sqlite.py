@@ -12,6 +12,7 @@ from typing import Any
 
 from scraper import kernel
 from scraper.config.settings import Database
+from scraper.database import folded
 from scraper.errors import Conflict, Unavailable, Unusable
 
 LOCK_SLICE_S = 0.005  # SQLite's own waits get long, and a lock that is free meanwhile goes unused
@@ -167,6 +168,7 @@ class File:
             f"wal_autocheckpoint={WAL_PAGES if self.checkpoints else others}",
         ):
             made.execute(f"PRAGMA {pragma}")
+        made.create_function(folded.NAME, 1, folded.fold, deterministic=True)
 
     def copy(self, source: Any, to: Path, progress: Callable[[int, int], None]) -> None:
         """Copy the database as one connection sees it at this moment, while others go on writing.

@@ -123,10 +123,12 @@ class Linker:
     def _hrefs(self, place: Any) -> Iterator[str]:
         """What the links of a place refer to, itself included, save those that ask not to be followed."""
         for element in place.iter(*LINKING):
-            if (href := element.get("href" if element.tag != "frame" else "src")) is None:
+            href = element.get("href")
+            if href is None and element.tag == "frame":
+                href = element.get("src")
+            if href is None or self._polite and (rel := element.get("rel")) and "nofollow" in rel.lower().split():
                 continue
-            if not (self._polite and (rel := element.get("rel")) and "nofollow" in rel.lower().split()):
-                yield href
+            yield href
 
 
 def _urls_in(page: Page) -> Iterator[str]:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Any, cast
 
-from sqlalchemy import Connection, Row, Text, bindparam, exists, func, literal_column, or_, select, update
+from sqlalchemy import Connection, Row, Text, bindparam, exists, func, literal_column, or_, select, text, update
 
 from scraper.database.among import Among
 from scraper.database.bulk import IN_MOST, Bulk, upsert
@@ -65,7 +65,7 @@ def add(
     named: dict[tuple[str, bytes], dict[str, Any]] = {}
     for row in rows:
         named.setdefault((row["source"], row["fingerprint"]), row)
-    known = _known(connection, list(named))
+    known = _known(connection, list(named), whole=not all(room.unknown_only for room in rooms.values()))
     taken: dict[int, list[dict[str, Any]]] = {run_id: [] for run_id in rooms}
     for name, row in named.items():
         run_id, there = row["run_id"], known.get(name)
@@ -91,8 +91,12 @@ def _is_free(there: Row[Any], run_id: int, room: Room) -> bool:
     return not room.unknown_only and there.run_id < run_id and there.crashes < POISON
 
 
-def _known(connection: Connection, names: Sequence[tuple[str, bytes]]) -> dict[tuple[str, bytes], Row[Any]]:
-    return {(row.source, row.fingerprint): row for row in _KNOWN.rows(connection, [mark for _, mark in names])}
+def _known(
+    connection: Connection, names: Sequence[tuple[str, bytes]], *, whole: bool
+) -> dict[tuple[str, bytes], Row[Any]]:
+    """What is known of URLs. whole: of what run they are too, which is not in the index."""
+    statement = _KNOWN if whole else _NAMED
+    return {(row.source, row.fingerprint): row for row in statement.rows(connection, [mark for _, mark in names])}
 
 
 def _taken_over(statement: Any) -> Any:
@@ -109,6 +113,17 @@ _KNOWN = Among(
     lambda _: select(urls.c.id, urls.c.source, urls.c.fingerprint, urls.c.run_id, urls.c.crashes).where(
         urls.c.fingerprint.in_(bindparam("marks", expanding=True))
     )
+)
+_NAMED = Among(
+    lambda _: select(urls.c.id, urls.c.source, urls.c.fingerprint).where(
+        urls.c.fingerprint.in_(bindparam("marks", expanding=True))
+    )
+)
+# Whether a run's source has URLs of earlier runs, by an index whose second column is the look. In words, as in in_state().
+OLDER = exists().where(
+    urls.c.source == runs.c.source,
+    text(f"urls.last_look IN ({', '.join(str(look) for look in range(LastLook.HAD + 1))})"),
+    urls.c.run_id < runs.c.id,
 )
 _ADD = Bulk(lambda dialect: _taken_over(upsert(dialect, urls)))  # another process may have entered it meanwhile
 _TAKE_OVER = Bulk(

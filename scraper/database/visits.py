@@ -354,7 +354,8 @@ def _enter(
     rows = [row for links in found.values() for row in links.values()]
     rooms = {
         run.id: frontier.Room(
-            max(KNOWN_AT_LEAST, run.max_pages * KNOWN_PER_PAGE) - run.known, unknown_only=run.kind == RunKind.RETRY
+            max(KNOWN_AT_LEAST, run.max_pages * KNOWN_PER_PAGE) - run.known,
+            unknown_only=run.kind == RunKind.RETRY or not run.takes_over,
         )
         for run in _OPEN.rows(connection, list(found))
     }
@@ -366,7 +367,7 @@ def _enter(
 
 
 _OPEN = Among(
-    lambda _: select(runs.c.id, runs.c.known, runs.c.max_pages, runs.c.kind).where(
+    lambda _: select(runs.c.id, runs.c.known, runs.c.max_pages, runs.c.kind, frontier.OLDER.label("takes_over")).where(
         runs.c.id.in_(bindparam("ids", expanding=True))
     )
 )

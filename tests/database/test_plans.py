@@ -64,6 +64,19 @@ def test_no_statement_goes_through_all_urls(known: Db, name: str) -> None:
     assert not [step for step in plan if step.startswith("SCAN urls")], plan
 
 
+def test_links_of_a_first_run_are_looked_up_in_an_index_alone(known: Db) -> None:
+    """Of millions of URLs each would take another page of the file, to say what is clear."""
+    row = frontier.row_of(1, "site", Link("http://a.org/3"), 1)
+    rooms = {1: frontier.Room(9, unknown_only=True)}
+    plan = known.write(lambda c: _plan(c, lambda c: frontier.add(c, [row] if row else [], rooms)))
+    assert "USING COVERING INDEX" in plan[0], plan
+
+
+def test_whether_there_are_urls_of_earlier_runs_is_asked_of_an_index(known: Db) -> None:
+    plan = known.write(lambda c: _plan(c, lambda c: visits._OPEN.rows(c, [1])))
+    assert any("urls_seen (source=? AND last_look=? AND run_id<?)" in step for step in plan), plan
+
+
 def test_the_next_retry_is_not_looked_for_among_all_that_is_queued(known: Db) -> None:
     plan = known.write(lambda c: _plan(c, ASKED["next_retry"]))
     assert any("urls_waiting" in step for step in plan), plan

@@ -258,22 +258,24 @@ class Visitor:
         refusal: VisitFailed | None = None
         asked_at: float | None = None
         for again in (False, True):
+            place.leave()  # who logs in for all of us may need it
             await work.session.log_in(self._fetcher, work.http, enter, refused_at=asked_at)
             await place.admit(claim.url, work.http)
             asked_at = time.monotonic()
             try:
                 fetched = await self._fetch(claim, work, place)
-                refused = work.session.is_refusal(None, fetched.final_url)
-                work.session.showed(again=again, refused=refused)
-                if again or not refused:
-                    return fetched
             except VisitFailed as error:
                 refusal = error
-                refused = work.session.is_refusal(error, None)
+                refused = work.session.is_refusal(error)
                 if refused:
                     work.session.showed(again=again, refused=True)
                 if again or not refused:
                     raise
+            else:
+                refusal = await work.session.refusal(claim.url, fetched, again=again)
+                work.session.showed(again=again, refused=refusal is not None)
+                if refusal is None:
+                    return fetched
         raise refusal or AssertionError("unreachable")
 
     async def _fetch(self, claim: Claim, work: Work, place: Place) -> Fetched:

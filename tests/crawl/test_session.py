@@ -1,5 +1,6 @@
 """What a source brings along goes to its own origins alone; a login holds, is made anew, or fails by name."""
 
+import asyncio
 import logging
 import threading
 import time
@@ -66,6 +67,10 @@ class Shop:
     takes_none: bool = False
     method: str = "post"
     action: str = "/enter"
+    form_at: str = "/login"  # where /login leads
+    in_place: bool = False  # strangers are shown the form where they are
+    landing: tuple[int, dict[str, str], str] = (303, {"Location": "/welcome"}, "")
+    logs_out_at: str = ""
     log: list[Asked] = field(default_factory=list)
     served: int = 0
     entered: int = 0
@@ -110,8 +115,14 @@ class Shop:
     def _judge(self, path: str, cookie: str, form: dict[str, str]) -> tuple[int, dict[str, str], str]:
         if path == "/robots.txt":
             return 404, {}, ""
-        if path == "/login":
+        if path == "/login" != self.form_at:
+            return 301, {"Location": self.form_at}, ""
+        if path == self.form_at:
             return 200, {}, self._form()
+        if path == "/broken":
+            return 500, {}, "oh"
+        if path == self.logs_out_at:
+            self.known.clear()
         if path == "/enter" and self.sends_on_to:
             return 307, {"Location": self.sends_on_to}, ""
         if path == "/enter":
@@ -121,11 +132,14 @@ class Shop:
             number = f"sess10n-{self.entered}"
             self.entered += 1
             self.known.add(number)
-            return 303, {"Set-Cookie": f"shop={number}; Path=/; HttpOnly", "Location": "/welcome"}, ""
+            status, headers, body = self.landing
+            return status, {"Set-Cookie": f"shop={number}; Path=/; HttpOnly", **headers}, body
         if self.forgets_all and path != "/welcome":
             self.known.clear()
         if not self.known & {value.partition("=")[2] for value in cookie.split("; ")}:
-            return (401, {}, "who?") if self.refuses else (302, {"Location": "/login"}, "")
+            if self.in_place:
+                return 200, {}, self._form()
+            return (401, {}, "who?") if self.refuses else (302, {"Location": self.form_at + "?next=" + path}, "")
         self.served += path != "/welcome"
         if path != "/welcome" and self.served == self.forgets_after:
             self.known.clear()
@@ -238,6 +252,10 @@ async def test_a_cookie_that_a_redirect_sets_is_sent_to_its_target(crawler: Craw
         (["a=1; Domain=org"], "/", None),
         (["a=1; Domain=shop.org"], "/", "a=1"),
         (["a=" + "x" * 5000], "/", None),
+        (["a=" + "x" * 4050 + "; Path=/; HttpOnly; SameSite=Lax"], "/", "a=" + "x" * 4050),
+        (['a=1; Path="/"; HttpOnly'], "/in/x", "a=1"),
+        (["a=1; Path=foo"], "/x", "a=1"),
+        ([f"c{number}=1" for number in range(61)], "/", "; ".join(sorted(f"c{number}=1" for number in range(61)))),
         ([""], "/", None),
         (["="], "/", None),
     ],
@@ -325,6 +343,95 @@ async def test_who_is_logged_out_in_between_logs_in_again_once(
     run = await crawl(crawler, shop.source())
     assert (run["state"], run["pages"], run["failures"]) == ("done", 5, 0)
     assert shop.times("POST", "/enter") == 2
+
+
+@pytest.mark.parametrize("how", ["moved", "in place"])
+async def test_the_login_page_is_known_where_it_is_and_by_its_form(
+    crawler: Crawler, shop: Shop, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(session, "LOGIN_SOONEST_S", 0.0)
+    shop.forgets_after = 3
+    shop.form_at, shop.in_place = ("/login/", False) if how == "moved" else ("/login", True)
+    run = await crawl(crawler, shop.source())
+    assert (run["state"], run["pages"], run["failures"]) == ("done", 5, 0)
+    assert shop.times("POST", "/enter") == 2
+    assert not [page for page in crawler.rows("pages") if "login" in page["final_url"]]
+
+
+async def test_a_page_that_has_the_form_after_a_login_too_is_a_page(
+    crawler: Crawler, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "LOGIN_SOONEST_S", 0.0)
+    shop.logs_out_at, shop.in_place = "/2", True  # it shows the form, whoever asks
+    run = await crawl(crawler, shop.source())
+    assert (run["state"], run["pages"], run["failures"]) == ("done", 5, 0)
+
+
+async def test_a_link_that_logs_out_costs_a_login_and_no_other_page(
+    crawler: Crawler, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "LOGIN_SOONEST_S", 0.0)
+    shop.logs_out_at = "/2"
+    run = await crawl(crawler, shop.source())
+    failures = crawler.rows("failures")
+    assert (run["pages"], [failure["url"] for failure in failures]) == (4, [shop.url + "/2"])
+    assert "in spite of the login" in failures[0]["message"]
+
+
+async def test_what_is_wrong_with_the_page_after_the_login_is_not_the_logins(crawler: Crawler, shop: Shop) -> None:
+    shop.landing = (303, {"Location": "/broken"}, "")
+    run = await crawl(crawler, shop.source(), HTTP)
+    assert (run["state"], run["pages"], shop.times("POST", "/enter")) == ("done", 5, 1)
+
+
+async def test_a_login_that_fails_in_whatever_way_is_not_tried_by_every_page(crawler: Crawler, shop: Shop) -> None:
+    shop.landing = (500, {}, "oh")
+    starts = tuple(f"{shop.url}/{number}" for number in range(6))
+    await crawl(crawler, replace(shop.source(), start=starts))
+    assert shop.times("POST", "/enter") == 1
+    assert {failure["message"][:7] for failure in crawler.rows("failures")} == {"login: "}
+
+
+@pytest.mark.parametrize("in_flight", [1, 2])
+async def test_a_session_that_ends_while_many_are_under_way_stops_nobody(
+    crawler: Crawler, shop: Shop, monkeypatch: pytest.MonkeyPatch, in_flight: int
+) -> None:
+    """Who logs in for all needs a place at the host: the others, who wait for that, must not have them all."""
+    monkeypatch.setattr(session, "LOGIN_SOONEST_S", 0.0)
+    shop.forgets_after = 3
+    watched = shop.source(http={"per_host": in_flight})
+    other = Source(name="o", start=("http://127.0.0.1:1/",), http={"per_host": 8})
+    crawler.db.write(lambda c: sources.sync(c, [watched, other], lambda s, last: None))
+    run = crawler.db.write(lambda c: runs.request(c, "s", now()))
+    store = Store(crawler.db, "test")
+    async with asyncio.timeout(60):
+        await Engine(store, HTTP, [run], variables=VARIABLES).run([watched, other], Before(now()))
+    store.close()
+    ended = crawler.db.read(lambda c: runs.one(c, run, now()))
+    assert (ended["state"], ended["pages"], ended["failures"]) == ("done", 5, 0)
+
+
+def test_a_cookie_of_the_site_takes_the_place_of_the_one_that_was_given() -> None:
+    made = Session(Source(name="s", start=("http://a.org/",), cookies={"sid": "old", "b": "2"}), Http(cookies=True), {})
+    made.took("http://a.org/", ["sid=new; Path=/"])
+    assert made.headers_for("http://a.org/")["Cookie"] == "b=2; sid=new"
+
+
+def test_a_name_without_a_dot_may_name_itself() -> None:
+    made = Session(Source(name="s", start=("http://intranet/",)), Http(cookies=True), {})
+    made.took("http://intranet/", ["sid=1; Domain=intranet; Path=/"])
+    assert made.headers_for("http://intranet/")["Cookie"] == "sid=1"
+
+
+def test_what_is_hidden_is_what_is_secret() -> None:
+    made = Session(
+        Source(
+            name="s", start=("http://a.org/",), login=Login(url="http://a.org/in", form={"u": "me", "p": "pässw#1"})
+        ),
+        Http(),
+        {},
+    )
+    assert made._without_secrets("http://a.org/home?p=p%e4ssw%231&q=P%C3%A4ssw%231") == "http://a.org/home?p=***&q=***"
 
 
 async def test_what_is_not_for_us_has_a_login_made_anew_ever_later(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -516,5 +623,5 @@ def test_what_https_set_is_not_changed_by_http() -> None:
 
 
 def test_a_header_of_cookies_holds_whole_ones() -> None:
-    made = Session(Source(name="s", start=("http://a.org/",), cookies={n: n * 3000 for n in "abc"}), Http(), {})
-    assert made.headers_for("http://a.org/")["Cookie"] == "; ".join(f"{n}={n * 3000}" for n in "ab")
+    made = Session(Source(name="s", start=("http://a.org/",), cookies={n: n * 6000 for n in "abc"}), Http(), {})
+    assert made.headers_for("http://a.org/")["Cookie"] == "; ".join(f"{n}={n * 6000}" for n in "ab")

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from scraper import jmes
+from scraper import jmes, statedir
 from scraper.config import masking, secrets
 from scraper.config.load import Loaded, dotted, load
 from scraper.config.settings import Enrich, Settings, Source, secrets_of
@@ -24,6 +24,7 @@ from scraper.database import Db, postgres, schema, sources, sqlite, tasks
 from scraper.database.connection import now, resolved_url, sqlite_file
 from scraper.errors import BadConfig, Problem, Unavailable, Unusable
 from scraper.extract.items import faults
+from scraper.statedir import StateDir
 
 log = logging.getLogger(__name__)
 
@@ -231,8 +232,11 @@ def _found(parser: str) -> bool:
         return False
 
 
-def preflight(loaded: Loaded) -> Db:
-    """Open the database, bring its tables up to date, and enter the sources of the file. Returns it.
+def preflight(loaded: Loaded, *, brings: bool = False) -> Db:
+    """Open the database, and bring its tables up to date. Returns it.
+
+    brings: the sources and tasks of the file are entered, unless a service has this database: it has those of its own start,
+    and takes others when it is restarted.
 
     Raises Unusable if a person has to mend something. A database that is merely away, or locked by another program, is only told: it is waited for.
     """
@@ -246,8 +250,9 @@ def preflight(loaded: Loaded) -> Db:
         log.info("the tables are there", extra={"version": schema.HEAD, "before": found or "none"})
         if not db.is_sqlite and (crowded := crowding_of(db, loaded)):
             log.warning("the database: %s", crowded)
-        db.write(lambda c: sources.sync(c, loaded.settings.source, due))
-        db.write(lambda c: tasks.sync(c, loaded.settings.enrich))
+        if brings and not _is_served(loaded):
+            db.write(lambda c: sources.sync(c, loaded.settings.source, due))
+            db.write(lambda c: tasks.sync(c, loaded.settings.enrich))
         for said in strangers(db, loaded.settings):
             log.warning(said)
     except Unavailable as error:
@@ -255,6 +260,15 @@ def preflight(loaded: Loaded) -> Db:
             raise
         log.warning("the database is away, waiting for it", extra={"reason": str(error)})
     return db
+
+
+def _is_served(loaded: Loaded) -> bool:
+    """Say whether the sources that are there are not ours to change: a service has them, or there is no file that could name any."""
+    settings = loaded.settings
+    if loaded.path is None and not settings.source:
+        return True
+    place = statedir.path_of(settings.service.state_dir, loaded.base)
+    return StateDir(place, sqlite_file(settings.database.url)).is_owned()
 
 
 def existing(loaded: Loaded) -> Db:

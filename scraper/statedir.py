@@ -118,6 +118,10 @@ class StateDir:
         """Whether we are the owner."""
         return all(lock.held for lock in self._locks)
 
+    def is_owned(self) -> bool:
+        """Say whether another process is the owner, of the directory or of the database."""
+        return any(lock.taken() for lock in self._locks)
+
     def keep(self) -> bool:
         """Make the directory and the locks anew if somebody took them away.
 

@@ -71,7 +71,7 @@ def enrich(
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that all is cleared away
     loaded = settings_of(config)
     logs.set_up(production=loaded.settings.production, level=30)
-    with preflight(loaded) as db:
+    with preflight(loaded, brings=True) as db:
         task = _task(db, name, kind, source)
         hands = _workers(loaded, task, workers)
         only = Only(source, kind)

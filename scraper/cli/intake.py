@@ -49,7 +49,7 @@ def bring(
     """Bring in sources (lists of URLs, OPML, changedetection.io), or items (of Scrapy, of a folder of ChromaDB)."""
     loaded = settings_of(config)
     if chroma.is_folder(file):
-        with preflight(loaded) as db:
+        with preflight(loaded, brings=True) as db:
             try:
                 bad = _items(db, _of_chroma(file), _named(source), dry_run=dry_run)
             except Unreadable as error:
@@ -57,7 +57,7 @@ def bring(
         if bad:
             raise typer.Exit(1)
         return
-    with _opened(file) as opened, preflight(loaded) as db:
+    with _opened(file) as opened, preflight(loaded, brings=True) as db:
         try:
             form = form or intake.guess(opened)
             if form is Form.SCRAPY:

@@ -34,7 +34,7 @@ def scrape(
     """Run sources once, now, and end when they are done. A run that was cut off goes on where it was."""
     loaded = settings_of(config)
     logs.set_up(production=loaded.settings.production, level=30)
-    db = preflight(loaded)
+    db = preflight(loaded, brings=True)
     service: Service | None = None
     try:
         wanted = named(db, names or [])

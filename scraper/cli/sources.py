@@ -39,7 +39,7 @@ def _list_by_default(context: typer.Context, config: ConfigFile = None, as_json:
 @sources.command("list")
 def list_sources(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """List the sources, when they ran last and when they are due."""
-    with preflight(settings_of(config)) as db:
+    with preflight(settings_of(config), brings=True) as db:
         known = db.read(health.listed)[0]
     if as_json:
         print(json.dumps(known, default=export.text))
@@ -90,7 +90,7 @@ def add_source(
             made["item"] = [rule | ({"select": select} if select else {})]
         given = [made]
     loaded = settings_of(config)
-    with preflight(loaded) as db:
+    with preflight(loaded, brings=True) as db:
         enter(db, loaded, given)
     for definition in given:
         when = "" if definition.get("every") or definition.get("cron") else " It runs only when asked: --every 1h."
@@ -163,7 +163,7 @@ def remove_sources(
         for name in names:
             rows.remove(c, name)
 
-    with preflight(settings_of(config)) as db:
+    with preflight(settings_of(config), brings=True) as db:
         db.write(unit)
     print(f"Removed {', '.join(names)}; what was scraped stays.")
 
@@ -190,7 +190,7 @@ def _pause(names: list[str], config: ConfigFile, *, paused: bool) -> None:
             rows.definition(c, name)
         return rows.pause(c, names, now() if paused else None)
 
-    with preflight(settings_of(config)) as db:
+    with preflight(settings_of(config), brings=True) as db:
         done = db.write(unit)
     for name in names:
         print(f"{name}: {'' if name in done else 'was already '}{'disabled' if paused else 'enabled'}")
@@ -205,7 +205,7 @@ def check_source(
     """Print what one page of a source yields. Stores nothing."""
     loaded = settings_of(config)
     sys.path.append(str(loaded.base))
-    with preflight(loaded) as db:
+    with preflight(loaded, brings=True) as db:
         source = named(db, [name])[0]
     try:
         found = asyncio.run(check(source, loaded.settings.http, url, loaded.settings.limits, environment(loaded.base)))

@@ -68,7 +68,7 @@ def load(
     problems.extend(_problem(fault, file, lines, from_env) for fault in reversed(told.values()))
     if problems or settings is None:
         raise BadConfig(problems)
-    return Loaded(settings, file.resolve() if file else None, base)
+    return Loaded(settings, file.absolute() if file else None, base)  # a link may lead elsewhere when it is read again
 
 
 def _unset(source: Source, env: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], str]]:

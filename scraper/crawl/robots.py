@@ -22,6 +22,7 @@ MEANT = dict.fromkeys(("dissallow", "dissalow", "disalow", "diasllow", "disallaw
     "useragent": "user-agent",
     "user agent": "user-agent",
 }
+_TOKEN = re.compile(r"[^\s/*,;()]+")
 _NO_COLON = re.compile(
     rf"\s*({'|'.join(sorted((*RULES, 'user-agent', *MEANT), key=len, reverse=True))})[ \t]+(\S.*)", re.IGNORECASE
 )
@@ -82,7 +83,7 @@ def group_for(text: str, agent: str, names: tuple[str, ...] = RULES) -> list[str
         if name == "user-agent":
             if in_rules:
                 named, in_rules = set(), False
-            named.add(value.partition("/")[0].strip().lower())
+            named.add(_token(value))
             seen |= named
         elif name in RULES or name in names:
             in_rules = in_rules or name in RULES
@@ -92,6 +93,14 @@ def group_for(text: str, agent: str, names: tuple[str, ...] = RULES) -> list[str
                 if meant is not None and len(groups[group]) < MAX_RULES:
                     groups[group].append(f"{name}: {meant}")
     return groups[agent.lower() if agent.lower() in seen else "*"]
+
+
+def _token(value: str) -> str:
+    """Whom a line means: the name that it begins with (RFC 9309 section 2.2.1), whatever version or remark follows; or everybody."""
+    if value[:1] == "*" and not value[1:2].strip():
+        return "*"
+    found = _TOKEN.match(value)
+    return found[0].lower() if found else ""
 
 
 def _said(line: str) -> tuple[str, str]:

@@ -21,7 +21,7 @@ from scraper.crawl.schedule import next_check
 from scraper.crawl.short import is_short
 from scraper.crawl.work import Work
 from scraper.errors import BowerbirdError, Failure, VisitFailed
-from scraper.offload import Browsers, Readers, Wish
+from scraper.offload import NO_DOCUMENT, Browsers, Readers, Wish
 from scraper.records import SITEMAP_MOST, Before, Claim, Fetched, Reading, Visit, unpacked
 from scraper.traps import Watch
 
@@ -42,8 +42,25 @@ SLOW_S = 0.1
 SLOW_PAGES = 200  # of a source are read elsewhere after one that was slow
 
 HTML = ("text/html", "application/xhtml+xml", "")
-# What of a page's own requests is sent: the rest is ours to say.
-PASSED_ON = ("accept", "content-type", "cookie", "origin", "x-requested-with", "x-csrf-token", "authorization", "range")
+# What of a page's own requests is not sent: how a message is carried, and who asks, is ours to say.
+OURS = frozenset(
+    (
+        *(
+            "accept-encoding",
+            "connection",
+            "content-length",
+            "expect",
+            "host",
+            "http2-settings",
+            "keep-alive",
+            "te",
+            "trailer",
+        ),
+        *("priority", "transfer-encoding", "upgrade", "upgrade-insecure-requests", "user-agent", "via", "forwarded"),
+        *("if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since"),
+    )
+)
+OURS_BEGIN = ("sec-", "proxy-", "x-forwarded-")
 Stored = Awaitable[tuple[bytes, dict[str, str]] | None]
 StoredBody = Callable[[int], Stored]
 StoredOther = Callable[[str, str, str], Stored]
@@ -338,7 +355,7 @@ class Visitor:
                     await place.admit(target, work.http)
 
                 await admit(wish.url)
-                kept = {name: value for name, value in wish.headers.items() if name.lower() in PASSED_ON}
+                kept = {name: value for name, value in wish.headers.items() if not _is_ours(name.lower())}
                 request = Request(wish.url, wish.method, kept, wish.body)
                 who = work.session if wish.top else NOBODY  # what a frame asks for, it asks for without our credentials
                 answer = await self._fetcher.fetch(request, work.http, admit=admit, visitor=who, follows=False)
@@ -347,10 +364,15 @@ class Visitor:
                     place.gate.pause(asked_s, f"it answered {answer.status} to a page's request, with Retry-After")
                     await self._politeness.keep_pause(place.gate)
             wire_bytes += answer.wire_bytes
+            if wish.main and answer.status not in NO_DOCUMENT:
+                self._screen(claim, answer.status, answer.headers, asked=False)
             return answer
 
         agent = user_agent(work.http.user_agent)
-        done = await self._browsers.render(fetched, agent, work.http.max_body, ask, keeps=work.session.plain)
+        # Of a page that is stored already, what is there is better than half of a new one.
+        strict = claim.known is not None or claim.attempts < work.http.retries
+        plain, most = work.session.plain, work.http.max_body
+        done = await self._browsers.render(fetched, agent, most, ask, keeps=plain, strict=strict)
         return replace(done, wire_bytes=wire_bytes)
 
     async def _read(self, claim: Claim, work: Work, fetched: Fetched, before: Before | None) -> Reading:
@@ -462,6 +484,10 @@ def _has_changed(claim: Claim, digest: str, reading: Reading) -> bool:
     if claim.known is None or claim.known.digest in ("", digest):
         return False
     return reading.difference is None or reading.difference.words > 0
+
+
+def _is_ours(name: str) -> bool:
+    return name in OURS or name.startswith(OURS_BEGIN)
 
 
 def _why(error: VisitFailed) -> str:

@@ -37,6 +37,9 @@ _head_title = etree.XPath("string(/html/head/title)", smart_strings=False)
 _first_title = etree.XPath("string(//title[not(ancestor::svg)])", smart_strings=False)  # an icon has one too
 _SEPARATORS = re.compile(r"[,;\s]+")
 _NO_ASCII = re.compile("[^\x00-\x7f]")
+_NO_XML = re.compile(
+    "[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
+)  # lxml writes no such letter, though it reads it
 # What people write around JSON-LD and into it that is no JSON: comments, CDATA, a comma too many. Texts come first.
 _GIVEN = re.compile(r"[=(]\s*(?=[{\[])")  # where a script says a value
 GIVEN_MOST = 20
@@ -397,6 +400,7 @@ def _take_in(root: "etree._Element") -> None:
 
 def _say(place: "etree._Element", text: str | None) -> None:
     """Put a text at the end of an element."""
+    text = _NO_XML.sub("", text or "")
     if not text:
         return
     if len(place):

@@ -76,6 +76,15 @@ class FileLock:
             return False
         return not os.path.samestat(there, os.fstat(self._file.fileno()))
 
+    def taken(self) -> bool:
+        """Say whether another process has the lock."""
+        try:
+            file = FileIO(self.path, "r+b")
+        except OSError:  # nobody made it; or it is not ours to look at
+            return False
+        with file:
+            return not _lock(file)
+
     def note(self) -> str:
         """Return what the holder wrote, or an empty text."""
         try:

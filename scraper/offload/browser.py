@@ -36,6 +36,7 @@ LOOK_EACH_S = 0.1
 SETTLE_SHARE = 0.6  # of the time, after which the document is taken as it is
 QUIET_S = 1.0  # nothing in flight and nothing changed for so long: the page is done
 REQUESTS_MOST = 300
+ENDED = "the browser ended"
 NAVIGATIONS_MOST = 16  # with their redirects
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE") if kernel.LINUX else 4096
 OTHERS_BYTES = 300 * 2**20  # what the browser takes that is no page's
@@ -120,12 +121,13 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """What the browser made of a page. fault: why it made nothing of it. spent: the browser is of no more use."""
+    """What the browser made of a page. fault: why it made nothing of it. spent: the browser is of no more use; died: it has ended."""
 
     html: str = ""
     too_long: bool = False
     fault: str | None = None
     spent: bool = False
+    died: bool = False
 
 
 @dataclass(slots=True)
@@ -152,6 +154,7 @@ def run(end: socket.socket, told: "Connection", parent: int, binary: str, user_a
     if not begin(parent, told):
         return
     os.environ.pop("NODE_OPTIONS", None)
+    os.environ["TMPDIR"] = home  # of Playwright's own process: who is killed leaves its files
     asyncio.run(_serve(end, binary, user_agent, home))
 
 
@@ -188,6 +191,7 @@ async def _serve(end: socket.socket, binary: str, user_agent: str, home: str) ->
 def _said(error: Exception) -> str:
     """What matters of a browser's long story."""
     lines = [line.strip() for line in str(error).splitlines() if "FATAL" in line or "rror" in line]
+    lines += [line for line in lines if "loading shared libraries" in line]
     return (lines[-1] if lines else str(error).partition("\n")[0])[:300] or type(error).__name__
 
 
@@ -246,7 +250,7 @@ class Browser:
 
     def _lost(self, chromium: "Chromium") -> None:
         if self._visit is not None:
-            self._visit.end("the browser ended")
+            self._visit.end(ENDED)
 
     async def close(self) -> None:
         """End the browser and whatever belongs to it."""
@@ -340,14 +344,19 @@ class Browser:
         try:
             await asyncio.wait({work, over}, timeout=task.timeout_s, return_when=asyncio.FIRST_COMPLETED)
             if visit.over.is_set() or not work.done():
-                return Rendered(fault=visit.fault or f"it was not done after {task.timeout_s:g} s")
+                return self._nothing(visit, f"it was not done after {task.timeout_s:g} s")
             return work.result()
         except Exception as error:  # noqa: BLE001  the browser has many ways to say that a page is nothing
-            return Rendered(fault=str(error).partition("\n")[0][:300] or type(error).__name__)
+            return self._nothing(visit, str(error).partition("\n")[0][:300] or type(error).__name__)
         finally:
             self._visit = None
             for task_left in (work, over, watch):
                 task_left.cancel()
+
+    def _nothing(self, visit: Visit, fault: str) -> Rendered:
+        """fault: why, unless the visit knows better."""
+        gone = self._chromium is None or not self._chromium.is_connected()
+        return Rendered(fault=visit.fault or fault, died=gone and visit.fault in (None, ENDED))
 
     async def clean(self) -> bool:
         """Close what the last page opened; say whether that could be done. If not, the browser is of no more use."""

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -27,12 +28,30 @@ PREFIX = "bowerbird-browser-"
 AT_ONCE, AT_ONCE_OF_A_HOST = 24, 6  # requests of a page; the latter as browsers have it
 NO_DOCUMENT = (204, 205, 301, 302, 303, 307, 308)
 SHOWN = ("text/html", "application/xhtml+xml", "text/plain", "")
+DATA = ("XHR", "Fetch")
+# What may pass, and what means that there is no page where a document goes on to.
+FOR_NOW = frozenset(
+    (
+        Failure.HTTP_5XX,
+        Failure.RATE_LIMITED,
+        Failure.TIMEOUT,
+        Failure.CONNECT,
+        Failure.DNS,
+        Failure.PROTOCOL,
+        Failure.INCOMPLETE_BODY,
+    )
+)
+NO_PAGE = FOR_NOW | {Failure.HTTP_4XX, Failure.CONTENT_TYPE}
+TOO_MANY = 429
 SHORT = 40
 GRACE_S = 10.0
 VISITS_MOST = 200  # then a new one, however well it does
 KEPT_BYTES = 32 * 2**20
 KEPT_S = 600.0
 
+_NOT_KEPT = re.compile(
+    r"no-store|no-cache|private|max-age\s*=\s*\"?0*[0-9]{1,2}(?![0-9])"
+)  # two digits: less than two minutes
 Ask = Callable[[Wish], Awaitable[Fetched]]
 
 log = logging.getLogger(__name__)
@@ -57,16 +76,28 @@ def _new_home() -> Path:
 
 @dataclass(slots=True)
 class _Document:
-    """The document of a page: as it was fetched first, and the address of the one that it went on to."""
+    """The document of a page: as it was fetched first, and the address of the one that it went on to.
+
+    strict: what it asks its own host for, and does not get for now, makes it a failure. fault: why it is one.
+    """
 
     first: Fetched
     keeps: bool
+    strict: bool
     url: str = ""
+    fault: VisitFailed | None = None
     _asking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
     _of_host: dict[str, asyncio.Semaphore] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.url = self.first.final_url
+
+    def lost(self, wish: Wish, why: VisitFailed) -> None:
+        """Note that a request of the page failed: the document that it goes on to, or data of its own that it would show."""
+        data = self.strict and wish.method == "GET" and wish.kind in DATA and why.failure in FOR_NOW
+        if (wish.main and why.failure in NO_PAGE) or (data and host_of(wish.url) == host_of(self.first.final_url)):
+            said = f"{why.message} (asked for by the page: {wish.url[:200]})"
+            self.fault = self.fault or VisitFailed(why.failure, said, retry_after_s=why.retry_after_s, answered=True)
 
     @contextlib.asynccontextmanager
     async def turn(self, wish: Wish) -> AsyncGenerator[None]:
@@ -91,15 +122,19 @@ class Browsers:
         self._visits = 0
         self._kept = Scripts()
 
-    async def render(self, fetched: Fetched, user_agent: str, most: int, ask: Ask, *, keeps: bool = True) -> Fetched:
+    async def render(
+        self, fetched: Fetched, user_agent: str, most: int, ask: Ask, *, keeps: bool = True, strict: bool = False
+    ) -> Fetched:
         """Return a page as it is after its scripts. fetched: its document. ask: fetches what the page asks for.
 
-        most: characters. keeps: scripts may be kept for other pages, for they are asked for without cookies and credentials. Raises VisitFailed: parse_limit, body_too_large, extract.
+        most: characters. keeps: scripts may be kept for other pages, for they are asked for without cookies and credentials.
+        strict: a page that does not get what it asks its own host for is a failure. Raises VisitFailed: parse_limit,
+        body_too_large, extract, poison, and what happened to the documents that it went on to.
         """
         async with self._turn:
             for last in (False, True):
                 try:
-                    return await self._render(_Document(fetched, keeps), user_agent, most, ask)
+                    return await self._render(_Document(fetched, keeps, strict), user_agent, most, ask)
                 except Died as died:
                     log.warning("the browser's process died", extra={"url": fetched.final_url, "how": str(died)})
                     await self._drop()
@@ -124,6 +159,10 @@ class Browsers:
         self._visits += 1
         if self._visits >= VISITS_MOST or rendered.spent:
             await self._drop()
+        if rendered.died:
+            raise Died(rendered.fault or "it ended")
+        if document.fault is not None:
+            raise document.fault
         if rendered.fault is not None:
             raise VisitFailed(Failure.PARSE_LIMIT, f"rendering: {rendered.fault}")
         if rendered.too_long:
@@ -179,9 +218,12 @@ class Browsers:
 
     async def _grant(self, hand: Hand, wish: Wish, document: _Document, ask: Ask) -> None:
         given = Grant(wish.number)
-        with contextlib.suppress(VisitFailed, ValueError):
-            async with document.turn(wish):
-                given = await self._given(wish, document, ask)
+        with contextlib.suppress(ValueError):
+            try:
+                async with document.turn(wish):
+                    given = await self._given(wish, document, ask)
+            except VisitFailed as error:
+                document.lost(wish, error)
         with contextlib.suppress(Died):
             await hand.send(given)
 
@@ -194,6 +236,9 @@ class Browsers:
             keeps = document.keeps and "cookie" not in {name.lower() for name in wish.headers}
             held = self._kept.get(document.first.url, wish) if keeps else None
             answer = held or await ask(wish)
+            if answer.status == TOO_MANY or answer.status >= 500:
+                kind = Failure.RATE_LIMITED if answer.status == TOO_MANY else Failure.HTTP_5XX
+                document.lost(wish, VisitFailed(kind, f"{answer.status} from the server"))
             if held is None and keeps:
                 self._kept.put(document.first.url, wish, answer)
             given = _answer(wish, answer)
@@ -251,7 +296,7 @@ class Scripts:
         varies = fetched.headers.get("vary", "accept-encoding").lower() != "accept-encoding"
         if wish.kind != "Script" or wish.method != "GET" or fetched.status != 200:
             return
-        if "no-store" in said or "private" in said or varies or fetched.set_cookies:
+        if varies or fetched.set_cookies or _NOT_KEPT.search(said):
             return
         name = host_of(page), wish.url
         self._bytes += len(fetched.body)

@@ -13,7 +13,9 @@ import pytest
 
 from scraper.config.settings import FieldRule, Http, ItemRule, Limits, Source
 from scraper.crawl.check import check
-from scraper.offload.browsers import PREFIX, _new_home, find
+from scraper.offload import Wish
+from scraper.offload.browsers import PREFIX, Scripts, _new_home, find
+from scraper.records import Fetched
 from tests.crawl.test_engine import Crawler
 from tests.site import Site, running
 from tests.support import until
@@ -190,3 +192,74 @@ async def test_a_frame_has_none_of_our_credentials_and_reads_no_other_origin(cra
         assert asked["/"] == "Bearer S3CRET"
         assert [said for path, said in asked.items() if path != "/"] in ([None, None], [None])
         assert [one for one in other.log if one.path == "/got"] == []
+
+
+LISTED = """<ul id=u></ul><script>fetch("/state", {headers: {"X-Api-Key": "k1"}}).then(r => { if (!r.ok) throw 1; return r.json() })
+    .then(d => { u.innerHTML = `<h1>${d.name}</h1>` }).catch(e => { u.textContent = "Sorry, try again" })</script>"""
+DOWN = b"HTTP/1.1 503 F\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbusy"
+
+
+async def test_a_page_that_lacks_its_data_for_now_is_a_failure_and_its_items_stay(crawler: Crawler, site: Site) -> None:
+    source = Source(name="s", start=(site.url + "/",), render=True, item=(H1,))
+    http = Http(delay=0, retries=0, allow_networks=HERE)
+    site.page("/", LISTED)
+    site.page("/state", '{"name": "first"}', kind="application/json")
+    assert (await crawler.run(source, http))["items"] == 1
+    assert next(asked for asked in site.log if asked.path == "/state").headers["x-api-key"] == "k1"
+    site.raw("/state", DOWN, close=True)
+    run = await crawler.run(source, http)
+    failure = crawler.rows("failures")[0]
+    assert (run["state"], run["changes"], failure["reason"]) == ("failed", 0, "http_5xx")
+    assert "/state" in failure["message"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "failure"),
+    [(DOWN, "http_5xx"), (DOWN.replace(b"503", b"404"), "http_4xx"), (DOWN.replace(b"503", b"200"), "content_type")],
+)
+async def test_where_a_script_goes_on_to_must_be_a_page(site: Site, answer: bytes, failure: str) -> None:
+    site.page("/", '<h1>x</h1><script>location = "/on"</script>')
+    answer = answer.replace(b"Content-Length", b"Content-Type: application/pdf\r\nContent-Length")
+    site.raw("/on", answer, close=True)
+    assert (await rendered(site.url + "/"))["failure"]["reason"] == failure
+
+
+async def test_a_browser_that_was_killed_costs_no_page(crawler: Crawler, site: Site) -> None:
+    killed: list[int] = []
+
+    def slow(_: object) -> bytes:
+        if not killed:
+            leader = min(_browsers(), key=lambda process: process.create_time())
+            killed.append(leader.pid)
+            leader.kill()
+        return b"HTTP/1.1 200 OK\r\nContent-Type: text/javascript\r\nContent-Length: 0\r\n\r\n"
+
+    site.page("/", '<h1>here</h1><script src="/app.js"></script>')
+    site.raw("/app.js", slow, close=False)
+    run = await crawler.run(Source(name="s", start=(site.url + "/",), render=True, item=(H1,)), HTTP)
+    assert killed
+    assert (run["state"], run["pages"], run["items"]) == ("done", 1, 1)
+
+
+def test_a_browser_leaves_no_files(site: Site, tmp_path: Path) -> None:
+    site.page("/", "<h1>x</h1>")
+    asyncio.run(rendered(site.url + "/"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("", True),
+        ("max-age=600", True),
+        ("no-cache", False),
+        ("max-age=0, must-revalidate", False),
+        ("no-store", False),
+    ],
+)
+def test_a_script_is_kept_as_long_as_its_site_lets_us(said: str, kept: bool) -> None:
+    scripts = Scripts()
+    wish = Wish(1, "http://a.org/x.js", "GET", {}, b"", "Script", main=False, top=True)
+    headers = {"cache-control": said} if said else {}
+    scripts.put("http://a.org/", wish, Fetched(wish.url, wish.url, 200, headers, b"x", 1, 0.1))
+    assert (scripts.get("http://a.org/", wish) is not None) is kept

@@ -121,6 +121,9 @@ class Shop:
             return 200, {}, self._form()
         if path == "/broken":
             return 500, {}, "oh"
+        return self._to_members(path, cookie, form)
+
+    def _to_members(self, path: str, cookie: str, form: dict[str, str]) -> tuple[int, dict[str, str], str]:
         if path == self.logs_out_at:
             self.known.clear()
         if path == "/enter" and self.sends_on_to:

@@ -7,7 +7,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -52,7 +52,7 @@ def load(
     asked = path or (Path(env["BOWERBIRD_CONFIG"]) if env.get("BOWERBIRD_CONFIG") else None)
     file = asked or (Path(FILE_NAME) if Path(FILE_NAME).exists() else None)
     document, lines = _read(file) if file else ({}, {})
-    base = file.resolve().parent if file else Path.cwd()
+    base = file.absolute().parent if file else Path.cwd()  # a link may lead elsewhere when it is read again
     env = {**dotenv.checked(base), **env}
 
     problems: list[Problem] = []
@@ -63,16 +63,25 @@ def load(
         source = _sound(raw)
         if source is not None:
             faults.extend((("source", index, *where), message) for where, message in review(source))
-            faults.extend((("source", index, *where), message) for where, message in _unset(source, env))
+            faults.extend((("source", index, *where), message) for where, message in _unset(secrets_of(source), env))
+    if settings is not None:
+        faults.extend(_unset([(("http", "proxy"), settings.http.proxy)], env))
     told = {path: (path, message) for path, message in reversed(faults)}  # one fault a key, the first
     problems.extend(_problem(fault, file, lines, from_env) for fault in reversed(told.values()))
     if problems or settings is None:
         raise BadConfig(problems)
-    return Loaded(settings, file.absolute() if file else None, base)  # a link may lead elsewhere when it is read again
+    return Loaded(_with_proxy(settings, env), file.absolute() if file else None, base)
 
 
-def _unset(source: Source, env: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], str]]:
-    for where, value in secrets_of(source):
+def _with_proxy(settings: Settings, env: Mapping[str, str]) -> Settings:
+    """Settings whose proxy has its password."""
+    return replace(settings, http=replace(settings.http, proxy=secrets.filled(settings.http.proxy, env)))
+
+
+def _unset(
+    values: Iterable[tuple[tuple[str, ...], str]], env: Mapping[str, str]
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    for where, value in values:
         for name in secrets.missing(value, env):
             yield where, f"names the variable {name}, which is not set; set it in the environment or in .env"
 
@@ -88,7 +97,7 @@ def server_of(path: Path | None = None) -> Server:
     asked = path or (Path(env["BOWERBIRD_CONFIG"]) if env.get("BOWERBIRD_CONFIG") else None)
     file = asked or Path(FILE_NAME)
     document, lines = _read(file) if asked or file.exists() else ({}, {})
-    merged, from_env = _overlay(document, {**dotenv.checked(file.resolve().parent), **env}, [])
+    merged, from_env = _overlay(document, {**dotenv.checked(file.absolute().parent), **env}, [])
     faults: list[shape.Fault] = []
     server = shape.build(Server, merged.get("server", {}), ("server",), faults)
     if server is None or faults:

@@ -4,6 +4,7 @@ import ipaddress
 import re
 from importlib.util import find_spec
 from typing import Any
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from scraper.config.shape import Refused, sound
@@ -176,8 +177,15 @@ def render_fault() -> str | None:
 
 def proxy(value: Any) -> str:
     """The address of a proxy, or nothing."""
-    if value and not re.match(r"(?i)(https?|socks5h?)://[^/\s]+", text(value)):
-        raise Refused(f"{value!r} is no proxy; write for example http://10.0.0.1:3128 or socks5://...")
+    said = text(value)
+    where = urlsplit(said)
+    shown = f"{where.scheme}://***@{said.rpartition('@')[2]}" if "@" in said else said
+    try:
+        sound = not said or (re.match(r"(?i)(https?|socks5h?)://[^/\s]+", said) and (where.port or where.hostname))
+    except ValueError:
+        sound = False
+    if not sound:
+        raise Refused(f"{shown!r} is no proxy; write for example http://10.0.0.1:3128 or socks5://...")
     if str(value).lower().startswith("socks") and find_spec("socksio") is None:
         raise Refused("needs the extra: pip install 'bowerbird[socks]'")
     return text(value)

@@ -320,6 +320,8 @@ def secrets_of(source: Source) -> Iterator[tuple[tuple[str, ...], str]]:
         yield ("cookies", name), value
     for name, value in source.login.form.items() if source.login is not None else ():
         yield ("login", "form", name), value
+    if proxy := source.http.get("proxy"):
+        yield ("http", "proxy"), str(proxy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

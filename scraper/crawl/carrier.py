@@ -16,7 +16,7 @@ import certifi
 import httpcore
 
 from scraper.crawl.addresses import Network, checked_literal, checked_parts, resolve
-from scraper.crawl.http1 import MAX_HEADER_BYTES, MAX_HEADERS, Answer, HeadersSeen
+from scraper.crawl.http1 import MAX_HEADER_BYTES, MAX_HEADERS, Answer, HeadersSeen, Stale
 from scraper.errors import Failure, VisitFailed
 from scraper.urls import Parts
 
@@ -125,8 +125,15 @@ class Carrier:
         body: bytes,
         max_body: int,
         headers_seen: HeadersSeen,
+        *,
+        fresh: bool = False,
     ) -> Answer:
-        """Ask for one URL once. The caller sets the deadline. Raises VisitFailed, TimeoutError."""
+        """Ask for one URL once. The caller sets the deadline. fresh: over no connection that was made before.
+
+        Raises VisitFailed, TimeoutError, and Stale if a kept connection turned out to be closed.
+        """
+        if fresh:
+            self._leave(way)
         where = checked_parts(url)
         if way[0]:  # whoever resolves the name for us will not look at what it is
             checked_literal(where.host, way[2])
@@ -138,7 +145,7 @@ class Carrier:
         if body:
             named.append((b"Content-Length", str(len(body)).encode()))
         async with (
-            self._named(way, answer, opened),
+            self._named(way, answer, opened, kept=method == "GET" and not fresh),
             self._in_use(self._pool(way)) as pool,
             pool.stream(method, _asked(where), headers=named, content=body or None) as response,
         ):
@@ -166,8 +173,10 @@ class Carrier:
                     self._close(pool.aclose())
 
     @contextlib.asynccontextmanager
-    async def _named(self, way: Way, answer: Answer, opened: list[httpcore.AsyncNetworkStream]) -> AsyncGenerator[None]:
-        """Give what goes wrong our names, and leave no connection behind."""
+    async def _named(
+        self, way: Way, answer: Answer, opened: list[httpcore.AsyncNetworkStream], *, kept: bool
+    ) -> AsyncGenerator[None]:
+        """Give what goes wrong our names, and leave no connection behind. kept: it may be asked once more, on a new connection."""
         try:
             yield
         except asyncio.CancelledError:  # the time is up
@@ -182,9 +191,13 @@ class Carrier:
             kind = Failure.TLS if isinstance(error.__cause__, ssl.SSLError) or "SSL" in str(error) else Failure.CONNECT
             raise VisitFailed(kind, f"{'through the proxy: ' if way[0] else ''}{error}") from None
         except httpcore.NetworkError as error:
+            if kept and not opened and not answer.status:
+                raise Stale from None
             cut = Failure.INCOMPLETE_BODY if answer.status else Failure.PROTOCOL
             raise VisitFailed(cut, f"the connection broke: {error}") from None
         except PROTOCOL as error:
+            if kept and not opened and not answer.status and "without sending a response" in str(error):
+                raise Stale from None
             raise VisitFailed(_fault(str(error), answer), f"the response is not valid HTTP: {error}") from None
 
     def _leave_behind(self, way: Way, opened: list[httpcore.AsyncNetworkStream]) -> None:
@@ -194,10 +207,21 @@ class Carrier:
         """
         for stream in opened if not way[1] else ():  # over HTTP/2 others may be using it
             self._close(stream.aclose())
+        if way[1] and not opened:  # the connection may be dead, and would be taken again and again
+            self._leave(way)
         self._hung[way] = self._hung.get(way, 0) + len(opened)
-        if self._hung[way] >= HUNG_MOST and (pool := self._pools.pop(way, None)) is not None:
-            del self._hung[way]
+        if self._hung[way] >= HUNG_MOST:
+            self._leave(way)
+
+    def _leave(self, way: Way) -> None:
+        """Make new connections from now on; what is under way over the others may end."""
+        self._hung.pop(way, None)
+        if (pool := self._pools.pop(way, None)) is None:
+            return
+        if pool in self._active:
             self._left.append(pool)
+        else:
+            self._close(pool.aclose())
 
     def _close(self, closing: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(closing)

@@ -192,7 +192,7 @@ class Fetcher:
         try:
             async with asyncio.timeout(max(0.0, left_s)):
                 if http.proxy or http.http2:
-                    return await self._carried(request, http, headers, screen)
+                    return await self._carried(request, http, headers, screen, fresh=fresh)
                 return await self._pool.ask(
                     request.method,
                     request.url,
@@ -209,13 +209,16 @@ class Fetcher:
             message = f"no complete answer within {http.timeout:g} s"
             raise VisitFailed(Failure.TIMEOUT, message, answered=answered) from None
 
-    async def _carried(self, request: Request, http: Http, headers: Mapping[str, str], screen: HeadersSeen) -> Answer:
+    async def _carried(
+        self, request: Request, http: Http, headers: Mapping[str, str], screen: HeadersSeen, *, fresh: bool
+    ) -> Answer:
         from scraper.crawl.carrier import Carrier  # noqa: PLC0415  0.1 s that only those pay who ask for it
 
         if self._carrier is None:
             self._carrier = Carrier()
         way = (http.proxy, http.http2, networks(http.allow_networks))
-        return await self._carrier.ask(way, request.method, request.url, headers, request.body, http.max_body, screen)
+        asked = (request.method, request.url, headers, request.body, http.max_body, screen)
+        return await self._carrier.ask(way, *asked, fresh=fresh)
 
     def prune(self) -> None:
         """Close connections that have been idle for too long."""

@@ -29,6 +29,7 @@ NEXT_ADDRESS_S = 0.25  # RFC 8305 section 5: the connection attempt delay
 OVERHEAD_MOST = 256 * 1024
 OVERHEAD_TIMES = 8  # chunks of one byte each have some six bytes around it
 UNREAD_S = 2.0
+_NO_HEADER = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110 section 5.5; a tab may be in a value
 _MEMBER = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')  # between commas that are in no quotes
 _TYPE = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+/[!#$%&'*+.^_`|~0-9a-z-]+")
 _CHARSET = re.compile(r";\s*charset\s*=[^;]+", re.IGNORECASE)
@@ -178,6 +179,8 @@ class Connection(asyncio.Protocol):
         self._header_count += 1
         if self._header_bytes > MAX_HEADER_BYTES or self._header_count > MAX_HEADERS:
             raise VisitFailed(Failure.HEADER_TOO_LARGE, f"more than {MAX_HEADERS} headers or {MAX_HEADER_BYTES} bytes")
+        if _NO_HEADER.search(value) or name[-1:].isspace():
+            raise VisitFailed(Failure.PROTOCOL, f"the header {name[:40]!r} has letters that belong into none")
         if self._in_body:
             return  # trailers change nothing (RFC 9110 section 6.5.1)
         self.answer.take_header(name, value)
@@ -242,6 +245,7 @@ class Connection(asyncio.Protocol):
             lenient_spaces_after_chunk_size=True,  # RFC 9112 section 7.1.1: BWS
             lenient_optional_cr_before_lf=True,  # section 2.2: a line feed alone ends a line too
             lenient_keep_alive=True,  # an interim answer says "close", and the final one comes
+            lenient_headers=True,  # section 5.2: folded lines; what else it lets pass is looked at in on_header()
         )
         self._max_body = max_body
         self._seen = seen
@@ -306,9 +310,10 @@ async def _open(where: Parts, address: str) -> Connection:
     except TimeoutError as error:
         said = str(error) or f"no connection within {CONNECT_TIMEOUT_S:g} s"
     except ssl.SSLError as error:
-        raise VisitFailed(Failure.TLS, f"no trusted TLS connection: {error.reason or error}") from None
+        why = getattr(error, "verify_message", "") or error.reason or str(error) or type(error).__name__
+        raise VisitFailed(Failure.TLS, f"no trusted TLS connection: {why}") from None
     except OSError as error:
-        said = str(error)
+        said = str(error) or f"the connection ended while it was made ({type(error).__name__})"
     raise VisitFailed(Failure.CONNECT, f"{where.host}:{where.port}: {said}")
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import math
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
@@ -254,27 +255,29 @@ class Politeness:
             await asyncio.sleep(LEASE_RETRY_S)
         return gate
 
-    def held(self, url: str) -> Rules | None:
+    def held(self, url: str, http: Http) -> Rules | None:
         """Return the robots rules for a URL if they are known and fresh."""
-        found = self._rules.get(parts(url).origin)
+        found = self._rules.get(_seen_by(parts(url).origin, http))
         return found[0] if found is not None and found[1] > asyncio.get_running_loop().time() else None
 
     async def rules(self, url: str, http: Http) -> Rules:
         """Return the robots rules for a URL; asks for them if need be. Raises VisitFailed."""
         origin = parts(url).origin
-        async with self._asking.setdefault(origin, asyncio.Lock()):
+        name = _seen_by(origin, http)
+        async with self._asking.setdefault(name, asyncio.Lock()):
             try:
-                if (rules := self.held(url)) is None:
-                    self._rules[origin] = await self._learn(origin, http)
-                    rules = self._rules[origin][0]
+                if (rules := self.held(url, http)) is None:
+                    self._rules[name] = await self._learn(origin, http)
+                    rules = self._rules[name][0]
             finally:
-                if origin not in self._rules:
-                    self._asking.pop(origin, None)
+                if name not in self._rules:
+                    self._asking.pop(name, None)
         return rules
 
     async def _learn(self, origin: str, http: Http) -> tuple[Rules, float]:
         clock = asyncio.get_running_loop().time
-        kept = await self._memory.robots_of(origin)
+        name = _seen_by(origin, http)
+        kept = await self._memory.robots_of(name)
         if kept is not None:
             rules = Rules(kept[0])
             age = (self._memory.now() - kept[1]).total_seconds()
@@ -283,9 +286,16 @@ class Politeness:
                 return rules, clock() + left
         async with Place(self) as place:
             robots = await self._fetch_robots(origin, http, place)
-        await self._memory.keep_robots(origin, robots)
+        await self._memory.keep_robots(name, robots)
         rules = Rules(robots)
         return rules, clock() + (RETRY_S if rules.unreachable else CACHE_S)
+
+
+def _seen_by(origin: str, http: Http) -> str:
+    """The name of an origin as one way shows it: a proxy may answer in place of a site, and that holds for those who go by it."""
+    if not http.proxy:
+        return origin
+    return f"{origin} by {hashlib.blake2b(http.proxy.encode(), digest_size=8).hexdigest()}"
 
 
 class Place:
@@ -331,7 +341,7 @@ class Place:
         self.leave()
         delay: float | None = None
         if http.obey_robots:
-            rules = self._politeness.held(url) or await self._politeness.rules(url, http)
+            rules = self._politeness.held(url, http) or await self._politeness.rules(url, http)
             agent = agent_token(http.user_agent)
             if rules.unreachable and not named:
                 raise VisitFailed(

@@ -1,11 +1,12 @@
 """A source, ready to be worked on."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from scraper.config.mark import rules_of
+from scraper.config.secrets import filled
 from scraper.config.settings import Http, Source, http_of
 from scraper.crawl.robots import agent_token
 from scraper.crawl.session import Session
@@ -38,6 +39,7 @@ class Work:
     def of(cls, source: Source, base: Http, variables: Mapping[str, str]) -> "Work":
         """Return a source, ready. variables: where the names of secrets are looked up. Raises KeyError for one that is not set."""
         http = http_of(base, source)
+        http = replace(http, proxy=filled(http.proxy, variables)) if http.proxy else http
         scope = Scope.around((*source.start, *source.sitemaps), source.include, source.exclude)
         session = Session(source, http, variables)
         starts = frozenset(map(canonical, source.start))

@@ -15,7 +15,7 @@ from scraper.database.bulk import IN_MOST, Bulk, upsert
 from scraper.database.models import hosts as hosts_of
 from scraper.database.models import in_state, runs, urls
 from scraper.database.models import sources as sources_of
-from scraper.errors import Failure
+from scraper.errors import BowerbirdError, Conflict, Failure, NotFound
 from scraper.records import Claim, HostTimes, Link, Visit
 from scraper.states import LastLook, RunKind, RunState, UrlState
 from scraper.urls import fingerprint
@@ -122,16 +122,24 @@ def set_right(connection: Connection, at: datetime) -> None:
 def retry(connection: Connection, failure_ids: Sequence[int], at: datetime) -> dict[str, int]:
     """Have URLs that failed, the poisonous ones too, visited again. Returns the run of each source that does it.
 
-    Raises NotFound for a failure, or its source, that is not there; Conflict for a source that is not visited.
+    Where several sources are meant, those that are not visited, or are there no more, are left out. Raises NotFound for a
+    failure that is not there; NotFound, Conflict for sources none of which is visited.
     """
     found = failures.of(connection, failure_ids)
     asked = {}
+    refused: BowerbirdError | None = None
     for source in sorted({row.source for row in found}):
-        sources.runnable(connection, source)
+        try:
+            sources.runnable(connection, source)
+        except (NotFound, Conflict) as error:
+            refused = refused or error
+            continue
         asked[source] = runs_of.request_retry(connection, source, at)
         ids = [row.url_id for row in found if row.source == source]
         for start in range(0, len(ids), IN_MOST):
             frontier.again(connection, ids[start : start + IN_MOST], asked[source])
+    if refused is not None and not asked:
+        raise refused
     return asked
 
 

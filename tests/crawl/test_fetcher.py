@@ -124,6 +124,7 @@ WELL = [
     ("chunked", OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\nContent-Encoding: gzip\r\n\r\n"),
     ("until close", OK + b"\r\nhello"),
     ("http 1.0", b"HTTP/1.0 200 OK\r\n\r\nhello"),
+    ("a folded line", OK + b"X-A: a\r\n  b\r\nContent-Length: 5\r\n\r\nhello"),
     ("after interim", b"HTTP/1.1 100 Continue\r\n\r\n" + OK + b"Content-Length: 5\r\n\r\nhello"),
     ("gzip", OK + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(b"hello")),
     ("two gzip members", OK + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(b"he") + gzip.compress(b"llo")),

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from itertools import islice
+from operator import itemgetter
 from typing import Any
 from urllib.parse import urljoin
 
@@ -30,7 +31,16 @@ _AMPERSAND = re.compile(
     rb"<!\[CDATA\[.*?(?:\]\]>|\Z)|&(?!(?:amp|lt|gt|quot|apos|#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6});)", re.DOTALL
 )
 _JSON_DATES = ("date_modified", "date_published")
-_DATES = ("lastmod", "publication_date", "pubDate", "updated", "published", "date")
+_DATES = (
+    "lastmod",
+    "updated",
+    "modified",
+    "date",
+    "publication_date",
+    "pubDate",
+    "published",
+)  # of changes, then of births
+_DECLARED = re.compile(r"^\s*<\?xml[^>]*\?>")
 
 
 def links(page: Page, today: date) -> tuple[Link, ...]:
@@ -74,8 +84,13 @@ def _document(page: Page) -> bytes | None:
     body = _unzipped(page.body)
     wide = {b"\xfe\xff": "utf-16-be", b"\xff\xfe": "utf-16-le", b"\0<": "utf-16-be", b"<\0": "utf-16-le"}.get(body[:2])
     if wide is not None:
-        text = body.decode(wide, "replace").removeprefix("\ufeff")
-        body = re.sub(r"^\s*<\?xml[^>]*\?>", "", text).encode("utf-8", "replace")
+        body = _plain(body.decode(wide, "replace"))
+    elif not _is_utf8(
+        body
+    ):  # libxml2 knows fewer letters of these than browsers do, and drops all after one that it does not
+        body = _plain(decode(body, page.headers.get("content-type", "")))
+    elif b"encoding" in body[:PREAMBLE_MOST].partition(b"?>")[0]:  # whatever it says there
+        body = _plain(body.decode())
     body = body.removeprefix(b"\xef\xbb\xbf").lstrip()
     if not body.startswith(b"<"):
         start = _START.search(body[:PREAMBLE_MOST])  # what a broken site says before its sitemap
@@ -83,6 +98,20 @@ def _document(page: Page) -> bytes | None:
             return None
         body = body[start.start() :]
     return _AMPERSAND.sub(_escaped, body) if b"&" in body else body
+
+
+def _is_utf8(body: bytes) -> bool:
+    """Whether bytes are UTF-8; what switches between sets of letters looks so too (ISO-2022-JP)."""
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return b"\x1b" not in body
+
+
+def _plain(text: str) -> bytes:
+    """A document in UTF-8, which says of no other encoding."""
+    return _DECLARED.sub("", text.removeprefix("\ufeff")).encode("utf-8", "replace")
 
 
 def _escaped(found: re.Match[bytes]) -> bytes:
@@ -137,8 +166,13 @@ def _named_by_robots(text: str) -> list[str]:
 
 
 def _told(entry: Any) -> Iterator[str]:
-    """The dates of change that an entry tells; all its elements are there when the whole document was read."""
-    return (e.text for e in islice(entry.iter(), ENTRY_MOST) if _name(e) in _DATES and e.text)
+    """The dates of change that an entry tells, the surest first; all its elements are there when the whole document was read."""
+    told = [
+        (_DATES.index(name), e.text)
+        for e in islice(entry.iter(), ENTRY_MOST)
+        if (name := _name(e)) in _DATES and e.text
+    ]
+    return (text for _, text in sorted(told, key=itemgetter(0)))
 
 
 def _dated(dates: Iterable[str], today: date) -> tuple[int, datetime | None]:

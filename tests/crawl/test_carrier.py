@@ -21,12 +21,18 @@ from typing import Any
 import pytest
 
 from scraper.config.settings import Http
+from scraper.crawl import fetcher as fetching
 from scraper.crawl.carrier import Carrier, Pinned, _asked, _proxy
+from scraper.crawl.engine import Before, Engine
+from scraper.crawl.fetcher import Fetcher
+from scraper.crawl.store import Store
+from scraper.database import runs, sources
+from scraper.database.connection import now
 from scraper.errors import VisitFailed
 from scraper.urls import parts
 from tests.crawl.test_engine import Crawler, links, source
 from tests.crawl.test_fetcher import MISBEHAVIOUR, WELL, fetch
-from tests.site import Request, Site
+from tests.site import Request, Site, running
 from tests.support import free_port, until
 
 HTTP = Http(allow_networks=("127.0.0.0/8",), timeout=2.0, max_body=100_000, delay=0, retries=0)
@@ -69,6 +75,7 @@ class Proxy:
     heads: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self._ends: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -77,6 +84,7 @@ class Proxy:
         with contextlib.suppress(OSError):
             while True:
                 end, _ = self._listener.accept()
+                self._ends.append(end)
                 threading.Thread(target=self._serve, args=(end,), daemon=True).start()
 
     def _serve(self, end: socket.socket) -> None:
@@ -124,6 +132,13 @@ class Proxy:
         method, target, _ = first.split(" ")
         self.asked.append(target)
         return method, target, lines
+
+    def drop(self) -> None:
+        """Close the connections that are open."""
+        for end in self._ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        self._ends.clear()
 
     def close(self) -> None:
         """Listen no more."""
@@ -469,3 +484,42 @@ def test_tls_goes_through_a_proxy_to_the_site_itself(secure: Secure, proxy: Prox
 def test_an_address_is_asked_for_as_it_stands() -> None:
     url = _asked(parts("http://a.org/item;id=1?q=;x"))
     assert url.target == b"/item;id=1?q=;x"
+
+
+async def test_the_password_of_a_proxy_is_a_variable(crawler: Crawler, site: Site, proxy: Proxy) -> None:
+    site.page("/", "x")
+    watched = source(site, http={"proxy": f"http://ann:${{PROXY_PASSWORD}}@127.0.0.1:{proxy.port}"})
+    crawler.db.write(lambda c: sources.sync(c, [watched], lambda s, last: None))
+    run = crawler.db.write(lambda c: runs.request(c, "s", now()))
+    store = Store(crawler.db, "test")
+    await Engine(store, HTTP, [run], variables={"PROXY_PASSWORD": "p%40ss"}).run([watched], Before(now()))
+    store.close()
+    assert "Proxy-Authorization: Basic YW5uOnBAc3M=" in proxy.heads[-1]
+
+
+async def test_what_a_proxy_says_of_robots_holds_for_those_who_go_by_it(crawler: Crawler, site: Site) -> None:
+    with running() as wall:  # it answers in place of every site
+        site.page("/robots.txt", "User-agent: *\nDisallow: /", kind="text/plain")
+        site.page("/", "x")
+        wall.raw(site.url + "/robots.txt", b"HTTP/1.1 403 F\r\nContent-Length: 0\r\n\r\n")
+        wall.raw(site.url + "/", b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 1\r\n\r\nx")
+        by_it = await crawler.run(source(site, http={"proxy": wall.url}), HTTP)
+        assert (by_it["state"], by_it["pages"]) == ("done", 1)
+        await crawler.run(source(site), HTTP)
+        assert [failure["reason"] for failure in crawler.rows("failures")] == ["robots_denied"]
+        assert site.paths() == []
+
+
+async def test_a_kept_connection_that_was_closed_meanwhile_costs_no_page(site: Site, proxy: Proxy) -> None:
+    site.page("/x", "x")
+    fetcher = Fetcher()
+    http = replace(HTTP, proxy=address(proxy, "http"))
+    for _ in range(3):
+        found = await fetcher.fetch(fetching.Request(site.url + "/x"), http, admit=_all)
+        assert found.body == b"x"
+        proxy.drop()
+    await fetcher.close()
+
+
+async def _all(_: str) -> None:
+    """Admit all."""

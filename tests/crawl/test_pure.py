@@ -131,6 +131,21 @@ def test_robots_as_people_write_it_is_understood(agent: str, line: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "name",
+    ["Bowerbird", "bowerbird/2.0", "Bowerbird 1.0", "bowerbird*", "Bowerbird (+http://x)", "bowerbird, otherbot"],
+)
+def test_a_robot_that_is_named_with_a_version_or_a_remark_is_meant(name: str) -> None:
+    rules = Rules(Robots(200, f"User-agent: {name}\nDisallow: /\nUser-agent: *\nAllow: /"))
+    assert not rules.allows("http://x.org/", "bowerbird")
+    assert rules.allows("http://x.org/", "bowerbirds")
+
+
+@pytest.mark.parametrize(("name", "all_"), [("*", True), ("* x", True), ("*bot", False), ("", False), ("/", False)])
+def test_everybody_is_a_star_alone(name: str, all_: bool) -> None:
+    assert Rules(Robots(200, f"User-agent: {name}\nDisallow: /")).allows("http://x.org/", "bowerbird") is not all_
+
+
+@pytest.mark.parametrize(
     ("lines", "seconds"),
     [
         ("Crawl delay: 7", 7),

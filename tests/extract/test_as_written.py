@@ -213,6 +213,43 @@ def test_what_feeds_and_sitemaps_name(body: str, urls: list[str]) -> None:
     assert [link.url for link in named(made, date(2026, 1, 1))] == urls
 
 
+@pytest.mark.parametrize(
+    ("label", "body"),
+    [
+        ("gb2312", "镕 ".encode("gbk") + b"\x80"),
+        ("euc-kr", "됬".encode("cp949")),
+        ("Shift_JIS", "①髙".encode("cp932")),
+        ("us-ascii", "é".encode()),
+        ("utf-16", "é".encode()),
+        ("utf-8", b"\xe9"),
+        ("windows-1252", b"\x81\xe9"),
+        ("no-such-thing", "é".encode()),
+    ],
+)
+def test_a_feed_is_read_whole_whatever_its_encoding_lacks(label: str, body: bytes) -> None:
+    head = f'<?xml version="1.0" encoding="{label}"?><rss><channel>'.encode()
+    one = b"<item><title>%s</title><link>http://a.org/%d</link></item>"
+    made = page(head + one % (body, 1) + one % (body, 2) + b"</channel></rss>", "application/rss+xml", "http://a.org/f")
+    assert [link.url for link in named(made, date(2026, 1, 1))] == ["http://a.org/1", "http://a.org/2"]
+
+
+def test_the_header_says_the_encoding_of_a_feed_too() -> None:
+    body = "<rss><channel><item><link>http://a.org/é</link></item></channel></rss>".encode("latin-1")
+    made = page(body, "text/xml; charset=iso-8859-1", "http://a.org/f")
+    assert [link.url for link in named(made, date(2026, 1, 1))] == ["http://a.org/%C3%A9"]
+
+
+def test_a_change_counts_before_a_birth() -> None:
+    entry = '<entry><link href="/1"/><published>2020-01-01T00:00:00Z</published><updated>2024-05-05T00:00:00Z</updated></entry>'
+    (link,) = named(page(f"<feed>{entry}</feed>", "application/atom+xml", "http://a.org/f"), date(2026, 1, 1))
+    assert link.modified_at == datetime(2024, 5, 5, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("late", ["\r\n\x1a", "&#8;x", "\ufffe", "<html>\x0cx</html>"])
+def test_letters_that_xml_does_not_know_after_the_end_cost_no_page(late: str) -> None:
+    assert links(page(f'<html><body><a href="/next">n</a></body></html>{late}')) == ["http://a.org/next"]
+
+
 def json_feed(items: object, **more: object) -> tuple[Link, ...]:
     text = json.dumps({"version": "https://jsonfeed.org/version/1.1", "items": items, **more})
     return named(page(text, "application/feed+json", "http://a.org/feed.json"), date(2026, 1, 9))

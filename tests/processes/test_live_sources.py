@@ -1,6 +1,7 @@
 """Sources that come, change, pause and go while the scraper runs: nobody restarts anything."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -96,3 +97,32 @@ def test_a_site_is_asked_no_more_when_its_source_goes(
         assert http.post("/api/sources/wide/resume").is_success
         until(lambda: rows(project, f"SELECT state, pages FROM runs WHERE id = {run}") == [("done", 300)], "it goes on")
         assert len(site.paths()) == len(set(site.paths())) == 300
+
+
+LOOKS = ("sources", "doctor", "failures", "export", "search x", "token list")
+
+
+def test_who_only_looks_changes_nothing_of_a_running_service(
+    project: Project, serve: Callable[..., Running], site: Site, tmp_path: Path
+) -> None:
+    """What is in the file by now takes effect at a restart; where there is no file, none of the sources is gone."""
+    site.page("/", "x")
+    kept = f'[[source]]\nname = "kept"\nstart = ["{site.url}/"]\nevery = "1h"\n'
+    project.configure(kept)
+    service = serve()
+    until(lambda: len(site.paths()) == 1, "it was visited")
+    project.configure(
+        kept.replace("1h", "9h") + f'[[source]]\nname = "next"\nstart = ["{site.url}/next"]\nevery = "1h"\n'
+    )
+    elsewhere = Project(tmp_path / "elsewhere")
+    elsewhere.path.mkdir()
+    for command in LOOKS:
+        assert "Traceback" not in project.run(*command.split()).stderr
+        assert (
+            "Traceback"
+            not in elsewhere.run(*command.split(), DATABASE_URL=f"sqlite:///{project.path}/bowerbird.db").stderr
+        )
+    assert [(one["name"], one["every"]) for one in service.http.get("/api/sources").json()["items"]] == [("kept", 3600)]
+    assert site.paths() == ["/"]
+    assert service.http.post("/api/scraper/restart").is_success
+    until(lambda: len(service.http.get("/api/sources").json()["items"]) == 2, "the file is read")

@@ -57,7 +57,8 @@ def _halt(connection: Connection, source: Source, row: Row[Any]) -> None:
 
 def _next(source: Source, row: Row[Any], next_due: NextDue) -> datetime | None:
     """When a source is due by its new definition: by another cron expression at its next match from now on."""
-    return next_due(source, row.last_run_at if source.cron == row.definition.get("cron") else None)
+    other = source.cron and source.cron != row.definition.get("cron")
+    return next_due(source, None if other else row.last_run_at)
 
 
 def _values(source: Source, origin: str, next_at: datetime | None) -> dict[str, Any]:

@@ -17,12 +17,19 @@ _NUMBER = re.compile(
 _THOUSANDS = re.compile(r"[-+]?[1-9][0-9]{0,2}[.,][0-9]{3}")
 # Money of countries that write 1.299,00: beside it one dot before three digits is no decimal mark. What is sold by the litre, the kilogram
 # or the like may cost 1.799.
-_MONEY = r"(?:€|EUR|Euro|Kč|CZK|zł|PLN|kr|DKK|NOK|SEK|HUF|RON|₫|đ|VND|Rp|IDR|R\$|BRL|₺|TL|TRY|RSD)"
+_MONEY = (
+    r"(?:€|EUR|Euros?|Kč|CZK|zł(?:otych)?|PLN|kr|kroner|kronor|DKK|NOK|SEK|ISK|HUF|(?-i:Ft)|RON|lei|₫|đ|đồng|VND|VNĐ|Rp|IDR|R\$|BRL|₺|TL|TRY|RSD|"
+    r"COP|CLP|ARS|₲|PYG|₡|CRC)"
+)
 _BEFORE = re.compile(rf"(?<!\w){_MONEY}\.?\s?$", re.IGNORECASE)
 _AFTER = re.compile(rf"(?:[.,]?\s?[-–—]\s?[\d.,]*)?\s?{_MONEY}(?!\w)", re.IGNORECASE)
 _BY_MEASURE = re.compile(
-    rf"\s?(?:{_MONEY})?\.?\s?(?:/|je|pro|per|p\.)\s?(?:l|ltr|liter|litre|kg|kwh|m[²³23]?|stk|g|ml)\b", re.IGNORECASE
+    rf"\s?(?:{_MONEY})?\.?\s?(?:/|je|pro|per|par|p\.)\s?(?:100?\s?)?(?:l|ltr|liter|litre|kg|kwh|m[³3]?|g|ml|cl)(?![\w²])",
+    re.IGNORECASE,
 )
+_GROUPS = re.compile(r"[-+]?[0-9]{1,3}(?:[.,][0-9]{3})+")
+_UNSEEN = re.compile("[\u00ad\u200b-\u200d\u2060\ufeff]")
+_WITHIN = re.compile(r"(?<=[0-9])€(?=[0-9]{2}(?![0-9]))")  # 12€99
 _DASHES = ("-", "\u2012", "\u2013", "\u2014")
 _MARKS = {"\u066b": ".", "\u066c": ",", "\uff0e": ".", "\uff0c": ","}
 MAX_TEXT = 1000
@@ -40,7 +47,18 @@ _CLOCK = re.compile(
     re.IGNORECASE,
 )
 _TIMED = re.compile(r"(.*?),?(?: at)? ([0-9]{1,2}:[0-9]{2}|[0-9]{2}:[0-9]{2}:[0-9]{2})", re.IGNORECASE)
-_DATES = ("%d %B %Y", "%d %b %Y", "%B %d, %Y", "%b %d, %Y", "%d/%m/%Y", "%Y/%m/%d", "%d.%m.%Y", "%Y%m%d")
+_DATES = (
+    *("%d %B %Y", "%d %b %Y", "%B %d %Y", "%b %d %Y", "%d/%m/%Y", "%d-%m-%Y", "%d.%m.%Y", "%d.%m.%y"),
+    *("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y年%m月%d日", "%Y%m%d"),
+)
+# What people write around a date that says nothing more: the day of the week, "th", the dot of a month that is cut short.
+_WEEKDAY = re.compile(
+    r"(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?\.?,? (?=[0-9A-Za-z])", re.IGNORECASE
+)
+_ORDINAL = re.compile(r"(?<=[0-9])(?:st|nd|rd|th)\b", re.IGNORECASE)
+_CUT_SHORT = re.compile(r"\b(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)(?:t\b\.?|\.)", re.IGNORECASE)
+_MONTH_FIRST = re.compile(r"([A-Za-z]+ [0-9]{1,2}), ?(?=[0-9]{4}\b)")
+_ISO = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9:.]+) ?(?:Z|UTC|GMT)", re.IGNORECASE)
 
 
 class Exact(float):
@@ -68,21 +86,23 @@ def number(text: str) -> Decimal:
     which do not begin with 0, and it is a comma, or a dot beside money of a country that writes it so. A mark before a dash is
     the decimal one: "1.500,-".
     """
-    text = _in_ascii(" ".join(text.split())[:MAX_TEXT])
+    text = _in_ascii(" ".join(_UNSEEN.sub("", text).split())[:MAX_TEXT])
+    text = _WITHIN.sub(",", text)
     match = _NUMBER.search(text)
     if match is None:
         raise ValueError(f"no number in {text[:80]!r}")
     found, _, exponent = match[0].lower().partition("e")
     found = re.sub(r"[\s'\u2019\u00a0\u202f]", "", found).replace("\u2212", "-")
     if found[-1] in ".," and text[match.end() : match.end() + 1] in _DASHES:
-        found = found[:-1].replace("." if found[-1] == "," else ",", "")
+        grouped = _GROUPS.fullmatch(found[:-1]) is not None
+        found = re.sub("[.,]", "", found) if grouped else found[:-1].replace("." if found[-1] == "," else ",", "")
     found = found.rstrip(".,")
     dot, comma = found.rfind("."), found.rfind(",")
     if dot >= 0 and comma >= 0:
         thousands, decimal = (",", ".") if dot > comma else (".", ",")
         found = found.replace(thousands, "").replace(decimal, ".")
     elif comma >= 0:
-        single = found.count(",") == 1 and not _THOUSANDS.fullmatch(found)
+        single = found.count(",") == 1 and (not _THOUSANDS.fullmatch(found) or _is_by_measure(text, match))
         found = found.replace(",", "." if single else "")
     elif found.count(".") > 1 or (dot >= 0 and _THOUSANDS.fullmatch(found) and _is_money(text, match)):
         found = found.replace(".", "")
@@ -98,9 +118,16 @@ def _in_ascii(text: str) -> str:
     return "".join(str(unicodedata.decimal(c)) if c.isdecimal() else _MARKS.get(c, c) for c in text)
 
 
+def _is_by_measure(text: str, number: "re.Match[str]") -> bool:
+    """Whether a number is money, of a country that writes 1,849, for a litre or the like."""
+    return _BY_MEASURE.match(text, number.end()) is not None and _is_beside_money(text, number)
+
+
 def _is_money(text: str, number: "re.Match[str]") -> bool:
-    if _BY_MEASURE.match(text, number.end()):
-        return False
+    return not _BY_MEASURE.match(text, number.end()) and _is_beside_money(text, number)
+
+
+def _is_beside_money(text: str, number: "re.Match[str]") -> bool:
     return _AFTER.match(text, number.end()) is not None or _BEFORE.search(text, 0, number.start()) is not None
 
 
@@ -130,7 +157,9 @@ def _whole(value: float) -> int:
 
 
 def _date(text: str, base: str) -> str:
-    text = " ".join(text.split())
+    text = _in_ascii(" ".join(text.split()))
+    if zulu := _ISO.fullmatch(text):
+        text = f"{zulu[1]}T{zulu[2]}+00:00"
     if half := _HALF_DAY.search(text):
         hour = int(half["hour"]) % 12 + 12 * (half["half"] in "pP")
         text = f"{text[: half.start()]}{hour:02}:{half['rest'] or '00'}"
@@ -139,7 +168,9 @@ def _date(text: str, base: str) -> str:
         return moment.date().isoformat() if len(text) <= 10 else moment.isoformat()
     except ValueError:
         pass
-    day, clock = (timed[1], timed[2]) if (timed := _TIMED.fullmatch(text)) else (text, "")
+    plain = _ORDINAL.sub("", _WEEKDAY.sub("", text, count=1) if _WEEKDAY.match(text) else text)
+    plain = _MONTH_FIRST.sub(r"\1 ", _CUT_SHORT.sub(r"\1", plain))
+    day, clock = (timed[1], timed[2]) if (timed := _TIMED.fullmatch(plain)) else (plain, "")
     for form in _DATES:
         if form == "%Y%m%d" and len(day) != 8:  # else "202512" would be the second of January
             continue

@@ -11,6 +11,7 @@ from parsel import Selector
 
 from scraper.config.settings import Expression, FieldRule, ItemRule
 from scraper.errors import VisitFailed
+from scraper.extract.convert import convert, number
 from scraper.extract.forms import form_with
 from scraper.extract.items import by_parser, by_rules
 from scraper.extract.links import Linker
@@ -359,3 +360,68 @@ def test_rules_without_kind_and_key_do_not_name_each_others_items() -> None:
         ("http://a.org/x", {"h1": "a"}),
         ("http://a.org/x#1.0", {"h2": "b"}),
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("12.990 Ft", "12990"),
+        ("5.125 ft", "5.125"),
+        ("1.299 lei", "1299"),
+        ("1.299 euros", "1299"),
+        ("1.299 złotych", "1299"),
+        ("1.299 kroner", "1299"),
+        ("150.000 VNĐ", "150000"),
+        ("150.000 đồng", "150000"),
+        ("COP 45.900", "45900"),
+        ("₲ 150.000", "150000"),
+        ("₡12.500", "12500"),
+        ("2.350 €/m²", "2350"),
+        ("1,849 €/l", "1.849"),
+        ("1.849 € par litre", "1.849"),
+        ("1.849 €/100 ml", "1.849"),
+        ("1.234 €/m³", "1.234"),
+        ("5.000.-", "5000"),
+        ("CHF 5.000.–", "5000"),
+        ("12€99", "12.99"),
+        ("1\xad299", "1299"),
+        ("1,849 $/kg", "1849"),
+        ("1.500,-", "1500"),
+        ("19.90", "19.90"),
+        ("€ 1.299", "1299"),
+        ("1.799 €/kg", "1.799"),
+        ("1,299.00 €", "1299.00"),
+    ],
+)
+def test_prices_are_read_as_their_country_writes_them(text: str, found: str) -> None:
+    assert str(number(text)) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("2024-05-12 10:30:00 UTC", "2024-05-12T10:30:00+00:00"),
+        ("2024-5-2", "2024-05-02"),
+        ("12-05-2024", "2024-05-12"),
+        ("2024.05.12", "2024-05-12"),
+        ("2024年5月12日", "2024-05-12"),
+        ("May 12 2024", "2024-05-12"),
+        ("May 12th, 2024", "2024-05-12"),
+        ("Sunday, May 12, 2024", "2024-05-12"),
+        ("Sun, 12 May 2024", "2024-05-12"),
+        ("Sept. 12, 2024", "2024-09-12"),
+        ("Dec. 5, 2024", "2024-12-05"),
+        ("12.05.24", "2024-05-12"),
+        ("2024-05-12t10:30:00z", "2024-05-12T10:30:00+00:00"),
+        ("Sun, 12 May 2024 10:30:00 +0200", "2024-05-12T10:30:00+02:00"),
+        ("May 12, 2024 at 3:05 PM", "2024-05-12T15:05:00"),
+        ("١٢/٠٥/٢٠٢٤", "2024-05-12"),
+        ("12 May 2024", "2024-05-12"),
+        ("September 3, 2024", "2024-09-03"),
+        ("20240512", "2024-05-12"),
+        ("Monday 3rd March 2025", "2025-03-03"),
+        ("2024-05-12T10:30:00.123Z", "2024-05-12T10:30:00.123000+00:00"),
+    ],
+)
+def test_dates_are_read_as_people_write_them(text: str, found: str) -> None:
+    assert convert(text, "date", "") == found

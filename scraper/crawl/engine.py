@@ -157,6 +157,8 @@ class Engine:
         self._open_runs: frozenset[int] = frozenset()
         self._full: frozenset[str] = frozenset()  # sources whose bytes of the day are used up
         self._strays: set[int] = set()
+        self._left_out: dict[str, str] = {}  # sources that lack a variable, and which
+        self._told_left_out: set[str] = set()
         self._stopping = False
         self._broken: BaseException | None = None
         self._open: tuple[str, ...] = ()
@@ -290,7 +292,9 @@ class Engine:
                 continue
             try:
                 self._works[name] = Work.of(source, self._http, self._variables)
+                self._left_out.pop(name, None)
             except KeyError as error:
+                self._left_out[name] = str(error.args[0])
                 log.error(
                     "a source is left out: a variable that it names is not set",
                     extra={"source": name, "variable": error.args[0]},
@@ -400,6 +404,7 @@ class Engine:
         seen = await self._store.write(partial(self._advance, may_start=self._lanes.going))
         least_s = max(TICK_LEAST_S, 2 * (time.monotonic() - began))  # a look that takes long is not had all the time
         self._open_runs, self._full = frozenset(seen.runs), seen.full
+        self._told_left_out = set(self._left_out)
         self._forget(seen.runs)
         if seen.sources is not None:
             self._prepare(seen.sources)
@@ -438,7 +443,11 @@ class Engine:
         if self._once is None and may_start:
             runs.request_due(connection, names, at)
         waiting = runs.queued(connection, names, self._once, STARTS_AT_ONCE)
-        happened: list[Event] = []
+        happened = [
+            Event(at, "run", name, "left out", "error", {"variable": variable, "said": "it is not set"})
+            for name, variable in self._left_out.items()
+            if name not in self._told_left_out
+        ]
         for run_id, name, kind in waiting:
             self._start(connection, run_id, self._works[name], kind, at)
             happened.append(Event(at, "run", name, "started", "info", {"run": run_id, "kind": str(kind)}))

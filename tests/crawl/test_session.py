@@ -599,6 +599,8 @@ async def test_a_variable_that_is_gone_later_leaves_out_its_source_alone(
     assert site.paths() == ["/"]
     told = next(vars(record) for record in caplog.records if "variable" in vars(record))
     assert (told["source"], told["variable"]) == ("lacking", "SHOP_KEY")
+    (event,) = [event for event in crawler.rows("events") if event["event"] == "left out"]
+    assert (event["name"], event["facts"]["variable"]) == ("lacking", "SHOP_KEY")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ what the owner publishes, and waits to take over.
 """
 
 import atexit
+import contextlib
 import logging
 import os
 import secrets
@@ -87,6 +88,7 @@ class Service:
         self._family = secrets.token_hex(8)
         self._pictured = threading.Event()
         self._leader: int | None = None
+        self._followed: int | None = None  # how many restarts of the owner we have seen
         self._wish = Wish()
         self._message = ""
         self._published = 0.0
@@ -229,11 +231,23 @@ class Service:
             fresh = found is not None and 0 <= time.monotonic() - found.at < STALE_S
         except (KeyError, TypeError, ValueError):
             found, fresh = None, False
+        if found is not None and fresh:
+            self._keep_up(found.wish)
         seen = verified(found or self._status)
         if not fresh:
             seen = replace(seen, message=f"process {owner.get('pid')} owns the scraper and is silent")
         self._status = seen
         self._pictured.set()
+
+    def _keep_up(self, wish: Mapping[str, Any] | None) -> None:
+        """Read the configuration when the owner does: who takes over has that to fall back on."""
+        restarts = (wish or {}).get("restart")
+        if restarts != self._followed:
+            if self._followed is not None:
+                with contextlib.suppress(BadConfig):  # the owner says so
+                    self.loaded = self._read_settings()
+                    log.info("read the configuration, as the owner did")
+            self._followed = restarts
 
     def _wait_for_owner(self) -> None:
         """Wait a moment, less if the owner dies meanwhile: then its locks are free."""

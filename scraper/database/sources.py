@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,6 +20,8 @@ from scraper.states import RunState
 
 NextDue = Callable[[Source, datetime | None], datetime | None]
 
+log = logging.getLogger(__name__)
+
 
 def sync(connection: Connection, wanted: Sequence[Source], next_due: NextDue) -> None:
     """Make the file's sources in the database those of the file; what was scraped of others stays."""
@@ -34,6 +37,10 @@ def sync(connection: Connection, wanted: Sequence[Source], next_due: NextDue) ->
             )
             fresh = True
         elif row.definition != plain(source) or row.origin != "file":
+            if row.origin != "file":
+                log.warning(
+                    "a source of the file takes the place of the one that was added", extra={"source": source.name}
+                )
             _halt(connection, source, row)
             values = _values(source, "file", _next(source, row, next_due))
             connection.execute(update(sources).where(sources.c.name == source.name).values(**values))

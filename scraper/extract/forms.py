@@ -2,10 +2,13 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from scraper.extract.page import Page
 from scraper.urls import canonical
+
+TYPED = ("", "text", "password", "email", "tel")  # inputs that people fill in
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +21,17 @@ class Form:
 
 
 def form_with(page: Page, names: Collection[str]) -> Form | None:
-    """Return the first form of a page that has all these fields, or None."""
+    """Return the form of a page that has all these fields, or None. Of several the one that asks for the least beside them: others are to register."""
     if page.is_json or not names:
         return None
-    forms: Any = page.root.iter("form")
-    for form in forms:
-        inputs = [element for element in form.iter("input", "select", "textarea", "button") if element.get("name")]
+    tied: dict[str, list[Any]] = {}
+    for element in page.root.iter("input", "select", "textarea", "button"):
+        if (owner := element.get("form")) is not None:
+            tied.setdefault(owner, []).append(element)
+    found: list[tuple[int, Form]] = []
+    for form in page.root.iter("form"):
+        within = [e for e in form.iter("input", "select", "textarea", "button") if e.get("form") is None]
+        inputs = [e for e in (*within, *tied.get(form.get("id") or "", [])) if e.get("name")]
         if not set(names) <= {element.get("name") for element in inputs}:
             continue
         # Who logs in presses the first button there is, and some sites look which one it was.
@@ -31,8 +39,9 @@ def form_with(page: Page, names: Collection[str]) -> Form | None:
         fields = {e.get("name"): _value(e) for e in inputs if e is pressed or _is_sent(e)}
         action = canonical(form.get("action") or page.url, page.base_url)
         if action is not None:
-            return Form(action, (form.get("method") or "get").upper(), fields)
-    return None
+            others = sum(_kind(e) in TYPED and e.tag == "input" and e.get("name") not in names for e in inputs)
+            found.append((others, Form(action, (form.get("method") or "get").upper(), fields)))
+    return min(found, key=itemgetter(0))[1] if found else None
 
 
 def _kind(element: Any) -> str:

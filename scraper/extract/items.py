@@ -116,6 +116,8 @@ def field_of(page: Page, rule: FieldRule, scope: Any, classes: Classes | None = 
             value = part[part.re.groups and 1] if part else None
         if value in ("", None) or (isinstance(value, float) and not math.isfinite(value)):
             continue
+        if rule.type == "url" and isinstance(value, str) and not value.isascii():
+            value = page.encoded(value)
         try:
             done.append(convert(value, rule.type, page.base_url))
         except (ValueError, ArithmeticError):

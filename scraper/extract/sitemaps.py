@@ -25,6 +25,8 @@ MAX_URLS = 50_000  # sitemaps.org: of one file
 FRESH_DAYS = ((1, 4), (7, 3), (30, 2), (365, 1))
 ENTRY_MOST = 40  # elements of one entry that are looked at
 PREAMBLE_MOST = 2048
+_HTML = b"<!doctype html"
+_NOTICE = re.compile(rb"<(?:br|b|p|div|pre|font|table)\b", re.IGNORECASE)
 _START = re.compile(rb"<\?xml\b|<(?:urlset|sitemapindex|rss|feed)\b")
 # An ampersand that begins none of XML's own entities: many sites forget to write it as one. Not in CDATA, where it stands for itself.
 _AMPERSAND = re.compile(
@@ -71,7 +73,8 @@ def links(page: Page, today: date) -> tuple[Link, ...]:
             pages.setdefault(url, _dated(_told(element.getparent()), today))
         if len(pages) + len(sitemaps) >= MAX_URLS:
             break
-    if not pages and not sitemaps and _name(root).lower() == "html":
+    is_html = _name(root).lower() == "html" or body[: len(_HTML)].lower() == _HTML
+    if not pages and not sitemaps and is_html:
         raise VisitFailed(Failure.DECODE, "is no sitemap: it is an HTML page")
     found = [Link(url, "sitemap") for url in _usable(sitemaps, page.url)]
     for text, (priority, modified_at) in pages.items():
@@ -92,11 +95,11 @@ def _document(page: Page) -> bytes | None:
     elif b"encoding" in body[:PREAMBLE_MOST].partition(b"?>")[0]:  # whatever it says there
         body = _plain(body.decode())
     body = body.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if not body.startswith(b"<"):
+    if not body.startswith(b"<") or _NOTICE.match(body):
         start = _START.search(body[:PREAMBLE_MOST])  # what a broken site says before its sitemap
-        if start is None:
+        if start is None and not body.startswith(b"<"):
             return None
-        body = body[start.start() :]
+        body = body[start.start() :] if start is not None else body
     return _AMPERSAND.sub(_escaped, body) if b"&" in body else body
 
 

@@ -29,7 +29,7 @@ def standing(folder: Path, text: str, token: str, url: str) -> Iterator[FastAPI]
     file = folder / "bowerbird.toml"
     file.write_text(f'[server]\ntoken = "{token}"\n[database]\nurl = "{url}"\ntimeout = 0.5\n{text}')
     loaded = settings_of(file)
-    with preflight(loaded) as db:
+    with preflight(loaded, brings=True) as db:
         app = create_app()
         app.state.settings, app.state.db, app.state.service = loaded.settings, db, Service(loaded)
         app.state.keys, app.state.streams = Keys(db, token), Streams(db)

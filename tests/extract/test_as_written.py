@@ -425,3 +425,30 @@ def test_prices_are_read_as_their_country_writes_them(text: str, found: str) -> 
 )
 def test_dates_are_read_as_people_write_them(text: str, found: str) -> None:
     assert convert(text, "date", "") == found
+
+
+def test_a_notice_before_a_feed_is_none_of_it() -> None:
+    body = "<br />\n<b>Notice</b>: Undefined x in <b>/y.php</b><br />\n<?xml version='1.0'?><rss><channel><item><link>http://a.org/1</link></item></channel></rss>"
+    assert [link.url for link in named(page(body, "text/xml", "http://a.org/f"), date(2026, 1, 1))] == [
+        "http://a.org/1"
+    ]
+
+
+@pytest.mark.parametrize("head", ["<!DOCTYPE html>", "<!doctype html>", "<html>"])
+def test_a_page_of_html_is_said_to_be_no_sitemap(head: str) -> None:
+    with pytest.raises(VisitFailed, match="HTML page"):
+        named(page(f"{head}<p>Not<br>found", "text/xml", "http://a.org/f"), date(2026, 1, 1))
+
+
+def test_a_field_with_an_address_is_in_the_encoding_of_its_page() -> None:
+    made = page('<a href="?q=\u043f">x</a>'.encode("cp1251"), "text/html; charset=windows-1251", "http://a.org/")
+    rule = ItemRule(fields={"u": FieldRule(css="a::attr(href)", type="url")})
+    assert by_rules(made, (rule,))[0].data == {"u": "http://a.org/?q=%EF"}
+
+
+def test_the_form_to_log_in_is_the_one_that_asks_for_least() -> None:
+    register = '<form action="/new"><input name=u><input name=p type=password><input name=again type=password></form>'
+    enter = '<form action="/in" id=f><input name=u></form><input name=p type=password form=f><input type=hidden name=t value=1 form=f>'
+    found = form_with(page(register + enter), ["u", "p"])
+    assert found is not None
+    assert (found.action, found.fields["t"]) == ("http://a.org/in", "1")

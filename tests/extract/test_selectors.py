@@ -224,6 +224,7 @@ def folded(match: Selector) -> str:
 def test_fields_are_the_texts_of_what_parsel_finds(text: str, query: str) -> None:
     theirs = Selector(text=text, type="html")
     assume(theirs.root.getnext() is None)  # as in compared()
+    assume(not theirs.css("br"))  # which parts words in ours
     expected = [value for value in map(folded, theirs.css(query)) if value]
     made = page(text)
     assert by_rule(made, query, many=True) == expected

@@ -384,13 +384,17 @@ def test_the_number_of_processes_follows_the_configuration(serve: Serve, scrapin
     assert rows(scraping, "SELECT count(*) - count(DISTINCT final_url) FROM pages") == [(0,)]
 
 
-def test_a_new_owner_uses_the_configuration_that_is_in_force(serve: Serve, scraping: Project) -> None:
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_new_owner_uses_the_configuration_that_is_in_force(serve: Serve, scraping: Project, *, broken: bool) -> None:
     service = serve("--workers", "2")
     service.until_state("scraping")
     file = scraping.path / "bowerbird.toml"
     file.write_text(file.read_text().replace('name = "endless"', 'name = "renamed"'))
     service.http.post("/api/scraper/restart")
     until(lambda: service.status()["processes"][0]["sources"] == ["renamed"], "the new configuration")
+    until(lambda: "read the configuration, as the owner did" in scraping.output(), "the other worker has it too")
+    if broken:
+        file.write_text("nonsense = 1\n" + file.read_text())
     owner = service.status()["owner_pid"]
     os.kill(owner, signal.SIGKILL)
 

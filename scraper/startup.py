@@ -24,7 +24,6 @@ from scraper.database import Db, postgres, schema, sources, sqlite, tasks
 from scraper.database.connection import now, resolved_url, sqlite_file
 from scraper.errors import BadConfig, Problem, Unavailable, Unusable
 from scraper.extract.items import faults
-from scraper.statedir import StateDir
 
 log = logging.getLogger(__name__)
 
@@ -268,7 +267,7 @@ def _is_served(loaded: Loaded) -> bool:
     if loaded.path is None and not settings.source:
         return True
     place = statedir.path_of(settings.service.state_dir, loaded.base)
-    return StateDir(place, sqlite_file(settings.database.url)).is_owned()
+    return statedir.is_owned(place, sqlite_file(settings.database.url))
 
 
 def existing(loaded: Loaded) -> Db:

@@ -48,6 +48,19 @@ def path_of(configured: str, base: Path) -> Path:
     return (base / Path(given).expanduser()).absolute() if given else base.absolute() / ".bowerbird"
 
 
+def _locks(path: Path, database: Path | None) -> list[FileLock]:
+    locks = [path / "owner.lock"]
+    if database is not None:
+        real = Path(os.path.realpath(database))
+        locks.append(real.with_name(real.name + "-owner"))
+    return [FileLock(lock) for lock in locks]
+
+
+def is_owned(path: Path, database: Path | None) -> bool:
+    """Say whether a process is the owner of a state directory, or of a SQLite file; nothing is made for that."""
+    return any(lock.taken() for lock in _locks(path, database))
+
+
 class StateDir:
     """The files that API workers and the owner of the scraper share. Every write replaces a file whole."""
 
@@ -70,11 +83,7 @@ class StateDir:
                 f"{path}: the state directory cannot be written: {error.strerror}; "
                 "make it writable, or name another one in [service] state_dir"
             ) from None
-        locks = [path / "owner.lock"]
-        if database is not None:
-            real = Path(os.path.realpath(database))
-            locks.append(real.with_name(real.name + "-owner"))
-        self._locks = [FileLock(lock) for lock in locks]
+        self._locks = _locks(path, database)
 
     def identity(self) -> str:
         """Return what tells this state directory from all others, of other machines and copies too: part of it is kept in it.
@@ -117,10 +126,6 @@ class StateDir:
     def owns(self) -> bool:
         """Whether we are the owner."""
         return all(lock.held for lock in self._locks)
-
-    def is_owned(self) -> bool:
-        """Say whether another process is the owner, of the directory or of the database."""
-        return any(lock.taken() for lock in self._locks)
 
     def keep(self) -> bool:
         """Make the directory and the locks anew if somebody took them away.

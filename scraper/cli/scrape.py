@@ -12,6 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from scraper import logs
 from scraper.cli.named import Unknown, named
 from scraper.cli.options import ConfigFile
+from scraper.config.load import Loaded
+from scraper.config.settings import Source
 from scraper.database import Connection, Db, listing, runs, sources
 from scraper.database.connection import now
 from scraper.errors import BowerbirdError, Unavailable
@@ -37,7 +39,7 @@ def scrape(
     db = preflight(loaded, brings=True)
     service: Service | None = None
     try:
-        wanted = named(db, names or [])
+        wanted = _wanted(db, loaded, names or [])
         if not wanted:
             raise Unknown("there is nothing to scrape; add a [[source]] to bowerbird.toml")
         ids = db.write(lambda c: [_requested(c, source.name) for source in wanted])
@@ -54,6 +56,18 @@ def scrape(
     db.close()
     if any(tally.state != RunState.DONE for tally in tallies):
         raise typer.Exit(1)
+
+
+def _wanted(db: Db, loaded: Loaded, names: list[str]) -> list[Source]:
+    """Return the sources of these names. Raises Unknown."""
+    try:
+        return named(db, names)
+    except Unknown as error:
+        if {source.name for source in loaded.settings.source}.isdisjoint(names):
+            raise
+        raise Unknown(
+            f"{error}; the service that runs has not read the file as it is now: `bowerbird restart` first"
+        ) from None
 
 
 def _requested(connection: Connection, name: str) -> int:

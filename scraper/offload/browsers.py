@@ -41,7 +41,7 @@ FOR_NOW = frozenset(
         Failure.INCOMPLETE_BODY,
     )
 )
-NO_PAGE = FOR_NOW | {Failure.HTTP_4XX, Failure.CONTENT_TYPE}
+NO_PAGE = FOR_NOW | {Failure.HTTP_4XX}  # what is no page is a download: the document stays
 TOO_MANY = 429
 SHORT = 40
 GRACE_S = 10.0

@@ -213,15 +213,18 @@ async def test_a_page_that_lacks_its_data_for_now_is_a_failure_and_its_items_sta
     assert "/state" in failure["message"]
 
 
-@pytest.mark.parametrize(
-    ("answer", "failure"),
-    [(DOWN, "http_5xx"), (DOWN.replace(b"503", b"404"), "http_4xx"), (DOWN.replace(b"503", b"200"), "content_type")],
-)
-async def test_where_a_script_goes_on_to_must_be_a_page(site: Site, answer: bytes, failure: str) -> None:
+@pytest.mark.parametrize(("status", "failure"), [(b"503", "http_5xx"), (b"404", "http_4xx")])
+async def test_where_a_script_goes_on_to_must_be_a_page(site: Site, status: bytes, failure: str) -> None:
     site.page("/", '<h1>x</h1><script>location = "/on"</script>')
-    answer = answer.replace(b"Content-Length", b"Content-Type: application/pdf\r\nContent-Length")
-    site.raw("/on", answer, close=True)
+    site.raw("/on", DOWN.replace(b"503", status), close=True)
     assert (await rendered(site.url + "/"))["failure"]["reason"] == failure
+
+
+async def test_a_download_that_a_page_begins_leaves_it_as_it_is(site: Site) -> None:
+    site.page("/", '<h1>x</h1><script>location = "/file"</script>')
+    site.page("/file", "PK", kind="application/zip")
+    found = await rendered(site.url + "/")
+    assert (found["failure"], [item["data"] for item in found["items"]]) == (None, [{"h": "x"}])
 
 
 async def test_a_browser_that_was_killed_costs_no_page(crawler: Crawler, site: Site) -> None:

@@ -123,6 +123,8 @@ def test_who_only_looks_changes_nothing_of_a_running_service(
             not in elsewhere.run(*command.split(), DATABASE_URL=f"sqlite:///{project.path}/bowerbird.db").stderr
         )
     assert [(one["name"], one["every"]) for one in service.http.get("/api/sources").json()["items"]] == [("kept", 3600)]
+    refused = project.run("scrape", "next")
+    assert (refused.returncode, "`bowerbird restart` first" in refused.stderr) == (2, True)
     assert site.paths() == ["/"]
     assert service.http.post("/api/scraper/restart").is_success
     until(lambda: len(service.http.get("/api/sources").json()["items"]) == 2, "the file is read")

@@ -27,8 +27,8 @@ LOGIN_AGAIN_S = 60.0  # a site that refuses us is not tried in a tight circle
 _ADDRESS = re.compile(r"[0-9.]+|.*:.*")
 _DOMAIN = re.compile(r";\s*domain\s*=[^;]*", re.IGNORECASE)
 _PATH = re.compile(r";\s*path\s*=\s*(\"?)([^;\"]*)\"?\s*(?=;|$)", re.IGNORECASE)
-# A login that helps nothing on so many pages in a row is of no use; one alone may be a page that ends it: a link to log out.
-IN_VAIN = 2
+# A login that helps nothing on so many pages in a row is of no use; fewer may be due to one that ends it for all: a link to log out.
+IN_VAIN = 5
 SECRET_LEAST = 4  # what is shorter is in too many words to be hidden
 
 
@@ -101,9 +101,9 @@ class Session:
         self._ever_held = False  # whether a page was shown after a login
         self._in_vain = 0  # pages in a row that were refused right after a login that was made for them
         self._rest_s = LOGIN_SOONEST_S
-        self._pages = (
-            {_bare(url)} if source.login and (url := canonical(source.login.url)) else set()
-        )  # that have the form
+        self._pages: set[str] = set()  # that have the form
+        if source.login is not None:
+            self._pages.add(_bare(canonical(source.login.url) or source.login.url))
         self._form_tells = True  # that a page with the form is for strangers
         self.plain = not (self._keeps or self._headers or self._cookies)
 
@@ -248,12 +248,14 @@ class Session:
 
         await enter(url)
         page = Page.of(await fetcher.fetch(Request(url), http, admit=enter, visitor=self, may_take=_screen))
-        self._pages.add(_bare(page.url))
         form = await asyncio.to_thread(form_with, page, self._form)  # to parse a large page takes a while
+        if form is None and self._ever_held and page.status < 400 and _bare(page.url) not in self._pages:
+            return  # it leads on who is logged in
         if form is None:
             named = ", ".join(self._form)
             answered = f" (status {page.status})" if page.status >= 400 else ""
             raise VisitFailed(Failure.EXTRACT, f"login: {url} has no form with the fields {named}{answered}")
+        self._pages.add(_bare(page.url))
         if parts(form.action).origin not in self._origins:
             raise VisitFailed(Failure.BAD_REDIRECT, f"login: the form of {url} goes to another origin, {form.action}")
         fields = urlencode({**form.fields, **self._form})

@@ -71,6 +71,8 @@ class Shop:
     in_place: bool = False  # strangers are shown the form where they are
     landing: tuple[int, dict[str, str], str] = (303, {"Location": "/welcome"}, "")
     logs_out_at: str = ""
+    forbids: str = ""
+    leads_on: bool = False  # from the login page, whoever is logged in
     log: list[Asked] = field(default_factory=list)
     served: int = 0
     entered: int = 0
@@ -115,6 +117,8 @@ class Shop:
     def _judge(self, path: str, cookie: str, form: dict[str, str]) -> tuple[int, dict[str, str], str]:
         if path == "/robots.txt":
             return 404, {}, ""
+        if path == "/login" and self.leads_on and self._is_member(cookie):
+            return 302, {"Location": "/welcome"}, ""
         if path == "/login" != self.form_at:
             return 301, {"Location": self.form_at}, ""
         if path == self.form_at:
@@ -122,6 +126,9 @@ class Shop:
         if path == "/broken":
             return 500, {}, "oh"
         return self._to_members(path, cookie, form)
+
+    def _is_member(self, cookie: str) -> bool:
+        return bool(self.known & {value.partition("=")[2] for value in cookie.split("; ")})
 
     def _to_members(self, path: str, cookie: str, form: dict[str, str]) -> tuple[int, dict[str, str], str]:
         if path == self.logs_out_at:
@@ -139,10 +146,12 @@ class Shop:
             return status, {"Set-Cookie": f"shop={number}; Path=/; HttpOnly", **headers}, body
         if self.forgets_all and path != "/welcome":
             self.known.clear()
-        if not self.known & {value.partition("=")[2] for value in cookie.split("; ")}:
+        if not self._is_member(cookie):
             if self.in_place:
                 return 200, {}, self._form()
             return (401, {}, "who?") if self.refuses else (302, {"Location": self.form_at + "?next=" + path}, "")
+        if path == self.forbids:
+            return 403, {}, "no"
         self.served += path != "/welcome"
         if path != "/welcome" and self.served == self.forgets_after:
             self.known.clear()
@@ -379,6 +388,18 @@ async def test_a_link_that_logs_out_costs_a_login_and_no_other_page(
     failures = crawler.rows("failures")
     assert (run["pages"], [failure["url"] for failure in failures]) == (4, [shop.url + "/2"])
     assert "in spite of the login" in failures[0]["message"]
+
+
+async def test_a_page_that_is_for_others_costs_no_page_that_is_for_us(
+    crawler: Crawler, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is logged in is led on from the login page, and is logged in still."""
+    monkeypatch.setattr(session, "LOGIN_SOONEST_S", 0.0)
+    shop.forbids, shop.leads_on = "/2", True
+    run = await crawl(crawler, shop.source())
+    (failure,) = crawler.rows("failures")
+    assert (run["pages"], failure["url"], failure["message"]) == (4, shop.url + "/2", "403 from the server")
+    assert shop.times("POST", "/enter") == 1
 
 
 async def test_what_is_wrong_with_the_page_after_the_login_is_not_the_logins(crawler: Crawler, shop: Shop) -> None:

@@ -178,12 +178,12 @@ def render_fault() -> str | None:
 def proxy(value: Any) -> str:
     """The address of a proxy, or nothing."""
     said = text(value)
-    where = urlsplit(said)
-    shown = f"{where.scheme}://***@{said.rpartition('@')[2]}" if "@" in said else said
     try:
+        where = urlsplit(said)
         sound = not said or (re.match(r"(?i)(https?|socks5h?)://[^/\s]+", said) and (where.port or where.hostname))
     except ValueError:
         sound = False
+    shown = f"{said.partition('://')[0]}://***@{said.rpartition('@')[2]}" if "@" in said else said
     if not sound:
         raise Refused(f"{shown!r} is no proxy; write for example http://10.0.0.1:3128 or socks5://...")
     if str(value).lower().startswith("socks") and find_spec("socksio") is None:

@@ -372,3 +372,36 @@ def test_a_route_after_the_hash_is_no_page(here: Path) -> None:
     (here / "bowerbird.toml").write_text("[[source]]\nname = 'a'\nstart = ['http://x/#/prices']\nrender = true\n")
     with pytest.raises(BadConfig, match="told apart by what is before #"):
         settings_of()
+
+
+def test_a_link_is_read_where_it_leads_by_now(tmp_path: Path) -> None:
+    for name, every in (("one", "1h"), ("two", "2h")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "bowerbird.toml").write_text(
+            f'[[source]]\nname = "s"\nstart = ["http://a.org/"]\nevery = "{every}"\n'
+        )
+    link = tmp_path / "bowerbird.toml"
+    link.symlink_to("one/bowerbird.toml")
+    loaded = load(link)
+    link.unlink()
+    link.symlink_to("two/bowerbird.toml")
+    again = load(loaded.path)
+    assert [each.settings.source[0].every for each in (loaded, again)] == [3600, 7200]
+    assert loaded.base == again.base == tmp_path
+
+
+@pytest.mark.parametrize("proxy", ["http://u:p@h:notaport", "http://[::1", "socks4://u:SECRET@h:1"])
+def test_what_is_no_proxy_is_said_without_its_password(tmp_path: Path, proxy: str) -> None:
+    file = tmp_path / "bowerbird.toml"
+    file.write_text(f'[http]\nproxy = "{proxy}"\n')
+    with pytest.raises(BadConfig, match="is no proxy") as caught:
+        load(file, environ={})
+    assert "SECRET" not in str(caught.value)
+
+
+def test_the_password_of_a_proxy_is_a_variable_or_a_problem(tmp_path: Path) -> None:
+    file = tmp_path / "bowerbird.toml"
+    file.write_text('[http]\nproxy = "http://u:${PROXY}@h:1"\n')
+    assert load(file, environ={"PROXY": "p"}).settings.http.proxy == "http://u:p@h:1"
+    with pytest.raises(BadConfig, match="the variable PROXY, which is not set"):
+        load(file, environ={})

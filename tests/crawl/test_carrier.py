@@ -510,6 +510,16 @@ async def test_what_a_proxy_says_of_robots_holds_for_those_who_go_by_it(crawler:
         assert site.paths() == []
 
 
+async def test_a_connection_of_http2_that_is_silent_is_left(site: Site) -> None:
+    """What others are asked over it may end; from now on a new one is made."""
+    carrier = Carrier()
+    way = ("", True, ())
+    before = carrier._pool(way)
+    carrier._leave_behind(way, [])
+    assert carrier._pool(way) is not before
+    await carrier.close()
+
+
 async def test_a_kept_connection_that_was_closed_meanwhile_costs_no_page(site: Site, proxy: Proxy) -> None:
     site.page("/x", "x")
     fetcher = Fetcher()

@@ -293,7 +293,7 @@ def strangers(db: Db, settings: Settings) -> list[str]:
     """Say which sources are named that are not there; they may come, by a command or the API. Raises Unavailable, Unusable."""
     named = [(f"[[notify]] {rule.name}", name) for rule in settings.notify for name in rule.source]
     named += [(f"[[enrich]] {task.task}", task.source) for task in settings.enrich if task.source is not None]
-    known = db.read(sources.definitions) if named else {}
+    known = {*db.read(sources.definitions), *(source.name for source in settings.source)} if named else set()
     return [f"{where} names the source {name!r}, which is not there" for where, name in named if name not in known]
 
 

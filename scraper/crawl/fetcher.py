@@ -25,24 +25,24 @@ if TYPE_CHECKING:
 
 MAX_REDIRECTS = 10
 MAX_LAYERS = 2
-# Of the codings that there are (RFC 9110 section 16.6.1); any other word in that header says nothing, as to browsers.
-CODINGS = frozenset(
+# What says that nothing was done to a body; most of them are charsets that a server puts into the wrong header.
+NO_CODING = frozenset(
     (
-        "gzip",
-        "x-gzip",
-        "deflate",
-        "compress",
-        "x-compress",
-        "br",
-        "zstd",
-        "dcb",
-        "dcz",
-        "exi",
-        "aes128gcm",
-        "pack200-gzip",
-        "bzip2",
-        "xz",
-        "lzma",
+        *(
+            "",
+            "identity",
+            "none",
+            "binary",
+            "8bit",
+            "7bit",
+            "chunked",
+            "text/html",
+            "utf-8",
+            "utf8",
+            "us-ascii",
+            "ascii",
+        ),
+        *("iso-8859-1", "iso-8859-2", "iso-8859-15", "windows-1250", "windows-1251", "windows-1252", "koi8-r"),
     )
 )
 REDIRECTS = {301, 302, 303, 307, 308}
@@ -308,7 +308,7 @@ def decoded(body: bytes, encoding: str, limit: int) -> bytes:
 
     Raises VisitFailed: decode (unknown coding, damaged or cut data), decoded_too_large.
     """
-    layers = [name for part in encoding.split(",") if (name := part.strip().lower()) in CODINGS]
+    layers = [name for part in encoding.split(",") if (name := part.strip().lower()) not in NO_CODING]
     if len(layers) > MAX_LAYERS:
         raise VisitFailed(Failure.DECODE, f"{len(layers)} content encodings on top of each other")
     for name in reversed(layers):

@@ -39,7 +39,8 @@ class Work:
     def of(cls, source: Source, base: Http, variables: Mapping[str, str]) -> "Work":
         """Return a source, ready. variables: where the names of secrets are looked up. Raises KeyError for one that is not set."""
         http = http_of(base, source)
-        http = replace(http, proxy=filled(http.proxy, variables)) if http.proxy else http
+        if "proxy" in source.http:  # that of [http] has its password since it was read
+            http = replace(http, proxy=filled(http.proxy, variables))
         scope = Scope.around((*source.start, *source.sitemaps), source.include, source.exclude)
         session = Session(source, http, variables)
         starts = frozenset(map(canonical, source.start))

@@ -33,15 +33,8 @@ _AMPERSAND = re.compile(
     rb"<!\[CDATA\[.*?(?:\]\]>|\Z)|&(?!(?:amp|lt|gt|quot|apos|#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6});)", re.DOTALL
 )
 _JSON_DATES = ("date_modified", "date_published")
-_DATES = (
-    "lastmod",
-    "updated",
-    "modified",
-    "date",
-    "publication_date",
-    "pubDate",
-    "published",
-)  # of changes, then of births
+# Of changes, then of births.
+_DATES = ("lastmod", "updated", "modified", "date", "publication_date", "pubDate", "published")
 _DECLARED = re.compile(r"^\s*<\?xml[^>]*\?>")
 
 
@@ -88,9 +81,8 @@ def _document(page: Page) -> bytes | None:
     wide = {b"\xfe\xff": "utf-16-be", b"\xff\xfe": "utf-16-le", b"\0<": "utf-16-be", b"<\0": "utf-16-le"}.get(body[:2])
     if wide is not None:
         body = _plain(body.decode(wide, "replace"))
-    elif not _is_utf8(
-        body
-    ):  # libxml2 knows fewer letters of these than browsers do, and drops all after one that it does not
+    elif not _is_utf8(body):
+        # libxml2 knows fewer letters of these than browsers do, and drops all after one that it does not.
         body = _plain(decode(body, page.headers.get("content-type", "")))
     elif b"encoding" in body[:PREAMBLE_MOST].partition(b"?>")[0]:  # whatever it says there
         body = _plain(body.decode())

@@ -49,9 +49,8 @@ VISITS_MOST = 200  # then a new one, however well it does
 KEPT_BYTES = 32 * 2**20
 KEPT_S = 600.0
 
-_NOT_KEPT = re.compile(
-    r"no-store|no-cache|private|max-age\s*=\s*\"?0*[0-9]{1,2}(?![0-9])"
-)  # two digits: less than two minutes
+# An age of two digits: less than two minutes.
+_NOT_KEPT = re.compile(r"no-store|no-cache|private|max-age\s*=\s*\"?0*[0-9]{1,2}(?![0-9])")
 Ask = Callable[[Wish], Awaitable[Fetched]]
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
@@ -99,26 +99,51 @@ def _ready() -> tuple[Loaded, Db]:
     return loaded, preflight(loaded, brings=True)
 
 
-async def _give_way(error: BadConfig) -> None:
-    """End, to be replaced: the configuration was right when the service began, and will be again; the other workers go on.
+async def _when_mended(error: BadConfig) -> tuple[Loaded, Db]:
+    """Wait for the configuration to be right again, as it was when the service began; the other workers go on.
 
-    To uvicorn one worker whose startup fails says that all will fail.
+    To uvicorn one worker whose startup fails says that all will fail, and one that ends instead may be waited for.
     """
-    log.error("a worker cannot start before the configuration is mended: %s", error)
-    await asyncio.sleep(MENDED_EACH_S)
-    os._exit(Exit.FAILED)
+    said = ""
+    with _ended_by_signals():
+        while True:
+            if str(error) != said:
+                said = str(error)
+                log.error("a worker cannot start before the configuration is mended: %s", said)
+            await asyncio.sleep(MENDED_EACH_S)
+            try:
+                return await to_thread.run_sync(_ready)
+            except BadConfig as again:
+                error = again
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Have signals end this process at once: the server hears them only when the start is over."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            before[number] = signal.signal(number, lambda number, frame: os._exit(Exit.DONE))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Start the scraper with the application, and stop it with it."""
     try:
-        loaded, db = await to_thread.run_sync(_ready)
+        try:
+            loaded, db = await to_thread.run_sync(_ready)
+        except BadConfig as error:
+            if api_workers() == 1:
+                raise
+            loaded, db = await _when_mended(error)
         service = Service(loaded)
     except BowerbirdError as error:
         app.state.cannot_start = error
-        if isinstance(error, BadConfig) and api_workers() > 1:
-            await _give_way(error)
         raise
     db.read_patience_s = min(db.read_patience_s, PAGE_PATIENCE_S)
     app.state.settings, app.state.db, app.state.service = loaded.settings, db, service

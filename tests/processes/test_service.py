@@ -20,7 +20,7 @@ import pytest
 from scraper import kernel
 from tests.site import Site
 from tests.storm import scrapers
-from tests.support import Project, Running, free_port, gone, rows, until
+from tests.support import PATIENCE_S, Project, Running, free_port, gone, rows, until
 
 ROOT = Path(__file__).parents[2]
 Serve = Callable[..., Running]
@@ -408,9 +408,8 @@ def test_a_new_owner_uses_the_configuration_that_is_in_force(serve: Serve, scrap
     until(taken_over, "another owner, the same configuration")
 
 
-def test_a_worker_that_dies_while_the_file_is_broken_costs_no_other(serve: Serve, scraping: Project) -> None:
-    service = serve("--workers", "2")
-    pid = service.until_state("scraping")["pid"]
+def _break_file_and_kill_follower(service: Running, scraping: Project) -> str:
+    """Returns the configuration as it was."""
     owner = service.status()["owner_pid"]
     file = scraping.path / "bowerbird.toml"
     right = file.read_text()
@@ -418,11 +417,30 @@ def test_a_worker_that_dies_while_the_file_is_broken_costs_no_other(serve: Serve
     below = psutil.Process(service.process.pid).children()
     [other] = [each for each in below if each.pid != owner and "spawn_main" in " ".join(each.cmdline())]
     other.kill()
-    until(lambda: scraping.output().count("a worker cannot start before") > 1, "it was tried twice")
-    assert (service.status()["owner_pid"], service.status()["pid"]) == (owner, pid)
-    file.write_text(right)
+    until(lambda: "a worker cannot start before" in scraping.output(), "its successor reads the file", 60)
+    return right
+
+
+def test_a_worker_that_dies_while_the_file_is_broken_costs_no_other(serve: Serve, scraping: Project) -> None:
+    service = serve("--workers", "2")
+    before = service.until_state("scraping")
+    right = _break_file_and_kill_follower(service, scraping)
+    (scraping.path / "bowerbird.toml").write_text("nothing = 1\n" + right)
+    until(lambda: 'no "nothing"' in scraping.output(), "it was tried again")
+    now = service.status()
+    assert (now["owner_pid"], now["pid"]) == (before["owner_pid"], before["pid"])
+    (scraping.path / "bowerbird.toml").write_text(right)
     until(lambda: scraping.output().count("Application startup complete") == 3, "another worker")
-    assert service.status()["pid"] == pid
+    assert service.status()["pid"] == before["pid"]
+    assert scraping.output().count("died") == 1  # the one that was killed
+
+
+def test_a_worker_that_waits_for_the_file_ends_with_the_others(serve: Serve, scraping: Project) -> None:
+    service = serve("--workers", "2")
+    service.until_state("scraping")
+    _break_file_and_kill_follower(service, scraping)
+    service.process.terminate()
+    assert service.process.wait(PATIENCE_S) == 0
 
 
 def test_another_database_takes_more_than_a_restart(serve: Serve, scraping: Project) -> None:

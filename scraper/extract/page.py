@@ -305,7 +305,7 @@ class Page:
         for script in _scripts(self.root):
             for entry in _flat(_loosely(str(script), number)):
                 graph = entry.get("@graph") if isinstance(entry, dict) else None
-                found.extend(graph if isinstance(graph, list) else [entry])
+                found.extend(_flat(graph) if isinstance(graph, dict | list) else [entry])
         return found
 
 

@@ -155,6 +155,7 @@ def test_a_refresh_for_those_without_scripts_is_not_for_us() -> None:
         '\ufeff{"name": "x"}',
         '[[{"name": "x"}]]',
         '{"@graph": [{"name": "x"},]}',
+        '{"@graph": {"name": "x"}}',
     ],
 )
 def test_json_ld_that_is_nearly_json_is_read(script: str) -> None:

@@ -17,7 +17,7 @@ from scraper.cli.serve import bound
 from scraper.config.load import FILE_NAME, Loaded
 from scraper.database import Db, pgvector, sqlite
 from scraper.errors import BadConfig, BowerbirdError, Conflict, Unusable
-from scraper.offload import browsers
+from scraper.offload import renderer
 from scraper.service import Service
 from scraper.startup import advice_on, crowding_of, preflight, review_parsers, settings_of, strangers
 
@@ -118,7 +118,7 @@ def _checks(config: Path | None) -> Iterator[Check]:
     ):
         there = importlib.util.find_spec(module) is not None
         missing = f'not installed; pip install "bowerbird[{extra}]" if you need it'
-        if there and extra == "browser" and browsers.find() is None:
+        if there and extra == "browser" and renderer.find() is None:
             yield f"extra {extra}", "installed, but there is no Chromium for it: apt-get install chromium", None
             continue
         yield f"extra {extra}", "installed" if there else missing, True if there else None

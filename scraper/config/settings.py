@@ -95,6 +95,7 @@ class Limits:
     open_files: Count = 0
     parse_timeout: SomeSeconds = 10.0
     render_timeout: SomeSeconds = 60.0
+    browsers: Annotated[int, rules.least(1)] = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

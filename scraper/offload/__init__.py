@@ -4,7 +4,8 @@ A process that does not come back in time, takes too much or dies costs that pag
 """
 
 from scraper.offload.browser import Wish
-from scraper.offload.browsers import NO_DOCUMENT, Browsers
+from scraper.offload.browsers import Browsers
 from scraper.offload.readers import Readers
+from scraper.offload.renderer import NO_DOCUMENT
 
 __all__ = ["NO_DOCUMENT", "Browsers", "Readers", "Wish"]

@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ import pytest
 from scraper.config.settings import FieldRule, Http, ItemRule, Limits, Source
 from scraper.crawl.check import check
 from scraper.offload import Wish
-from scraper.offload.browsers import PREFIX, Scripts, _new_home, find
+from scraper.offload.renderer import PREFIX, _new_home, find
+from scraper.offload.scripts import Scripts
 from scraper.records import Fetched
 from tests.crawl.test_engine import Crawler
-from tests.site import Site, running
-from tests.support import until
+from tests.site import Site, html, running
+from tests.support import PATIENCE_S, until
 
 HERE = ("127.0.0.1/32",)
 HTTP = Http(delay=0, allow_networks=HERE)
@@ -242,6 +244,40 @@ async def test_a_browser_that_was_killed_costs_no_page(crawler: Crawler, site: S
     run = await crawler.run(Source(name="s", start=(site.url + "/",), render=True, item=(H1,)), HTTP)
     assert killed
     assert (run["state"], run["pages"], run["items"]) == ("done", 1, 1)
+
+
+async def test_a_host_whose_pages_hang_leaves_a_browser_for_the_others(crawler: Crawler, site: Site) -> None:
+    both, other = threading.Barrier(2), threading.Event()
+    hanging, came = threading.Event(), list[bool]()
+    script = html("", kind="text/javascript")
+
+    def hang(_: object) -> bytes:
+        both.wait(PATIENCE_S)
+        hanging.set()
+        came.append(other.wait(HTTP.timeout - 1))
+        return script
+
+    def late(_: object) -> bytes:
+        assert hanging.wait(PATIENCE_S)
+        return html('<h1>other</h1><script src="/free.js"></script>')
+
+    def free(_: object) -> bytes:
+        other.set()
+        return script
+
+    paths = [f"/{n}" for n in range(4)]
+    for path in paths:
+        site.page(path, f'<h1>{path}</h1><script src="{path}.js"></script>')
+        site.raw(f"{path}.js", hang)
+    with running("127.0.0.2") as elsewhere:
+        elsewhere.raw("/", late)
+        elsewhere.raw("/free.js", free)
+        start = (*(site.url + path for path in paths), elsewhere.url + "/")
+        http = Http(delay=0, per_host=len(start), allow_networks=("127.0.0.0/8",))
+        run = await crawler.run(Source(name="s", start=start, render=True, item=(H1,)), http)
+    assert (run["state"], run["pages"], run["items"]) == ("done", 5, 5)
+    assert all(came)
+    assert not both.broken  # two of a host at once
 
 
 def test_a_browser_leaves_no_files(site: Site, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, sync_playwright
 from playwright.sync_api import Request as Asked
 
-from scraper.offload.browsers import find
+from scraper.offload.renderer import find
 from tests.site import Answer, Request, Site, html, running
 from tests.support import PATIENCE_S, Project, Running, until
 

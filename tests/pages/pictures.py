@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from scraper.offload.browsers import find
+from scraper.offload.renderer import find
 from tests.support import free_port, until
 
 FOLDER = Path(__file__).parents[2] / "docs" / "pictures"

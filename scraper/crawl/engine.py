@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from sqlalchemy import Connection
@@ -453,9 +453,10 @@ class Engine:
             happened.append(Event(at, "run", name, "started", "info", {"run": run_id, "kind": str(kind)}))
         opened: dict[int, str] = {}
         told: list[dict[str, object]] = []
+        left_of = cache(lambda: self._budgets(connection, at)[0])
         for run in runs.running(connection, self._once):
             full = run.pages >= run.max_pages
-            if run.claimed or (run.queued and not full) or self._looks_once_more(connection, run, at):
+            if run.claimed or (run.queued and not full) or self._looks_once_more(connection, run, left_of):
                 opened[run.id] = run.source
                 continue
             left = frontier.count(connection, run.id, UrlState.QUEUED) if full else 0
@@ -487,8 +488,9 @@ class Engine:
             fresh,
         )
 
-    def _looks_once_more(self, connection: Connection, run: Any, at: datetime) -> bool:
-        left = self._budgets(connection, at)[0].get(run.id, 0) if run.pages < run.max_pages else 0
+    @staticmethod
+    def _looks_once_more(connection: Connection, run: Any, budgets: Callable[[], dict[int, int]]) -> bool:
+        left = budgets().get(run.id, 0) if run.pages < run.max_pages else 0
         return left > 0 and runs.look_once_more(connection, run, left)
 
     def _ended_run(self, run: Any, ended: runs.Ended, at: datetime) -> list[Event]:
@@ -524,9 +526,13 @@ class Engine:
         if not self._lanes.hosts() >= set(found):
             self._wake.set()
 
-    def _budgets(self, connection: Connection, at: datetime) -> tuple[dict[int, int], frozenset[str]]:
-        """How many pages each open run of ours may visit now, and which sources have used up the bytes of their day."""
-        counts = [run for run in runs.counts(connection, self._once) if self._may_visit(run.source)]
+    def _budgets(
+        self, connection: Connection, at: datetime, only: Collection[int] | None = None
+    ) -> tuple[dict[int, int], frozenset[str]]:
+        """How many pages each open run of ours (only: of these) may visit now, and which sources have used up the bytes of their day."""
+        if self._once is not None:
+            only = self._once if only is None else set(self._once).intersection(only)
+        counts = [run for run in runs.counts(connection, only) if self._may_visit(run.source)]
         known = {name: work.source for name, work in list(self._works.items())}  # the loop adds to them meanwhile
         used = usage.of(connection, at, [run.source for run in counts])
         return allowance.budgets(counts, known, frontier.claimed(connection), used, at), allowance.full(known, used)
@@ -537,9 +543,9 @@ class Engine:
 
     def _give_out(self, connection: Connection, wanted: Sequence[tuple[str, int]]) -> dict[str, list[Claim]]:
         at = self._store.now()
-        budgets, _ = self._budgets(connection, at)
         # The loop adds to what runs are known to have at a host meanwhile.
         runs_at = {host: frozenset(self._runs_at.get(host, ())) for host, _ in wanted}
+        budgets, _ = self._budgets(connection, at, set().union(*runs_at.values()))
         held = hosts.held(connection, [host for host, _ in wanted], self._store.owner)
         ours = [(host, most) for host, most in wanted if host in held]
         return frontier.claim(connection, ours, self._store.owner, at, runs_at, budgets)

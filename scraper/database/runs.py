@@ -1,14 +1,15 @@
 """runs: one crawl of one source, from request to end."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, exists, func, insert, literal, or_, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, exists, func, insert, literal, or_, select, update
 
 from scraper.database import alarms, changes, frontier, homes
 from scraper.database import items as items_of
+from scraper.database.among import Among
 from scraper.database.bulk import IN_MOST, RUNS, in_turn
 from scraper.database.connection import made_id
 from scraper.database.models import UNREAD, Instant, also_on, failures, in_state, items, pages, runs, sources, urls
@@ -102,12 +103,14 @@ def running(connection: Connection, only: Sequence[int] | None = None) -> list[R
     return list(connection.execute(statement).all())
 
 
-def counts(connection: Connection, only: Sequence[int] | None = None) -> list[RunCount]:
+def counts(connection: Connection, only: Collection[int] | None = None) -> list[RunCount]:
     """Return how far each open run is."""
-    statement = select(runs.c.id, runs.c.source, runs.c.max_pages, runs.c.pages).where(runs.c.state == RunState.RUNNING)
-    if only is not None:
-        statement = statement.where(runs.c.id.in_(only))
-    return [RunCount(*row) for row in connection.execute(statement)]
+    rows = connection.execute(_COUNTS) if only is None else _COUNTS_OF.rows(connection, list(only))
+    return [RunCount(*row) for row in rows]
+
+
+_COUNTS = select(runs.c.id, runs.c.source, runs.c.max_pages, runs.c.pages).where(runs.c.state == RunState.RUNNING)
+_COUNTS_OF = Among(lambda _: _COUNTS.where(runs.c.id.in_(bindparam("ids", expanding=True))))
 
 
 def look_once_more(connection: Connection, run: Row[Any], most: int) -> bool:

@@ -150,15 +150,10 @@ def look_once_more(connection: Connection, run_id: int, source: str, most: int) 
 
     most: how many, at most a portion; what is left is for the next run. Returns whether there are any.
     """
-    of_run = (urls.c.source == source) & (urls.c.run_id == run_id) & (urls.c.last_look > LastLook.NONE)
-    if most <= 0 or connection.scalar(select(urls.c.id).where(of_run).limit(1)) is not None:
+    which = {"of": source, "run": run_id}
+    if most <= 0 or connection.scalar(_UNDER_WAY, which) is not None:
         return False
-    unseen = (urls.c.source == source) & (urls.c.last_look < LastLook.HAD) & (urls.c.run_id < run_id)
-    same = (pages.c.fingerprint == urls.c.fingerprint) & (pages.c.source == urls.c.source)
-    is_page = (urls.c.kind == "page") & (urls.c.crashes < POISON)
-    there = exists().where(same, pages.c.gone_at.is_(None)) & is_page
-    chosen = select(urls.c.id, there.label("there")).where(unseen, urls.c.run_id.not_in(_OPEN_RUNS))
-    found = connection.execute(chosen.order_by(urls.c.last_look, urls.c.run_id).limit(LOOKS_AT_ONCE)).all()
+    found = connection.execute(_UNLOOKED, which).all()
     wanted = [row.id for row in found if row.there][:most]
     asked = {"run_id": run_id, "state": UrlState.QUEUED, "attempts": 0, "not_before": None, "claimed_by": None}
     _LOOK.run(connection, wanted, **asked)
@@ -167,6 +162,20 @@ def look_once_more(connection: Connection, run_id: int, source: str, most: int) 
     return bool(wanted)
 
 
+_UNDER_WAY = (
+    select(urls.c.id)
+    .where(urls.c.source == bindparam("of"), urls.c.run_id == bindparam("run"), urls.c.last_look > LastLook.NONE)
+    .limit(1)
+)
+_SAME_PAGE = (pages.c.fingerprint == urls.c.fingerprint) & (pages.c.source == urls.c.source)
+_IS_THERE = exists().where(_SAME_PAGE, pages.c.gone_at.is_(None)) & (urls.c.kind == "page") & (urls.c.crashes < POISON)
+_UNLOOKED = (
+    select(urls.c.id, _IS_THERE.label("there"))
+    .where(urls.c.source == bindparam("of"), urls.c.last_look < LastLook.HAD, urls.c.run_id < bindparam("run"))
+    .where(urls.c.run_id.not_in(_OPEN_RUNS))
+    .order_by(urls.c.last_look, urls.c.run_id)
+    .limit(LOOKS_AT_ONCE)
+)
 _LOOK = Among(
     lambda _: (
         update(urls)

@@ -4,7 +4,18 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Row, bindparam, delete, exists, or_, select, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    FromClause,
+    Row,
+    bindparam,
+    delete,
+    exists,
+    select,
+    update,
+)
 
 from scraper.database.among import Among
 from scraper.database.bulk import Bulk, upsert
@@ -110,7 +121,7 @@ _ABANDONED = Among(
 )
 
 
-def asked_for(some: FromClause, run_id: int) -> ColumnElement[bool]:
+def asked_for(some: FromClause, run_id: int | BindParameter[int]) -> ColumnElement[bool]:
     """Return whether a run came upon a page and asked for it. some: pages, or an alias of them."""
     same = (urls.c.fingerprint == some.c.fingerprint) & (urls.c.source == some.c.source)
     return exists().where(same, urls.c.run_id == run_id, urls.c.last_look == LastLook.NONE)
@@ -118,12 +129,8 @@ def asked_for(some: FromClause, run_id: int) -> ColumnElement[bool]:
 
 def lost(connection: Connection, run_id: int, source: str, *, complete: bool) -> list[Left]:
     """Return the items that a run saw, though not on their home: that page is gone, or the run saw all pages and not that one."""
-    is_left: list[ColumnElement[bool]] = [pages.c.gone_at.is_not(None)]
-    if complete:
-        is_left.append((pages.c.run_id < run_id) & ~asked_for(pages, run_id))
-    seen = (also_on.c.source == source) & (items.c.run_id == run_id) & items.c.removed_at.is_(None)
-    chosen = _elsewhere().join(pages, pages.c.id == items.c.page_id).where(seen, _THERE.c.run_id == run_id)
-    return _best(connection.execute(chosen.where(or_(*is_left))).all())
+    chosen = _LOST_AND_UNSEEN if complete else _LOST
+    return _best(connection.execute(chosen, {"run": run_id, "of": source}).all())
 
 
 def move(connection: Connection, left: Sequence[Left]) -> None:
@@ -174,3 +181,15 @@ def _best(rows: Iterable[Any]) -> list[Left]:
         if row.id not in best or rank < best[row.id][0]:
             best[row.id] = rank, Left(row, row.other, row.final_url, row.shown, row.quiet)
     return [one for _, one in best.values()]
+
+
+_SEEN = (
+    _elsewhere()
+    .join(pages, pages.c.id == items.c.page_id)
+    .where(also_on.c.source == bindparam("of"), items.c.run_id == bindparam("run"), items.c.removed_at.is_(None))
+    .where(_THERE.c.run_id == bindparam("run"))
+)
+_GONE = pages.c.gone_at.is_not(None)
+_LOST = _SEEN.where(_GONE)
+_RUN: BindParameter[int] = bindparam("run")
+_LOST_AND_UNSEEN = _SEEN.where(_GONE | ((pages.c.run_id < _RUN) & ~asked_for(pages, _RUN)))

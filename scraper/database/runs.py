@@ -121,7 +121,19 @@ def look_once_more(connection: Connection, run: Row[Any], most: int) -> bool:
 def _is_complete(connection: Connection, run: Row[Any]) -> bool:
     """Whether a run that no limit cut short saw all that its source leads to."""
     crawled = run.kind == RunKind.CRAWL and run.pages > 0
-    return crawled and connection.scalar(_lost_sight(run.id)) is None
+    return crawled and connection.scalar(_LOST_SIGHT, {"run": run.id}) is None
+
+
+# URLs that failed in a run, though they, or what they lead to by redirect, are stored and not gone; and sitemaps.
+_THERE = pages.c.gone_at.is_(None) & (pages.c.source == urls.c.source)
+_ITSELF = exists().where(_THERE, pages.c.fingerprint == urls.c.fingerprint)
+_ELSEWHERE = exists().where(_THERE, pages.c.url == urls.c.url, pages.c.url != pages.c.final_url)
+_LOST_SIGHT = (
+    select(urls.c.id)
+    .where(urls.c.run_id == bindparam("run"), in_state(UrlState.FAILED))
+    .where(or_(_ITSELF, _ELSEWHERE, urls.c.kind == "sitemap"))
+    .limit(1)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,11 +188,20 @@ def finish(connection: Connection, run_id: int, at: datetime, dropped: int) -> E
 
 def _forget_unlinked(connection: Connection, run_id: int, source: str, at: datetime) -> None:
     """Note of what failed in earlier runs, and is linked no more, that it fails no more; what is set aside fails still."""
-    unseen = or_(urls.c.run_id < run_id, urls.c.last_look > LastLook.NONE)
-    former = select(urls.c.id).where(urls.c.source == source, unseen, urls.c.crashes == 0)
-    fails = (failures.c.source == source) & failures.c.resolved_at.is_(None)
-    other = failures.c.reason.not_in([Failure.CRAWL_LIMIT, Failure.POISON])
-    connection.execute(update(failures).where(fails, other, failures.c.url_id.in_(former)).values(resolved_at=at))
+    connection.execute(_FORGET_UNLINKED, {"run": run_id, "of": source, "at": at})
+
+
+_FORMER = (
+    select(urls.c.id)
+    .where(urls.c.source == bindparam("of"), urls.c.crashes == 0)
+    .where(or_(urls.c.run_id < bindparam("run"), urls.c.last_look > LastLook.NONE))
+)
+_FORGET_UNLINKED = (
+    update(failures)
+    .where(failures.c.source == bindparam("of"), failures.c.resolved_at.is_(None), failures.c.url_id.in_(_FORMER))
+    .where(failures.c.reason.not_in([Failure.CRAWL_LIMIT, Failure.POISON]))
+    .values(resolved_at=bindparam("at"))
+)
 
 
 def _settle(
@@ -206,18 +227,6 @@ def _is_half_unseen(connection: Connection, run_id: int, source: str) -> bool:
     there = select(func.count()).where(items.c.source == source, items.c.removed_at.is_(None))
     unseen = connection.scalar(there.where(items.c.run_id < run_id)) or 0
     return unseen * 2 > int(connection.scalar(there) or 0)
-
-
-def _lost_sight(run_id: int) -> Select[Any]:
-    """URLs that failed in a run, though they, or what they lead to by redirect, are stored and not gone; and sitemaps."""
-    there = pages.c.gone_at.is_(None) & (pages.c.source == urls.c.source)
-    itself = exists().where(there, pages.c.fingerprint == urls.c.fingerprint)
-    elsewhere = exists().where(there, pages.c.url == urls.c.url, pages.c.url != pages.c.final_url)
-    return (
-        select(urls.c.id)
-        .where(urls.c.run_id == run_id, in_state(UrlState.FAILED), or_(itself, elsewhere, urls.c.kind == "sitemap"))
-        .limit(1)
-    )
 
 
 def _remove_unseen(

@@ -144,7 +144,8 @@ class Reading:
 
     simhash: 64 bits that differ in few where the words do, None where there are too few of them, or items, which are news
     whatever the words. canonical: the address that the page gives as its own. noindex: why it is not to be stored.
-    refused: links that are taken for a trap, each with the reason, one of each shape. notes: why it is not more, if asked for.
+    fault: why this is not all that there is. refused: links that are taken for a trap, each with the reason, one of each
+    shape. notes: why it is not more, if asked for.
     """
 
     title: str | None = None
@@ -153,6 +154,7 @@ class Reading:
     simhash: int | None = None
     canonical: str | None = None
     noindex: str | None = None
+    fault: str | None = None
     refused: tuple[tuple[str, str], ...] = ()
     difference: Difference | None = None  # from what was stored; None: not compared
     notes: tuple[str, ...] = ()

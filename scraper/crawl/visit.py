@@ -181,8 +181,8 @@ class Visitor:
                 log.exception("a page could not be read", extra={"url": claim.url})
                 unforeseen = VisitFailed(Failure.EXTRACT, f"{type(error).__name__}: {error}")
                 return self._failed(claim, work, fetched, unforeseen, place)
-        if reading.noindex is not None:
-            return self._unwanted(claim, fetched, reading)
+        if reading.noindex is not None or reading.fault is not None:
+            return self._unwanted(claim, work, fetched, reading, place)
         if claim.kind == "page":
             watch.saw(claim.url, digest, reading.simhash, items=bool(reading.items))
         every_s = self._check_every_s(claim, work, changed=_has_changed(claim, digest, reading))
@@ -438,8 +438,11 @@ class Visitor:
     def _refusal(self, failure: Failure, message: str, headers: Mapping[str, str]) -> VisitFailed:
         return VisitFailed(failure, message, retry_after_s=retry_after(headers, self._now()))
 
-    def _unwanted(self, claim: Claim, fetched: Fetched, reading: Reading) -> Visit:
-        """A page that asks not to be kept: its links are followed all the same, if it does not forbid that too."""
+    def _unwanted(self, claim: Claim, work: Work, fetched: Fetched, reading: Reading, place: Place) -> Visit:
+        """A page that asks not to be kept, or that is not all there: its links are followed all the same, if it does not forbid that."""
+        if reading.fault is not None:
+            failed = self._failed(claim, work, fetched, VisitFailed(Failure.INCOMPLETE_BODY, reading.fault), place)
+            return replace(failed, reading=reading)
         failure, message = Failure.NOINDEX, reading.noindex or ""
         return Visit(claim, self._now(), fetched, reading, failure, message, gone=True)
 

@@ -32,7 +32,8 @@ class Reader:
         """
         page = Page.of(fetched)
         if kind == "sitemap":
-            return Reading(links=tuple(link for link in sitemaps.links(page, self._today) if self._belongs(link)))
+            listing = sitemaps.listing(page, self._today)
+            return Reading(links=tuple(filter(self._belongs, listing.links)), fault=listing.fault)
         asked = page.robots(self._agent) if self._agent is not None else set()
         reading = self._by_parser(page) if self._source.parser else self._by_rules(page)
         reading = self._with_refresh(page, reading)
@@ -71,7 +72,7 @@ class Reader:
         if own is not None and own != page.url and self._source.follow is True:
             links = (*links, *(link for link in self._linker.resolve([own], page)[0] if link not in links))
         alike = simhash(page.words) if not found else None
-        return Reading(page.title, found, links, alike, own, None, refused)
+        return Reading(page.title, found, links, alike, own, refused=refused)
 
     def _with_refresh(self, page: Page, reading: Reading) -> Reading:
         target = None if page.is_json else page.refresh

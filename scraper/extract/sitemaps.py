@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import islice
 from operator import itemgetter
@@ -25,7 +26,12 @@ MAX_URLS = 50_000  # sitemaps.org: of one file
 FRESH_DAYS = ((1, 4), (7, 3), (30, 2), (365, 1))
 ENTRY_MOST = 40  # elements of one entry that are looked at
 PREAMBLE_MOST = 2048
+SHOWN = 60
 _HTML = b"<!doctype html"
+_ROOTS = {"urlset", "sitemapindex", "rss", "feed", "rdf", "channel"}
+_MARKUP = re.compile(
+    rb"</?(?:br|hr|img|p|b|i|u|em|strong|span|font|small|sup|sub|div|a)(?=[\s/>])[^<>]*>", re.IGNORECASE
+)
 _NOTICE = re.compile(rb"<(?:br|b|p|div|pre|font|table)\b", re.IGNORECASE)
 _START = re.compile(rb"<\?xml\b|<(?:urlset|sitemapindex|rss|feed)\b")
 # An ampersand that begins none of XML's own entities: many sites forget to write it as one. Not in CDATA, where it stands for itself.
@@ -38,7 +44,15 @@ _DATES = ("lastmod", "updated", "modified", "date", "publication_date", "pubDate
 _DECLARED = re.compile(r"^\s*<\?xml[^>]*\?>")
 
 
-def links(page: Page, today: date) -> tuple[Link, ...]:
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a sitemap or feed names. fault: why that is not all of it, if it is not."""
+
+    links: tuple[Link, ...]
+    fault: str | None = None
+
+
+def listing(page: Page, today: date) -> Listing:
     """Return the URLs of a sitemap or feed; those of an index are sitemaps themselves. Raises VisitFailed.
 
     What was modified lately has the higher priority.
@@ -46,19 +60,28 @@ def links(page: Page, today: date) -> tuple[Link, ...]:
     body = _document(page)
     if body is None:
         text = decode(_unzipped(page.body), page.headers.get("content-type", ""))
-        return _of_json(text, page.url, today) or _of_text(text, page.url)
+        return Listing(_of_text(text, page.url, today))
+    root = _root(body)
+    is_cut = root is not None and not _is_closed(root, body)
+    sitemaps, pages = _listed(root, body, today, is_cut=is_cut) if root is not None else ([], {})
+    if not pages and not sitemaps and (said := _is_none(root, body)) is not None:
+        raise VisitFailed(Failure.DECODE, f"is no sitemap: it {said}")
+    found = [Link(url, "sitemap") for url in _usable(sitemaps, page.url)]
+    for text, (priority, modified_at) in pages.items():
+        found += [Link(url, priority=priority, modified_at=modified_at) for url in _usable([text], page.url)]
+    return Listing(tuple(dict.fromkeys(found)), "it ends in the middle" if is_cut else None)
+
+
+def _listed(
+    root: Any, body: bytes, today: date, *, is_cut: bool
+) -> tuple[list[str], dict[str, tuple[int, datetime | None]]]:
+    """The sitemaps that a document names, and the pages, each with its priority and date of change."""
     pages: dict[str, tuple[int, datetime | None]] = {}
     sitemaps: list[str] = []
-    parser = etree.XMLPullParser(events=("end",), resolve_entities=False, no_network=True, recover=True)
-    root = None
-    try:
-        parser.feed(body)
-        root = parser.close()
-    except etree.XMLSyntaxError as error:
-        if not body:
-            raise VisitFailed(Failure.DECODE, f"is no sitemap: {error}") from None
-    events: Any = parser.read_events()
-    for _, element in events:
+    unfinished = _last(root) if is_cut and not body[body.rfind(b"<") :].startswith(b"</") else None
+    for element in root.iter("{*}loc", "{*}link", "{*}guid"):
+        if element is unfinished:
+            continue
         kind, url = _named(element)
         if kind == "sitemap":
             sitemaps.append(url)
@@ -66,13 +89,40 @@ def links(page: Page, today: date) -> tuple[Link, ...]:
             pages.setdefault(url, _dated(_told(element.getparent()), today))
         if len(pages) + len(sitemaps) >= MAX_URLS:
             break
-    is_html = _name(root).lower() == "html" or body[: len(_HTML)].lower() == _HTML
-    if not pages and not sitemaps and is_html:
-        raise VisitFailed(Failure.DECODE, "is no sitemap: it is an HTML page")
-    found = [Link(url, "sitemap") for url in _usable(sitemaps, page.url)]
-    for text, (priority, modified_at) in pages.items():
-        found += [Link(url, priority=priority, modified_at=modified_at) for url in _usable([text], page.url)]
-    return tuple(dict.fromkeys(found))
+    return sitemaps, pages
+
+
+def _is_none(root: Any, body: bytes) -> str | None:
+    """Say what a document that names nothing is, if it is no sitemap."""
+    if _name(root).lower() == "html" or body[: len(_HTML)].lower() == _HTML:
+        return "is an HTML page"
+    return None if _name(root).lower() in _ROOTS else f"begins {body[:SHOWN].decode(errors='replace')!r}"
+
+
+def _root(body: bytes) -> Any:
+    """The root of a document, None if it has no element. HTML in its texts, which need not be XML, is left out where it is none."""
+    for text in (body, None):
+        parser = etree.XMLParser(resolve_entities=False, no_network=True, recover=True)
+        try:
+            root = etree.fromstring(body if text is not None else _MARKUP.sub(b" ", body), parser)
+        except etree.XMLSyntaxError as error:
+            raise VisitFailed(Failure.DECODE, f"is no sitemap: {error}") from None
+        if not parser.error_log:
+            break
+    return root
+
+
+def _is_closed(root: Any, body: bytes) -> bool:
+    """Whether a document is there to its end. What a broken site says after that does not matter."""
+    name = f"{root.prefix}:{_name(root)}" if root.prefix else _name(root)
+    return f"</{name}".encode() in body or (not len(root) and re.search(rb"/\s*>\s*\Z", body) is not None)
+
+
+def _last(root: Any) -> Any:
+    """The element that a document ends in."""
+    while len(root):
+        root = root[-1]
+    return root
 
 
 def _document(page: Page) -> bytes | None:
@@ -113,27 +163,34 @@ def _escaped(found: re.Match[bytes]) -> bytes:
     return found[0] if found[0].startswith(b"<") else b"&amp;"
 
 
-def _of_text(text: str, base: str) -> tuple[Link, ...]:
+def _of_text(text: str, base: str, today: date) -> tuple[Link, ...]:
+    """Raises VisitFailed."""
+    if (feed := _of_json(text, base, today)) is not None:
+        return feed
     if base.endswith("/robots.txt"):
         return tuple(Link(url, "sitemap") for url in _usable(_named_by_robots(text), base))
     named = [word for word in text.split() if word.lower().startswith(("http://", "https://"))]
+    if not named and text.strip():
+        raise VisitFailed(Failure.DECODE, f"is no sitemap: it begins {text.strip()[:SHOWN]!r}")
     return tuple(Link(url) for url in _usable(named, base))
 
 
-def _of_json(text: str, base: str, today: date) -> tuple[Link, ...]:
-    """What a JSON Feed names (https://www.jsonfeed.org/version/1.1/): its items, and where it goes on."""
+def _of_json(text: str, base: str, today: date) -> tuple[Link, ...] | None:
+    """What a JSON Feed names (https://www.jsonfeed.org/version/1.1/): its items, and where it goes on. None: it is none."""
     try:
         feed = json.loads(text) if "jsonfeed.org/version/" in text[:PREAMBLE_MOST] else None
     except (ValueError, RecursionError):
-        return ()
+        return None
+    if not isinstance(feed, dict):
+        return None
     found = []
-    items = feed.get("items") if isinstance(feed, dict) else None
+    items = feed.get("items")
     for item in items[:MAX_URLS] if isinstance(items, list) else []:
         told = {name: value for name, value in item.items() if isinstance(value, str)} if isinstance(item, dict) else {}
         priority, changed = _dated((told[name] for name in _JSON_DATES if name in told), today)
         url = told.get("url") or told.get("external_url") or ""
         found += [Link(url, priority=priority, modified_at=changed) for url in _usable([url], base)]
-    further = feed.get("next_url") if isinstance(feed, dict) else None
+    further = feed.get("next_url")
     return (*(Link(url, "sitemap") for url in _usable([str(further or "")], base)), *dict.fromkeys(found))
 
 

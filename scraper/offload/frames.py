@@ -63,8 +63,8 @@ def flat_reading(reading: Reading) -> tuple[Any, ...]:
     """Return a reading as a tuple, for reading_of()."""
     items = [(item.kind, item.key, item.data, item.quiet) for item in reading.items]
     links = [(link.url, link.kind, link.priority, link.modified_at) for link in reading.links]
-    rest = reading.simhash, reading.canonical, reading.noindex, reading.refused, reading.difference, reading.notes
-    return reading.title, items, links, *rest
+    rest = reading.simhash, reading.canonical, reading.noindex, reading.fault, reading.refused, reading.difference
+    return reading.title, items, links, *rest, reading.notes
 
 
 def reading_of(flattened: tuple[Any, ...]) -> Reading:

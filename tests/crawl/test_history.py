@@ -830,6 +830,32 @@ async def test_a_page_that_only_a_sitemap_listed_is_told_to_be_gone(crawler: Cra
     assert told.take("page") == ["removed"]
 
 
+@pytest.mark.parametrize(
+    ("second", "reason", "asked"),
+    [
+        ("<urlset><url><loc>{site}/b</loc></url>", "incomplete_body", ["/b"]),
+        ("<urlset><url><loc>{site}/b</loc></url><url><loc>{site}/prod", "incomplete_body", ["/b"]),
+        ("<Error><Code>AccessDenied</Code></Error>", "decode", []),
+        ("Service temporarily unavailable", "decode", []),
+    ],
+)
+async def test_what_a_sitemap_does_not_list_for_it_is_broken_is_not_gone(
+    second: str, reason: str, asked: list[str], crawler: Crawler, told: Told, site: Site
+) -> None:
+    wanted = replace(shop(site), start=(), sitemaps=(site.url + "/map.xml",), http={"retries": 0})
+    site.page("/map.xml", f"http://x.invalid/ {site.url}/a {site.url}/b", kind="text/plain")
+    for name in ("a", "b"):
+        site.page(f"/{name}", things(name))
+    await crawler.run(wanted)
+    assert present(crawler) == ["a", "b"]
+    site.page("/map.xml", second.replace("{site}", site.url), kind="text/xml")
+    site.log.clear()
+    run = await again(crawler, told, wanted)
+    assert [failure["reason"] for failure in crawler.rows("failures")] == [reason]
+    assert (told.take("item"), present(crawler)) == ([], ["a", "b"])
+    assert (run["failures"], sorted(site.paths())) == (1, [*asked, "/map.xml"])
+
+
 async def test_a_page_that_nothing_leads_to_is_asked_for_once_and_not_followed(
     crawler: Crawler, told: Told, site: Site
 ) -> None:

@@ -16,7 +16,7 @@ from scraper.extract.forms import form_with
 from scraper.extract.items import by_parser, by_rules
 from scraper.extract.links import Linker
 from scraper.extract.page import Page
-from scraper.extract.sitemaps import links as named
+from scraper.extract.sitemaps import listing
 from scraper.records import Item, Link
 from scraper.urls import Scope
 
@@ -212,7 +212,7 @@ FEED = '<rss version="2.0"><channel><item>{}</item></channel></rss>'
 def test_what_feeds_and_sitemaps_name(body: str, urls: list[str]) -> None:
     url = "http://a.org/robots.txt" if body.startswith("Sitemap") else "http://a.org/feed"
     made = page(body, "text/plain" if body.startswith("Sitemap") else "application/xml", url)
-    assert [link.url for link in named(made, date(2026, 1, 1))] == urls
+    assert [link.url for link in listing(made, date(2026, 1, 1)).links] == urls
 
 
 @pytest.mark.parametrize(
@@ -232,18 +232,18 @@ def test_a_feed_is_read_whole_whatever_its_encoding_lacks(label: str, body: byte
     head = f'<?xml version="1.0" encoding="{label}"?><rss><channel>'.encode()
     one = b"<item><title>%s</title><link>http://a.org/%d</link></item>"
     made = page(head + one % (body, 1) + one % (body, 2) + b"</channel></rss>", "application/rss+xml", "http://a.org/f")
-    assert [link.url for link in named(made, date(2026, 1, 1))] == ["http://a.org/1", "http://a.org/2"]
+    assert [link.url for link in listing(made, date(2026, 1, 1)).links] == ["http://a.org/1", "http://a.org/2"]
 
 
 def test_the_header_says_the_encoding_of_a_feed_too() -> None:
     body = "<rss><channel><item><link>http://a.org/é</link></item></channel></rss>".encode("latin-1")
     made = page(body, "text/xml; charset=iso-8859-1", "http://a.org/f")
-    assert [link.url for link in named(made, date(2026, 1, 1))] == ["http://a.org/%C3%A9"]
+    assert [link.url for link in listing(made, date(2026, 1, 1)).links] == ["http://a.org/%C3%A9"]
 
 
 def test_a_change_counts_before_a_birth() -> None:
     entry = '<entry><link href="/1"/><published>2020-01-01T00:00:00Z</published><updated>2024-05-05T00:00:00Z</updated></entry>'
-    (link,) = named(page(f"<feed>{entry}</feed>", "application/atom+xml", "http://a.org/f"), date(2026, 1, 1))
+    (link,) = listing(page(f"<feed>{entry}</feed>", "application/atom+xml", "http://a.org/f"), date(2026, 1, 1)).links
     assert link.modified_at == datetime(2024, 5, 5, tzinfo=UTC)
 
 
@@ -254,7 +254,7 @@ def test_letters_that_xml_does_not_know_after_the_end_cost_no_page(late: str) ->
 
 def json_feed(items: object, **more: object) -> tuple[Link, ...]:
     text = json.dumps({"version": "https://jsonfeed.org/version/1.1", "items": items, **more})
-    return named(page(text, "application/feed+json", "http://a.org/feed.json"), date(2026, 1, 9))
+    return listing(page(text, "application/feed+json", "http://a.org/feed.json"), date(2026, 1, 9)).links
 
 
 def test_a_json_feed_is_one_too() -> None:
@@ -430,7 +430,7 @@ def test_dates_are_read_as_people_write_them(text: str, found: str) -> None:
 
 def test_a_notice_before_a_feed_is_none_of_it() -> None:
     body = "<br />\n<b>Notice</b>: Undefined x in <b>/y.php</b><br />\n<?xml version='1.0'?><rss><channel><item><link>http://a.org/1</link></item></channel></rss>"
-    assert [link.url for link in named(page(body, "text/xml", "http://a.org/f"), date(2026, 1, 1))] == [
+    assert [link.url for link in listing(page(body, "text/xml", "http://a.org/f"), date(2026, 1, 1)).links] == [
         "http://a.org/1"
     ]
 
@@ -438,7 +438,7 @@ def test_a_notice_before_a_feed_is_none_of_it() -> None:
 @pytest.mark.parametrize("head", ["<!DOCTYPE html>", "<!doctype html>", "<html>"])
 def test_a_page_of_html_is_said_to_be_no_sitemap(head: str) -> None:
     with pytest.raises(VisitFailed, match="HTML page"):
-        named(page(f"{head}<p>Not<br>found", "text/xml", "http://a.org/f"), date(2026, 1, 1))
+        listing(page(f"{head}<p>Not<br>found", "text/xml", "http://a.org/f"), date(2026, 1, 1))
 
 
 def test_a_field_with_an_address_is_in_the_encoding_of_its_page() -> None:
@@ -453,3 +453,53 @@ def test_the_form_to_log_in_is_the_one_that_asks_for_least() -> None:
     found = form_with(page(register + enter), ["u", "p"])
     assert found is not None
     assert (found.action, found.fields["t"]) == ("http://a.org/in", "1")
+
+
+@pytest.mark.parametrize("title", ["I <3 owls", "a<br>b", "bold</b>", "<b>x", "a < b", "x & y"])
+def test_a_feed_whose_titles_are_no_xml_names_all_its_pages(title: str) -> None:
+    entries = "".join(f"<item><title>{title}</title><link>http://a.org/{n}</link></item>" for n in range(4))
+    made = page(f"<rss><channel>{entries}</channel></rss>", "text/xml", "http://a.org/f")
+    found = listing(made, date(2026, 1, 1))
+    assert ([link.url for link in found.links], found.fault) == ([f"http://a.org/{n}" for n in range(4)], None)
+
+
+URLSET = '<?xml version="1.0"?><urlset><url><loc>http://a.org/1</loc></url><url><loc>http://a.org/2</loc></url>'
+
+
+@pytest.mark.parametrize(
+    ("rest", "fault"),
+    [
+        ("</urlset>", False),
+        ("</urlset><!-- 0.3 s --><script>x", False),
+        ("", True),
+        ("<url><loc>http://a.org/prod", True),
+        ("<url>", True),
+        ("<br />\n<b>Fatal error</b>: Allowed memory size of 1 bytes exhausted", True),
+    ],
+)
+def test_a_sitemap_that_ends_in_the_middle_is_not_all_of_it(rest: str, fault: bool) -> None:
+    found = listing(page(URLSET + rest, "text/xml", "http://a.org/f"), date(2026, 1, 1))
+    assert [link.url for link in found.links] == ["http://a.org/1", "http://a.org/2"]
+    assert (found.fault is not None) == fault
+
+
+@pytest.mark.parametrize(
+    "body", ["<urlset/>", "<urlset></urlset>", '<?xml version="1.0"?>\n<urlset xmlns="x" />\n', "<rss><channel/></rss>"]
+)
+def test_a_sitemap_of_nothing_is_one(body: str) -> None:
+    found = listing(page(body, "text/xml", "http://a.org/f"), date(2026, 1, 1))
+    assert (found.links, found.fault) == ((), None)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<Error><Code>AccessDenied</Code></Error>",
+        '{"error": "x"}',
+        "Service temporarily unavailable",
+        "<div>Maintenance</div>",
+    ],
+)
+def test_what_is_no_sitemap_is_a_failure(body: str) -> None:
+    with pytest.raises(VisitFailed, match="is no sitemap: it begins"):
+        listing(page(body, "text/xml", "http://a.org/f"), date(2026, 1, 1))

@@ -314,7 +314,7 @@ def test_hostile_pages_end() -> None:
 @given(st.binary(max_size=300))
 def test_a_sitemap_of_any_bytes_ends(body: bytes) -> None:
     try:
-        sitemaps.links(page(body, "application/xml"), TODAY)
+        sitemaps.listing(page(body, "application/xml"), TODAY)
     except VisitFailed:
         return
 
@@ -323,7 +323,9 @@ def test_sitemap_entities_are_not_expanded() -> None:
     bomb = '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa">' + "".join(
         f'<!ENTITY {b} "{f"&{a};" * 10}">' for a, b in zip("abcdefgh", "bcdefghi", strict=True)
     )
-    found = sitemaps.links(page(f"{bomb}]><urlset><url><loc>http://a.org/&i;</loc></url></urlset>", "text/xml"), TODAY)
+    found = sitemaps.listing(
+        page(f"{bomb}]><urlset><url><loc>http://a.org/&i;</loc></url></urlset>", "text/xml"), TODAY
+    ).links
     assert sum(len(link.url) for link in found) < 1000
 
 
@@ -392,7 +394,7 @@ def test_links_that_are_left_out_are_told() -> None:
 
 
 def sitemap_of(body: bytes) -> list[str]:
-    found = sitemaps.links(Page("http://a.org/s.xml", 200, {"content-type": "text/xml"}, body), TODAY)
+    found = sitemaps.listing(Page("http://a.org/s.xml", 200, {"content-type": "text/xml"}, body), TODAY).links
     return [link.url for link in found]
 
 

@@ -22,7 +22,7 @@ _VISITOR = re.compile(
     r"(?:sid|s|session|session_?id|sess(?:ion)?_?key)=[0-9a-f]{32}(?:[0-9a-f]{8})?$",  # of MD5 or SHA-1
     re.IGNORECASE,
 )
-_PATH_SESSION = re.compile(r";(?:jsessionid|sid|phpsessid)=[^/?;]*", re.IGNORECASE)
+_PATH_SESSION = re.compile(r";(?:(?:jsessionid|phpsessid)=[^/?;]*|sid=[0-9a-z]{20,}(?![^/?;]))", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,18 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 RESOLVERS = 64
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-# Registered as global, but not the public internet: shared address space, 6to4 relays, benchmarks, reserved.
+# Not the public internet, whatever this Python knows of them: shared address space, IETF protocols, 6to4 relays, benchmarks, reserved.
 _NEVER = [
     ipaddress.ip_network(n)
-    for n in ("100.64.0.0/10", "192.88.99.0/24", "198.18.0.0/15", "240.0.0.0/4", "fec0::/10", "3fff::/20")
+    for n in (
+        "100.64.0.0/10",
+        "192.0.0.0/24",
+        "192.88.99.0/24",
+        "198.18.0.0/15",
+        "240.0.0.0/4",
+        "fec0::/10",
+        "3fff::/20",
+    )
 ]
 
 

@@ -1,6 +1,7 @@
 """One URL to one Fetched, within size, time and redirects. Nothing else asks the network for a page."""
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import field, replace
@@ -45,6 +46,10 @@ NO_CODING = frozenset(
         *("iso-8859-1", "iso-8859-2", "iso-8859-15", "windows-1250", "windows-1251", "windows-1252", "koi8-r"),
     )
 )
+SECONDS_DIGITS = 16
+_SECONDS = re.compile(r"[0-9]+(?:\.[0-9]*)?", re.ASCII)
+# The values of a header that was sent more than once: a comma within a date parts none.
+_EACH = re.compile(r"(?:[A-Za-z]{3,9},\s*)?[^,\s][^,]*")
 REDIRECTS = {301, 302, 303, 307, 308}
 FOR_GOOD = {301, 308}
 STANDING = {
@@ -336,11 +341,15 @@ def retry_after(headers: Mapping[str, Any], now: datetime) -> float | None:
     value = str(headers.get("retry-after", "")).strip()
     if not value:
         return None
-    each = [said.strip() for said in value.split(",")]  # a proxy and the site may both say it
-    if all(said.isascii() and said.isdigit() for said in each):
-        return max(float(said[:10]) for said in each)
+    found = [_wait_s(said, now) for said in _EACH.findall(value)]  # a proxy and the site may both say it
+    return max((seconds for seconds in found if seconds is not None), default=None)
+
+
+def _wait_s(said: str, now: datetime) -> float | None:
+    if _SECONDS.fullmatch(said):
+        return float("0" + said.lstrip("0")[:SECONDS_DIGITS])
     try:
-        at = parsedate_to_datetime(value)
+        at = parsedate_to_datetime(said)
         at = at if at.tzinfo else at.replace(tzinfo=UTC)
         return max(0.0, (at - now).total_seconds())
     except (ValueError, IndexError, TypeError, OverflowError):

@@ -8,7 +8,7 @@ from scraper.value import value
 RETRY_BASE_S = 1.0
 RETRY_MAX_S = 300.0
 RETRY_AFTER_MAX_S = 24 * 3600.0  # then it is asked again, whatever it said
-MISTAKEN_S = 30 * RETRY_AFTER_MAX_S  # no host means to be left alone until the year 9999
+MISTAKEN_S = 366 * RETRY_AFTER_MAX_S  # no host means to be left alone until the year 9999
 
 
 class Cure(StrEnum):

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Protocol, Self
@@ -196,6 +197,7 @@ class Politeness:
         self.renewed_at = 0.0  # when the leases of all were last renewed together, by the event loop's clock
         self._rules: dict[str, tuple[Rules, float]] = {}
         self._asking: dict[str, asyncio.Lock] = {}
+        self._in_vain: Counter[str] = Counter()  # how often in a row a robots.txt could not be reached
 
     def gate(self, host: str) -> Gate | None:
         """Return the gate of a host if this worker has leased it."""
@@ -281,14 +283,22 @@ class Politeness:
         if kept is not None:
             rules = Rules(kept[0])
             age = (self._memory.now() - kept[1]).total_seconds()
-            left = (RETRY_S if rules.unreachable else CACHE_S) - age
+            left = self._holds_s(name, rules) - age
             if 0 < left <= CACHE_S:
                 return rules, clock() + left
         async with Place(self) as place:
             robots = await self._fetch_robots(origin, http, place)
         await self._memory.keep_robots(name, robots)
         rules = Rules(robots)
-        return rules, clock() + (RETRY_S if rules.unreachable else CACHE_S)
+        holds_s = self._holds_s(name, rules)
+        if rules.unreachable:
+            self._in_vain[name] += 1
+        else:
+            self._in_vain.pop(name, None)
+        return rules, clock() + holds_s
+
+    def _holds_s(self, name: str, rules: Rules) -> float:
+        return RETRY_S[min(self._in_vain[name], len(RETRY_S) - 1)] if rules.unreachable else CACHE_S
 
 
 def _seen_by(origin: str, http: Http) -> str:

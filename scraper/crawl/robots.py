@@ -10,7 +10,7 @@ from protego import Protego
 
 MAX_BYTES = 500 * 1024  # RFC 9309 section 2.5: at least 500 KiB must be read
 CACHE_S = 24 * 3600.0  # section 2.4
-RETRY_S = 300.0  # how soon an unreachable one is asked for again
+RETRY_S = (2.0, 5.0, 300.0)  # how soon an unreachable one is asked for again: it may have been for a moment
 MAX_CRAWL_DELAY_S = 24 * 3600.0
 MAX_RULES = 50_000  # what 500 KiB can hold
 MAX_PATTERNS = 5000  # those with a star, each of which takes far longer to compare
@@ -83,11 +83,12 @@ def group_for(text: str, agent: str, names: tuple[str, ...] = RULES) -> list[str
         if name == "user-agent":
             if in_rules:
                 named, in_rules = set(), False
-            named.add(_token(value))
-            seen |= named
+            if (token := _token(value)) in groups:  # of others there may be as many as there are lines
+                named.add(token)
+                seen.add(token)
         elif name in RULES or name in names:
             in_rules = in_rules or name in RULES
-            for group in named & groups.keys() if name in names else ():
+            for group in named if name in names else ():
                 stars[group] += "*" in value
                 meant = value if stars[group] <= MAX_PATTERNS else _without_star(name, value)
                 if meant is not None and len(groups[group]) < MAX_RULES:

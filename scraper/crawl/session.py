@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from email.message import Message
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from urllib.parse import quote, quote_plus, urlencode
+from urllib.parse import quote, quote_plus
 from urllib.request import Request as Envelope
 
 from scraper.config.masking import HIDDEN
@@ -26,7 +26,6 @@ LOGIN_SOONEST_S = 1.0
 LOGIN_AGAIN_S = 60.0  # a site that refuses us is not tried in a tight circle
 _ADDRESS = re.compile(r"[0-9.]+|.*:.*")
 _DOMAIN = re.compile(r";\s*domain\s*=[^;]*", re.IGNORECASE)
-_PATH = re.compile(r";\s*path\s*=\s*(\"?)([^;\"]*)\"?\s*(?=;|$)", re.IGNORECASE)
 # A login that helps nothing on so many pages in a row is of no use; fewer may be due to one that ends it for all: a link to log out.
 IN_VAIN = 5
 SECRET_LEAST = 4  # what is shorter is in too many words to be hidden
@@ -51,7 +50,16 @@ def _fits(said: str) -> bool:
 
 def _as_meant(said: str) -> str:
     """A cookie whose path is one: what does not begin with a slash counts as none (RFC 6265 section 5.2.4), quotes are none of it."""
-    return _PATH.sub(lambda found: f"; Path={found[2]}" if found[2].startswith("/") else "", said)
+    parts = said.split(";")
+    meant = parts[:1]
+    for part in parts[1:]:
+        name, _, value = part.partition("=")
+        if name.strip().lower() == "path":
+            path = value.strip().removeprefix('"').removesuffix('"').strip()
+            part = f" Path={path}" if path.startswith("/") else ""
+        if part:
+            meant.append(part)
+    return ";".join(meant)
 
 
 def _may_set(said: str, url: str, secure: Collection[str]) -> bool:
@@ -94,7 +102,11 @@ class Session:
         self._form = (
             {name: filled(value, variables) for name, value in source.login.form.items()} if source.login else {}
         )
-        self._jar = CookieJar(DefaultCookiePolicy(rfc2965=False, strict_domain=True))  # none for all of .co.uk
+        own = (
+            DefaultCookiePolicy.DomainStrictNonDomain
+        )  # RFC 6265 section 5.4: without a Domain it is this host's alone
+        policy = DefaultCookiePolicy(rfc2965=False, strict_domain=True, strict_ns_domain=own)  # none for all of .co.uk
+        self._jar = CookieJar(policy)
         self._lock = asyncio.Lock()
         self._logged_in_at = self._refused_at = float("-inf")
         self._refused: VisitFailed | None = None
@@ -258,7 +270,7 @@ class Session:
         self._pages.add(_bare(page.url))
         if parts(form.action).origin not in self._origins:
             raise VisitFailed(Failure.BAD_REDIRECT, f"login: the form of {url} goes to another origin, {form.action}")
-        fields = urlencode({**form.fields, **self._form})
+        fields = form.filled(self._form)
         if form.method == "GET":
             request = Request(form.action.partition("?")[0] + "?" + fields)
         else:

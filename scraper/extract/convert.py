@@ -21,14 +21,22 @@ _MONEY = (
     r"(?:€|EUR|Euros?|Kč|CZK|zł(?:otych)?|PLN|kr|kroner|kronor|DKK|NOK|SEK|ISK|HUF|(?-i:Ft)|RON|lei|₫|đ|đồng|VND|VNĐ|Rp|IDR|R\$|BRL|₺|TL|TRY|RSD|"
     r"COP|CLP|ARS|₲|PYG|₡|CRC)"
 )
+# Of these there is no small change: what stands after a mark is no part of one.
+_WHOLE = r"(?:ISK|HUF|(?-i:Ft)|₫|đ|đồng|VND|VNĐ|Rp|IDR|COP|CLP|₲|PYG|₡|CRC|RSD)"
+_WHOLE_BEFORE = re.compile(rf"(?<!\w){_WHOLE}\.?\s?$", re.IGNORECASE)
+_WHOLE_AFTER = re.compile(rf"\s?{_WHOLE}(?!\w)", re.IGNORECASE)
 _BEFORE = re.compile(rf"(?<!\w){_MONEY}\.?\s?$", re.IGNORECASE)
 _AFTER = re.compile(rf"(?:[.,]?\s?[-–—]\s?[\d.,]*)?\s?{_MONEY}(?!\w)", re.IGNORECASE)
 _BY_MEASURE = re.compile(
     rf"\s?(?:{_MONEY})?\.?\s?(?:/|je|pro|per|par|p\.)\s?(?:100?\s?)?(?:l|ltr|liter|litre|kg|kwh|m[³3]?|g|ml|cl)(?![\w²])",
     re.IGNORECASE,
 )
+# A minus before what the money is called (CLDR: "-$5.00").
+_OWED = re.compile(
+    rf"(?<![0-9A-Za-z])[-\u2212](?:[A-Z]{{0,3}}[$\u00a2-\u00a5\u20a0-\u20cf]|[A-Z]{{3}}|(?i:{_MONEY}))\.?\s?$"
+)
 _GROUPS = re.compile(r"[-+]?[0-9]{1,3}(?:[.,][0-9]{3})+")
-_UNSEEN = re.compile("[\u00ad\u200b-\u200d\u2060\ufeff]")
+_UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060\u2066-\u2069\ufeff]")
 _WITHIN = re.compile(r"(?<=[0-9])€(?=[0-9]{2}(?![0-9]))")  # 12€99
 _DASHES = ("-", "\u2012", "\u2013", "\u2014")
 _MARKS = {"\u066b": ".", "\u066c": ",", "\uff0e": ".", "\uff0c": ","}
@@ -43,21 +51,24 @@ _HALF_DAY = re.compile(
     re.IGNORECASE,
 )
 _CLOCK = re.compile(
-    r"[0-9]{1,2}:[0-9]{2}(?::[0-9]{2})?(?: (?:[+-][0-9]{4}|UTC?|GMT|Z|[ECMP][SD]T))?(?: ?\([^()]*\)| [0-9]{4})?$",
+    r"(?<![-+:0-9])[0-9]{1,2}:[0-9]{2}(?::[0-9]{2})?(?: (?:[+-][0-9]{4}|UTC?|GMT|Z|[ECMP][SD]T))?(?: ?\([^()]*\)| [0-9]{4})?$",
     re.IGNORECASE,
 )
+_COLON_OF_ZONE = re.compile(r"(?<=[0-9] [+-][0-9]{2}):(?=[0-9]{2}(?: |$))")
 _TIMED = re.compile(r"(.*?),?(?: at)? ([0-9]{1,2}:[0-9]{2}|[0-9]{2}:[0-9]{2}:[0-9]{2})", re.IGNORECASE)
 _DATES = (
-    *("%d %B %Y", "%d %b %Y", "%B %d %Y", "%b %d %Y", "%d/%m/%Y", "%d-%m-%Y", "%d.%m.%Y", "%d.%m.%y"),
+    *("%d %B %Y", "%d %b %Y", "%d-%b-%Y", "%B %d %Y", "%b %d %Y", "%d/%m/%Y", "%d-%m-%Y", "%d.%m.%Y", "%d.%m.%y"),
     *("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y年%m月%d日", "%Y%m%d"),
 )
 # What people write around a date that says nothing more: the day of the week, "th", the dot of a month that is cut short.
 _WEEKDAY = re.compile(
     r"(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?\.?,? (?=[0-9A-Za-z])", re.IGNORECASE
 )
+_WEEKDAY_BEHIND = re.compile(r"(?<=日) ?[(（][月火水木金土日][)）]")
 _ORDINAL = re.compile(r"(?<=[0-9])(?:st|nd|rd|th)\b", re.IGNORECASE)
 _CUT_SHORT = re.compile(r"\b(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)(?:t\b\.?|\.)", re.IGNORECASE)
-_MONTH_FIRST = re.compile(r"([A-Za-z]+ [0-9]{1,2}), ?(?=[0-9]{4}\b)")
+_BEFORE_YEAR = re.compile(r"([A-Za-z]+ [0-9]{1,2}|[0-9]{1,2} [A-Za-z]+), ?(?=[0-9]{4}\b)")
+_OF = re.compile(r"(?<=[0-9]) of (?=[A-Za-z])", re.IGNORECASE)
 _ISO = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9:.]+) ?(?:Z|UTC|GMT)", re.IGNORECASE)
 
 
@@ -108,6 +119,8 @@ def number(text: str) -> Decimal:
         found = found.replace(".", "")
     if len(found) > DIGITS_MOST:
         raise ValueError(f"more than {DIGITS_MOST} digits")
+    if found[0] not in "-+" and _OWED.search(text, 0, match.start()):
+        found = f"-{found}"
     return Decimal(f"{found}e{exponent}" if exponent else found)
 
 
@@ -124,6 +137,8 @@ def _is_by_measure(text: str, number: "re.Match[str]") -> bool:
 
 
 def _is_money(text: str, number: "re.Match[str]") -> bool:
+    if _WHOLE_AFTER.match(text, number.end()) or _WHOLE_BEFORE.search(text, 0, number.start()):
+        return True
     return not _BY_MEASURE.match(text, number.end()) and _is_beside_money(text, number)
 
 
@@ -157,7 +172,7 @@ def _whole(value: float) -> int:
 
 
 def _date(text: str, base: str) -> str:
-    text = _in_ascii(" ".join(text.split()))
+    text = _in_ascii(" ".join(_UNSEEN.sub("", text).split()))
     if zulu := _ISO.fullmatch(text):
         text = f"{zulu[1]}T{zulu[2]}+00:00"
     if half := _HALF_DAY.search(text):
@@ -168,8 +183,9 @@ def _date(text: str, base: str) -> str:
         return moment.date().isoformat() if len(text) <= 10 else moment.isoformat()
     except ValueError:
         pass
+    text = _WEEKDAY_BEHIND.sub("", text)
     plain = _ORDINAL.sub("", _WEEKDAY.sub("", text, count=1) if _WEEKDAY.match(text) else text)
-    plain = _MONTH_FIRST.sub(r"\1 ", _CUT_SHORT.sub(r"\1", plain))
+    plain = _BEFORE_YEAR.sub(r"\1 ", _CUT_SHORT.sub(r"\1", _OF.sub(" ", plain)))
     day, clock = (timed[1], timed[2]) if (timed := _TIMED.fullmatch(plain)) else (plain, "")
     for form in _DATES:
         if form == "%Y%m%d" and len(day) != 8:  # else "202512" would be the second of January
@@ -178,6 +194,7 @@ def _date(text: str, base: str) -> str:
             parsed = datetime.strptime(day, form).date()  # noqa: DTZ007  a day has no time zone
             return f"{parsed}T{time.fromisoformat(clock.zfill(5))}" if clock else f"{parsed}"
     try:
+        text = _COLON_OF_ZONE.sub("", text)
         if not _CLOCK.search(text):  # what comes after it would count for nothing
             raise ValueError(text)
         return parsedate_to_datetime(text).isoformat()

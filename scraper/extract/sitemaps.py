@@ -1,5 +1,6 @@
 """Sitemaps (sitemaps.org: XML, index, text, gzip, news), feeds (RSS, Atom, JSON Feed), robots.txt: the URLs that they name."""
 
+import contextlib
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -202,7 +203,7 @@ def _named(element: Any) -> tuple[Kind | None, str]:
             element.xpath("string()") if len(element) else element.text or ""
         )
     if name == "link" and outer in ("item", "entry") and element.get("rel", "alternate") == "alternate":
-        return "page", urljoin(element.base or "", element.get("href") or element.text or "")  # of XML Base
+        return "page", _joined(element.base or "", element.get("href") or element.text or "")  # of XML Base
     if name == "guid" and outer == "item" and element.get("isPermaLink", "true").lower() == "true":
         others = any(
             _name(other) == "link" for other in element.getparent()
@@ -210,6 +211,12 @@ def _named(element: Any) -> tuple[Kind | None, str]:
         said = (element.text or "").strip()
         return ("page", said) if said.startswith(("http://", "https://")) and not others else (None, "")
     return None, ""
+
+
+def _joined(base: str, url: str) -> str:
+    with contextlib.suppress(ValueError):  # what is no URL is left to who looks at all of them
+        return urljoin(base, url)
+    return url
 
 
 def _named_by_robots(text: str) -> list[str]:

@@ -527,6 +527,20 @@ def test_a_cookie_of_an_address_goes_back_to_it() -> None:
     assert made.headers_for("http://127.0.0.1/x")["Cookie"] == "sid=1"
 
 
+def test_a_cookie_without_a_domain_is_for_its_host_alone() -> None:
+    made = Session(Source(name="s", start=("http://shop.test/",)), Http(cookies=True), {})
+    made.took("http://shop.test/", ["own=1; Path=/", "all=2; Path=/; Domain=shop.test"])
+    assert made.headers_for("http://shop.test/")["Cookie"] == "own=1; all=2"
+    assert made.headers_for("http://other.shop.test/")["Cookie"] == "all=2"
+
+
+def test_a_cookie_of_blanks_costs_no_time() -> None:
+    made = Session(Source(name="s", start=("http://shop.test/",)), Http(cookies=True), {})
+    began = time.process_time()
+    made.took("http://shop.test/", ["a=b;path=" + " " * 4000 + 'x"y'])
+    assert time.process_time() - began < 1
+
+
 def test_a_cookie_that_expired_is_sent_no_more() -> None:
     made = Session(Source(name="s", start=("http://shop.org/",)), Http(cookies=True), {})
     made.took("http://shop.org/", ["a=1; Path=/"])

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from parsel import Selector
@@ -298,7 +299,7 @@ def test_a_form_sends_what_a_browser_would() -> None:
     )
     assert form is not None
     assert (form.action, form.method) == ("http://a.org/in", "POST")
-    assert form.fields == {"user": "", "password": "", "csrf": "t", "lang": "Deutsch", "site": "1", "none": ""} | {
+    assert dict(form.fields) == {"user": "", "password": "", "csrf": "t", "lang": "Deutsch", "site": "1"} | {
         "note": "so <!-- x -->it is",
         "keep": "on",
         "r": "2",
@@ -447,12 +448,53 @@ def test_a_field_with_an_address_is_in_the_encoding_of_its_page() -> None:
     assert by_rules(made, (rule,))[0].data == {"u": "http://a.org/?q=%EF"}
 
 
+USER = "<input name=u><input name=p type=password>"
+
+
+@pytest.mark.parametrize(
+    ("form", "sent"),
+    [
+        (f"{USER}<input type=submit value=In><input type=submit name=forgot value=F>", "POST /in u=&p="),
+        (f"{USER}<button>In</button><button name=cancel value=1>Cancel</button>", "POST /in u=&p="),
+        (f"{USER}<button name=a disabled>A</button><button name=b value=1>B</button>", "POST /in u=&p=&b=1"),
+        (f"{USER}<button name=a type=foo value=1>A</button>", "POST /in u=&p=&a=1"),
+        (f"{USER}<input type=image name=go>", "POST /in u=&p=&go.x=0&go.y=0"),
+        (f"{USER}<button formaction=/other formmethod=get>In</button>", "GET /other u=&p="),
+        (
+            f"{USER}<input type=checkbox name=r value=1 checked><input type=checkbox name=r value=2 checked>",
+            "POST /in u=&p=&r=1&r=2",
+        ),
+        (f"{USER}<select name=s multiple><option>1<option>2</select>", "POST /in u=&p="),
+        (f"{USER}<select name=s><option disabled>pick<option>2</select>", "POST /in u=&p=&s=2"),
+        (f"{USER}<fieldset disabled><input name=x></fieldset><template><input name=y></template>", "POST /in u=&p="),
+        (f"{USER}<textarea name=t>\n\nx</textarea>", "POST /in u=&p=&t=%0Ax"),
+    ],
+)
+def test_a_form_is_sent_as_by_who_presses_enter(form: str, sent: str) -> None:
+    found = form_with(page(f"<form action=/in method=post>{form}</form>"), ["u", "p"])
+    assert found is not None
+    assert f"{found.method} {urlsplit(found.action).path} {found.filled({})}" == sent
+
+
+def test_a_form_is_sent_in_the_encoding_of_its_page() -> None:
+    made = page(f"<form action=/in>{USER}</form>".encode(), "text/html; charset=windows-1251", "http://a.org/")
+    found = form_with(made, ["u", "p"])
+    assert found is not None
+    assert found.filled({"u": "имя", "p": "a b"}) == "u=%E8%EC%FF&p=a+b"
+
+
+def test_a_page_of_many_forms_costs_no_time() -> None:
+    began = time.process_time()
+    form_with(page(f"{USER}{'<form id=f></form>' * 20_000}{'<input form=f>' * 20_000}"), ["u", "p"])
+    assert time.process_time() - began < 5
+
+
 def test_the_form_to_log_in_is_the_one_that_asks_for_least() -> None:
     register = '<form action="/new"><input name=u><input name=p type=password><input name=again type=password></form>'
     enter = '<form action="/in" id=f><input name=u></form><input name=p type=password form=f><input type=hidden name=t value=1 form=f>'
     found = form_with(page(register + enter), ["u", "p"])
     assert found is not None
-    assert (found.action, found.fields["t"]) == ("http://a.org/in", "1")
+    assert (found.action, dict(found.fields)["t"]) == ("http://a.org/in", "1")
 
 
 @pytest.mark.parametrize("title", ["I <3 owls", "a<br>b", "bold</b>", "<b>x", "a < b", "x & y"])
@@ -503,3 +545,49 @@ def test_a_sitemap_of_nothing_is_one(body: str) -> None:
 def test_what_is_no_sitemap_is_a_failure(body: str) -> None:
     with pytest.raises(VisitFailed, match="is no sitemap: it begins"):
         listing(page(body, "text/xml", "http://a.org/f"), date(2026, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("-$5.00", "-5.00"),
+        ("\u2212\u20ac12,50", "-12.50"),
+        ("-USD 5.00", "-5.00"),
+        ("-kr 5", "-5"),
+        ("change: -$1.23", "-1.23"),
+        ("Small - $5.00", "5.00"),
+        ("Small-$5", "5"),
+        ("12.000\u0111/kg", "12000"),
+        ("Rp 15.000/kg", "15000"),
+        ("1.299 Ft/kg", "1299"),
+        ("1,849 \u20ac/l", "1.849"),
+    ],
+)
+def test_sums_that_are_owed_and_those_without_small_change(text: str, value: str) -> None:
+    assert convert(text, "decimal", "") == value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("Mon, 30 Nov 2026 10:14:55 +02:00", "2026-11-30T10:14:55+02:00"),
+        ("13-Jan-2020", "2020-01-13"),
+        ("31 December, 2012", "2012-12-31"),
+        ("13th of January, 2020", "2020-01-13"),
+        ("\u0661\u0662\u200f/\u0661\u0661\u200f/\u0662\u0660\u0662\u0666", "2026-11-12"),
+        ("2026\u5e741\u67085\u65e5(\u6708)", "2026-01-05"),
+    ],
+)
+def test_dates_as_sites_write_them(text: str, value: str) -> None:
+    assert convert(text, "date", "") == value
+
+
+def test_a_span_of_time_is_no_date() -> None:
+    with pytest.raises(ValueError, match="no date"):
+        convert("30 November 2026 10:00-18:00", "date", "")
+
+
+def test_a_link_of_a_feed_that_is_none_costs_no_other() -> None:
+    entries = '<entry><link href="http://[your-domain]/x"/></entry><entry><link href="/1"/></entry>'
+    made = page(f'<feed xml:base="http://a.org/f/">{entries}</feed>', "text/xml", "http://a.org/f")
+    assert [link.url for link in listing(made, date(2026, 1, 1)).links] == ["http://a.org/1"]

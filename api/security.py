@@ -86,15 +86,16 @@ def too_long(scope: Scope) -> ASGIApp | None:
 async def _refused(scope: Scope, page: Page | None) -> ASGIApp | None:
     headers = Headers(scope=scope)
     keys: Keys | None = getattr(scope["app"].state, "keys", None)
-    if (keys is None or not keys.needed) and not _local(headers.get("host", "")):
+    if (keys is None or not keys.needed) and not (_local(headers.get("host", "")) and _near(scope)):
         return problem(
             403, f"the Host {headers.get('host', '')!r} is not this machine; set [server] token to serve others"
         )
     changes = scope["method"] not in SAFE
-    if (changes or scope["path"] in SCARCE) and not _same_origin(headers):
+    path = path_of(scope)
+    if (changes or path in SCARCE) and not _same_origin(headers):
         return problem(403, "a page of another origin may not do that here")
     scope.setdefault("state", {})["caller"] = ANYBODY
-    if keys is None or not keys.needed or scope["path"] in OPEN:
+    if keys is None or not keys.needed or path in OPEN:
         return None
     client = (scope.get("client") or ("unknown", 0))[0]
     given = headers.get("authorization")
@@ -112,8 +113,8 @@ def _beyond(caller: Caller, headers: Headers, scope: Scope, *, changes: bool) ->
     """What a caller who is known may not do."""
     if caller.by_cookie and changes and headers.get("origin") is None and headers.get("sec-fetch-site") is None:
         return problem(403, "a browser says where a request comes from, and this one does not; use a bearer token")
-    needed: Wanted = "admin" if scope["path"].startswith(ADMIN_UNDER) else "write" if changes else "read"
-    if scope["path"] != "/logout" and not caller.may(needed):
+    needed: Wanted = "admin" if path_of(scope).startswith(ADMIN_UNDER) else "write" if changes else "read"
+    if path_of(scope) != "/logout" and not caller.may(needed):
         return problem(403, f"the token {caller.name!r} has the scope {caller.scope}; this needs {needed}")
     return None
 
@@ -153,6 +154,24 @@ def _unknown(keys: Keys, client: str, headers: Headers, scope: Scope) -> ASGIApp
     answer = problem(401, said)
     answer.headers["WWW-Authenticate"] = 'Bearer realm="bowerbird"'
     return answer
+
+
+def path_of(scope: Scope) -> str:
+    """Return the path by which a route is found: without the one under which a proxy shows us."""
+    root: str = scope.get("root_path", "").rstrip("/")
+    path: str = scope["path"]
+    return path.removeprefix(root) if path == root or path.startswith(f"{root}/") else path
+
+
+def _near(scope: Scope) -> bool:
+    """Whether a request comes from this machine, as far as that is known. The header Host may say anything."""
+    client = scope.get("client")
+    try:
+        address = ipaddress.ip_address(client[0]) if client else None
+    except ValueError:  # a socket of this machine
+        return True
+    inner = getattr(address, "ipv4_mapped", None) or address
+    return inner is None or inner.is_loopback
 
 
 def _local(host: str) -> bool:

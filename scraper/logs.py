@@ -28,8 +28,8 @@ class TextLines(logging.Formatter):
         told = _facts(record)
         block = str(told.pop(BLOCK, "") or "")
         facts = "".join(f" {name}={_quoted(value)}" for name, value in told.items())
-        line = f"{at} {record.levelname} {_one_line(record.getMessage())}{facts}"
-        line += "".join(f"\n    {_one_line(part)}" for part in block.splitlines())
+        line = f"{at} {record.levelname} {one_line(record.getMessage())}{facts}"
+        line += "".join(f"\n    {one_line(part)}" for part in block.splitlines())
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         return line
@@ -50,12 +50,13 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, default=str, ensure_ascii=False)
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """Return a text of strangers as a terminal may show it: what is no letter, digit or sign is escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _quoted(value: object) -> str:
-    text = _one_line(str(value))
+    text = one_line(str(value))
     return json.dumps(text, ensure_ascii=False) if " " in text or '"' in text or not text else text
 
 

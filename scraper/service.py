@@ -88,6 +88,7 @@ class Service:
         self._family = secrets.token_hex(8)
         self._pictured = threading.Event()
         self._leader: int | None = None
+        self.hears_owner = True  # whether the picture of what another process owns is of now
         self._followed: int | None = None  # how many restarts of the owner we have seen
         self._wish = Wish()
         self._message = ""
@@ -179,7 +180,8 @@ class Service:
         log.error("the main process is gone; this worker ends")
         self.stop_soon()
         os.kill(os.getpid(), signal.SIGTERM)
-        self._thread.join(1.0)
+        if self._thread.is_alive():  # it may not have begun yet
+            self._thread.join(1.0)
         self._last_resort()
         os._exit(1)
 
@@ -234,6 +236,7 @@ class Service:
         if found is not None and fresh:
             self._keep_up(found.wish)
         seen = verified(found or self._status)
+        self.hears_owner = fresh
         if not fresh:
             seen = replace(seen, message=f"process {owner.get('pid')} owns the scraper and is silent")
         self._status = seen

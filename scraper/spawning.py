@@ -13,6 +13,7 @@ import types
 from multiprocessing.context import SpawnContext, SpawnProcess
 
 from scraper import kernel
+from scraper.errors import Exit
 
 DEAD_FOR_S = 60.0
 TRACKER = "multiprocessing.resource_tracker"
@@ -51,9 +52,12 @@ SPAWN = Spawning()
 
 def end_with_parent() -> None:
     """If this process was spawned, a worker of a server, have it end with that; until a service sees to it in order."""
-    if multiprocessing.parent_process() is not None:
-        with contextlib.suppress(ProcessLookupError):
-            kernel.die_with_parent(os.getppid())
+    parent = multiprocessing.parent_process()
+    if parent is not None and parent.pid is not None:
+        try:
+            kernel.die_with_parent(parent.pid)
+        except ProcessLookupError:  # it has died already
+            os._exit(Exit.PARENT_LOST)
 
 
 def forget(pid: int) -> None:

@@ -18,8 +18,10 @@ _UNRESERVED = re.compile(r"%(4[1-9A-F]|5[0-9AF]|6[1-9A-F]|7[0-9AE]|3[0-9]|2[DE])
 _ESCAPE = re.compile(r"%[0-9a-f]{2}", re.IGNORECASE)
 # What names the visitor or where he came from, not the page.
 _VISITOR = re.compile(
-    r"(?:utm_[a-z]+|gclid|fbclid|msclkid|mc_eid|phpsessid|jsessionid|aspsessionid[a-z]*|cfid|cftoken)=.*|"
-    r"(?:sid|s|session|session_?id|sess(?:ion)?_?key)=[0-9a-f]{32}(?:[0-9a-f]{8})?$",  # of MD5 or SHA-1
+    r"(?:utm_[a-z]+|gclid|gbraid|wbraid|dclid|srsltid|_gl|fbclid|msclkid|ttclid|twclid|yclid|mc_[ce]id|_hsenc|_hsmi|"
+    r"phpsessid|jsessionid|aspsessionid[a-z]*|cfid|cftoken|oscsid|xtcsid|zenid)=.*|"
+    r"(?:sid|s|session|session_?id|sess(?:ion)?_?key)=[0-9a-f]{32}(?:[0-9a-f]{8})?$|"  # of MD5 or SHA-1
+    r"sid=(?=[a-z]*[0-9])[0-9a-z]{26}$",  # of PHP
     re.IGNORECASE,
 )
 _PATH_SESSION = re.compile(r";(?:(?:jsessionid|phpsessid)=[^/?;]*|sid=[0-9a-z]{20,}(?![^/?;]))", re.IGNORECASE)
@@ -113,6 +115,15 @@ def fingerprint(url: str) -> bytes:
         parameters = sorted(part for part in query.split("&") if part and not _VISITOR.match(part))
         path += "?" + "&".join(parameters) if parameters else ""
     return hashlib.blake2b(path.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def unmarked(url: str) -> str:
+    """Return a URL without what names the visitor, or where he came from: session ids and campaign marks."""
+    path, mark, query = url.partition("?")
+    if ";" in path:
+        path = _PATH_SESSION.sub("", path)
+    kept = [part for part in query.split("&") if not _VISITOR.match(part)]
+    return f"{path}{mark}{'&'.join(kept)}" if kept else path
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,9 @@ from scraper.startup import checked_source, due
 ROWS = 50
 TAB_ROWS = 30
 
+DOTS_MOST = 500
+_QUOTED = re.compile(r"\"[^\"\n]*\"|'[^'\n]*'")
+
 router = APIRouter(include_in_schema=False)
 
 State = Literal["ok", "failing", "degraded", "paused", "disabled", "new"]
@@ -167,7 +170,7 @@ def change_source(request: Request, name: str, db: TheDb, service: TheService, f
     """Replace the definition of a source of the database by the text of the form."""
     text = form.get("definition", [""])[0]
     try:
-        given = tomllib.loads(text)
+        given = _read(text)
         before = db.read(lambda c: sources.definition(c, name))
         whole = unmasked({**given, "name": name}, before)
         made = checked_source(whole, service.settings, environment(service.loaded.base), trusted=False)
@@ -181,6 +184,13 @@ def change_source(request: Request, name: str, db: TheDb, service: TheService, f
         values = {**found, "tab": "settings", "toml": text, "problem": str(error), "next": None, "rows": []}
         return HTMLResponse(render(request, "source.html", values), status_code=422)
     return back(request, f"/sources/{name}?tab=settings")
+
+
+def _read(text: str) -> dict[str, Any]:
+    """The values of a TOML text. Raises ValueError. Python's parser takes memory with the square of a dotted key's length."""
+    if _QUOTED.sub("", text).count(".") > DOTS_MOST:
+        raise ValueError(f"more than {DOTS_MOST} dots outside of texts; write tables in place of dotted keys")
+    return tomllib.loads(text)
 
 
 @router.post("/sources/{name}/ignore")

@@ -38,6 +38,8 @@ async def readyz(db: TheDb, service: TheService, response: Response) -> dict[str
         checks["database"] = troubles[0]
     bad = {State.FAILED: "has failed", State.HUNG: "is hung"}
     checks["scraper"] = next((f"{p.name} {bad[p.state]}" for p in scrapers if p.state in bad), "ok")
+    if not service.hears_owner:  # what it told last may be long over
+        checks["scraper"] = status.message or "its owner is silent"
     stuck_s = service.lag_s()
     checks["supervisor"] = "ok" if stuck_s < STUCK_S else f"it has not moved for {stuck_s:.0f} s"
     ready = all(value == "ok" for value in checks.values())

@@ -24,6 +24,7 @@ from scraper.database import Db, jobs, listing, sources, tasks, vectors, visits
 from scraper.database.connection import now
 from scraper.database.jobs import Only
 from scraper.enrichment.embedder import name_of
+from scraper.logs import one_line
 from scraper.search.find import Mode, Question, find, words
 from scraper.search.query import BadQuery
 from scraper.search.semantic import Matrix
@@ -91,7 +92,7 @@ def _progress(db: Db, wanted: exports.Wanted) -> Iterator[exports.Told]:
 
 def _first_line(message: str) -> str:
     """What a failure comes down to; a traceback follows it in the API and with --json."""
-    return message.partition("\n")[0]
+    return one_line(message.partition("\n")[0])
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -206,9 +207,9 @@ def search(
             continue
         snippet = "".join(piece["text"] for piece in row["snippet"])
         was = f", until {row['until']:%Y-%m-%d %H:%M}" if row["until"] else ""
-        print(f"{row['title'] or row['url']}  ({row['kind'] or row['of']} of {row['source']}{was})")
-        print(f"  {row['url']}")
-        print(f"  {' '.join(snippet.split())[:200]}")
+        print(f"{one_line(row['title'] or row['url'])}  ({row['kind'] or row['of']} of {row['source']}{was})")
+        print(f"  {one_line(row['url'])}")
+        print(f"  {one_line(' '.join(snippet.split()))[:200]}")
     if not found:
         print("Nothing has these words.", file=sys.stderr)
 

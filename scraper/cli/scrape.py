@@ -17,6 +17,7 @@ from scraper.config.settings import Source
 from scraper.database import Connection, Db, listing, runs, sources
 from scraper.database.connection import now
 from scraper.errors import BowerbirdError, Unavailable
+from scraper.logs import one_line
 from scraper.records import RunTally
 from scraper.service import Service
 from scraper.startup import preflight, settings_of
@@ -200,7 +201,7 @@ def _sum_up(db: Db, tallies: list[RunTally]) -> None:
         filters: dict[str, Any] = {"source": tally.source, "unresolved": True}
         failed = db.read(partial(listing.rows, name="failures", filters=filters, before=None, limit=5))
         for row in failed:
-            said = row["message"].partition("\n")[0]
-            print(f"  {row['reason']}: {row['url']} ({said})", file=sys.stderr)
+            said = one_line(row["message"].partition("\n")[0])
+            print(f"  {row['reason']}: {one_line(row['url'])} ({said})", file=sys.stderr)
         if tally.failures > len(failed):
             print(f"  and more; `bowerbird failures list --source {tally.source}` has all", file=sys.stderr)

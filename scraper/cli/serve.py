@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,8 @@ from scraper.startup import preflight, settings_of
 
 DEMO_PREFIX = "bowerbird-demo-"
 GRACE_S = 8
+BACKLOG = 128
+PING_S = 0.5
 HEALTHCHECK_S = 30
 
 DEMO = """\
@@ -99,6 +102,8 @@ def serve(
     os.environ["WEB_CONCURRENCY"] = str(workers)  # so that each of them knows how many there are
     import uvicorn  # noqa: PLC0415  0.04 s that other commands need not pay
 
+    if workers > 1:
+        _see_dead_workers()
     with contextlib.suppress(KeyboardInterrupt):
         uvicorn.run(
             "fastapi_app:app",
@@ -112,6 +117,21 @@ def serve(
         )
 
 
+def _see_dead_workers() -> None:
+    """Have the main process see at once that a worker died while it was being asked how it is: it would wait for an answer, deaf to signals."""
+    from uvicorn.supervisors import multiprocess  # noqa: PLC0415  as uvicorn
+
+    def is_alive(worker: multiprocess.Process, timeout: float = HEALTHCHECK_S) -> bool:
+        until = time.monotonic() + timeout
+        while worker.process.is_alive() and time.monotonic() < until:
+            if worker.ping(PING_S):
+                return True
+        return False
+
+    # In place, and no class of ours: the worker itself is sent to its process.
+    multiprocess.Process.is_alive = is_alive  # type: ignore[method-assign, assignment]
+
+
 def bound(server: Server) -> socket.socket:
     """Return a socket that listens where it should. Raises Conflict with the remedy."""
     family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
@@ -122,7 +142,7 @@ def bound(server: Server) -> socket.socket:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         end.bind((server.host, server.port))
-        end.listen(1)
+        end.listen(BACKLOG)  # who asks before the server is up waits, and is not turned away
     except OSError as error:
         end.close()
         raise Conflict(

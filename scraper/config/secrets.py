@@ -21,7 +21,7 @@ def environment(base: Path) -> dict[str, str]:
 
 def filled(text: str, variables: Mapping[str, str]) -> str:
     """Return a text with its variables filled in. Raises KeyError for one that is not set."""
-    return _NAMED.sub(lambda match: variables[match[1]], text)
+    return _NAMED.sub(lambda match: variables[match[1]].rstrip("\r\n"), text)
 
 
 def named(text: str) -> list[str]:

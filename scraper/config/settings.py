@@ -95,7 +95,7 @@ class Limits:
     open_files: Count = 0
     parse_timeout: SomeSeconds = 10.0
     render_timeout: SomeSeconds = 60.0
-    browsers: Annotated[int, rules.least(1)] = 3
+    browsers: Annotated[int, rules.whole, rules.least(1), rules.most(100)] = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

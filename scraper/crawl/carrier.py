@@ -16,7 +16,7 @@ import certifi
 import httpcore
 
 from scraper.crawl.addresses import Network, checked_literal, checked_parts, resolve
-from scraper.crawl.http1 import MAX_HEADER_BYTES, MAX_HEADERS, Answer, HeadersSeen, Stale
+from scraper.crawl.http1 import MAX_HEADER_BYTES, MAX_HEADERS, Answer, HeadersSeen, Stale, octets
 from scraper.errors import Failure, VisitFailed
 from scraper.urls import Parts
 
@@ -141,7 +141,7 @@ class Carrier:
         began = time.monotonic()
         opened: list[httpcore.AsyncNetworkStream] = []
         _opened.set(opened)
-        named = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
+        named = [(name.encode(), octets(value)) for name, value in headers.items()]
         if body:
             named.append((b"Content-Length", str(len(body)).encode()))
         async with (

@@ -450,4 +450,12 @@ def _request(method: str, where: Parts, headers: Mapping[str, str], body: bytes)
     lines += [f"{name}: {value}" for name, value in headers.items()]
     if body or method not in ("GET", "HEAD"):
         lines.append(f"Content-Length: {len(body)}")
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace") + body
+    return octets("\r\n".join(lines) + "\r\n\r\n") + body
+
+
+def octets(text: str) -> bytes:
+    """Return what stands in a header as it is sent: what a server said goes back as it came, all else as UTF-8."""
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace")

@@ -24,6 +24,7 @@ ATTRIBUTES_BYTES = 4096
 HEADER_BYTES = 16 * 1024
 LOGIN_SOONEST_S = 1.0
 LOGIN_AGAIN_S = 60.0  # a site that refuses us is not tried in a tight circle
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f]+")
 _ADDRESS = re.compile(r"[0-9.]+|.*:.*")
 _DOMAIN = re.compile(r";\s*domain\s*=[^;]*", re.IGNORECASE)
 # A login that helps nothing on so many pages in a row is of no use; fewer may be due to one that ends it for all: a link to log out.
@@ -97,8 +98,8 @@ class Session:
         self._keeps = http.cookies or source.login is not None
         asked = [*source.start, *source.sitemaps, *([source.login.url] if source.login else [])]
         self._origins = {parts(url).origin for text in asked if (url := canonical(text))}
-        self._headers = {name: filled(value, variables) for name, value in source.headers.items()}
-        self._cookies = {name: filled(value, variables) for name, value in source.cookies.items()}
+        self._headers = {name: _in_line(filled(value, variables)) for name, value in source.headers.items()}
+        self._cookies = {name: _in_line(filled(value, variables)) for name, value in source.cookies.items()}
         self._form = (
             {name: filled(value, variables) for name, value in source.login.form.items()} if source.login else {}
         )
@@ -295,6 +296,11 @@ class Session:
         asked_again = await asyncio.to_thread(form_with, answer, self._form)
         if answer.status >= 400 or asked_again is not None:
             raise VisitFailed(Failure.HTTP_4XX, f"login: {url} did not take user and password (status {answer.status})")
+
+
+def _in_line(value: str) -> str:
+    """A value without what would end its line: what a variable holds is known only now (RFC 9110 section 5.5)."""
+    return _CONTROLS.sub(" ", value).strip()
 
 
 def _bare(url: str) -> str:

@@ -24,6 +24,7 @@ from scraper.errors import BowerbirdError, Failure, VisitFailed
 from scraper.offload import NO_DOCUMENT, Browsers, Readers, Wish
 from scraper.records import SITEMAP_MOST, Before, Claim, Fetched, Reading, Visit, unpacked
 from scraper.traps import Watch
+from scraper.urls import host_of
 
 if TYPE_CHECKING:
     from scraper.extract.guard import Guard
@@ -347,7 +348,7 @@ class Visitor:
 
         async def ask(wish: Wish) -> Fetched:
             nonlocal wire_bytes
-            if wish.main and not self._admits(work, wish.url):
+            if wish.main and claim.depth > 0 and not self._admits(work, wish.url):
                 raise VisitFailed(Failure.BAD_REDIRECT, f"goes on to {wish.url}, which the source does not include")
             async with Place(self._politeness) as place:
 
@@ -372,7 +373,9 @@ class Visitor:
         # Of a page that is stored already, what is there is better than half of a new one.
         strict = claim.known is not None or claim.attempts < work.http.retries
         plain, most = work.session.plain, work.http.max_body
-        done = await self._browsers.render(fetched, agent, most, ask, keeps=plain, strict=strict)
+        gate = self._politeness.gate(host_of(fetched.final_url))
+        paced = work.http.delay > 0 or (gate is not None and gate.crawl_delay_s > 0)
+        done = await self._browsers.render(fetched, agent, most, ask, keeps=plain, strict=strict, paced=paced)
         return replace(done, wire_bytes=wire_bytes)
 
     async def _read(self, claim: Claim, work: Work, fetched: Fetched, before: Before | None) -> Reading:

@@ -457,6 +457,7 @@ tokens = Table(
     Column("created_at", Instant, nullable=False),
     Column("expires_at", Instant),
     Column("used_at", Instant),
+    sqlite_autoincrement=True,  # a session goes by the number: it must not become that of another token
 )
 
 # What was answered to calls that carried an Idempotency-Key.

@@ -27,6 +27,7 @@ from scraper.extract.select import (
     text_of,
 )
 from scraper.records import Item, Link
+from scraper.urls import unmarked
 
 Parser = Callable[[Page], Iterable[Any] | None]
 TRACEBACK_MOST = 8
@@ -89,7 +90,7 @@ def _by_rule(page: Page, rule: ItemRule, number: int) -> Iterator[Item]:
         found = [data[name] for name, field in rule.fields.items() if data[name] not in (None, [], field.default)]
         if not found:
             continue
-        parts = [data[name] for name in rule.key]
+        parts = [_same_for_all(data[name], rule.fields[name]) for name in rule.key]
         if any(part in (None, "") for part in parts):
             continue  # what cannot be told apart cannot be kept
         yield made(rule.kind, key_of(parts) if parts else _place(page, position, number), data, rule.quiet)
@@ -101,9 +102,15 @@ def key_of(parts: list[Any]) -> str:
 
 
 def _place(page: Page, position: int, number: int = 0) -> str:
+    url = unmarked(page.url)
     if number:
-        return f"{page.url}#{number}.{position}"
-    return f"{page.url}#{position}" if position else page.url
+        return f"{url}#{number}.{position}"
+    return f"{url}#{position}" if position else url
+
+
+def _same_for_all(value: Any, field: FieldRule) -> Any:
+    """The value of a key field: of a link without what is the visitor's, as pages are told apart."""
+    return unmarked(value) if field.type == "url" and isinstance(value, str) else value
 
 
 def field_of(page: Page, rule: FieldRule, scope: Any, classes: Classes | None = None) -> Any:

@@ -135,7 +135,8 @@ def temporary(prefix: str) -> Iterator[Path]:
     for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
         lock = FileLock(left / HELD)
         with contextlib.suppress(OSError):
-            if lock.path.exists() and lock.acquire(""):
+            is_ours = not hasattr(os, "geteuid") or left.lstat().st_uid == os.geteuid()
+            if is_ours and lock.path.exists() and lock.acquire(""):
                 lock.release()
                 shutil.rmtree(left, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=prefix))

@@ -18,18 +18,29 @@ class Browsers:
         self._all = [Renderer(limits, kept) for _ in range(limits.browsers)]
         self._idle = list(self._all)
         self._places = asyncio.Semaphore(len(self._all))
-        self._of_host: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._of_host: WeakValueDictionary[tuple[str, int], asyncio.Semaphore] = WeakValueDictionary()
 
     async def render(
-        self, fetched: Fetched, user_agent: str, most: int, ask: Ask, *, keeps: bool = True, strict: bool = False
+        self,
+        fetched: Fetched,
+        user_agent: str,
+        most: int,
+        ask: Ask,
+        *,
+        keeps: bool = True,
+        strict: bool = False,
+        paced: bool = False,
     ) -> Fetched:
         """Return a page as it is after its scripts. fetched: its document. ask: fetches what the page asks for.
 
         most: characters. keeps: scripts may be kept for other pages, for they are asked for without cookies and credentials.
-        strict: a page that does not get what it asks its own host for is a failure. Raises VisitFailed: parse_limit,
+        strict: a page that does not get what it asks its own host for is a failure. paced: the host has a delay, so that two
+        of its pages at once would take each other's turns, and time. Raises VisitFailed: parse_limit,
         body_too_large, extract, poison, and what happened to the documents that it went on to.
         """
-        host = self._of_host.setdefault(host_of(fetched.final_url), asyncio.Semaphore(max(1, len(self._all) - 1)))
+        most_at_once = 1 if paced else max(1, len(self._all) - 1)
+        name = host_of(fetched.final_url), most_at_once
+        host = self._of_host.setdefault(name, asyncio.Semaphore(most_at_once))
         async with host, self._places:
             renderer = max(self._idle, key=lambda one: one.fits(user_agent))
             self._idle.remove(renderer)

@@ -40,7 +40,11 @@ FOR_NOW = frozenset(
         Failure.INCOMPLETE_BODY,
     )
 )
-NO_PAGE = FOR_NOW | {Failure.HTTP_4XX}  # what is no page is a download: the document stays
+NO_PAGE = FOR_NOW | {
+    Failure.HTTP_4XX,
+    Failure.BAD_REDIRECT,
+    Failure.BLOCKED_ADDRESS,
+}  # what is no page is a download: the document stays
 TOO_MANY = 429
 SHORT = 40
 GRACE_S = 10.0
@@ -80,6 +84,7 @@ class Document:
     strict: bool
     url: str = ""
     fault: VisitFailed | None = None
+    shown: bool = False  # the browser has had the first one: what it asks for anew may be another
     _asking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
     _of_host: dict[str, asyncio.Semaphore] = field(default_factory=dict)
 
@@ -108,6 +113,10 @@ class Document:
             yield
 
 
+class NotStarted(Died):
+    """The browser ended before it could be used: it was killed, or cannot run here."""
+
+
 class Renderer:
     """One browser, a process of its own: started when a page is to be rendered, ended when it had nothing to do for a while."""
 
@@ -119,6 +128,7 @@ class Renderer:
         self._agent = ""
         self._visits = 0
         self._kept = kept
+        self._ending: set[asyncio.Task[None]] = set()
 
     def fits(self, user_agent: str) -> int:
         """How well it would do for a page, more is better: 2 it runs under that name, 1 it has to be started, 0 ended before."""
@@ -133,6 +143,8 @@ class Renderer:
                 except Died as died:
                     log.warning("the browser's process died", extra={"url": document.first.final_url, "how": str(died)})
                     await self._drop()
+                    if last and isinstance(died, NotStarted):
+                        raise VisitFailed(Failure.EXTRACT, f"{died}") from None
                     if last:
                         raise VisitFailed(Failure.POISON, f"the browser died twice on this page: {died}") from None
         raise AssertionError("unreachable")
@@ -192,7 +204,7 @@ class Renderer:
             self._home = await asyncio.to_thread(_new_home)
             self._hand = Hand("browser", browser.run, os.getpid(), binary, user_agent, str(self._home))
             if (fault := await self._hand.receive()) is not None:
-                raise VisitFailed(Failure.EXTRACT, f"the browser {binary} cannot be started: {fault}")
+                raise NotStarted(f"the browser {binary} cannot be started: {fault}")
         return self._hand
 
     async def _converse(self, hand: Hand, document: Document, ask: Ask) -> Rendered:
@@ -225,7 +237,8 @@ class Renderer:
     async def _given(self, wish: Wish, document: Document, ask: Ask) -> Grant:
         """What a request of the page gets. Raises VisitFailed."""
         url = wish.url.partition("#")[0]
-        if wish.main and wish.method == "GET" and url == document.first.final_url:
+        if wish.main and wish.method == "GET" and url == document.first.final_url and not document.shown:
+            document.shown = True
             given = _answer(wish, document.first)
         else:
             keeps = document.keeps and "cookie" not in {name.lower() for name in wish.headers}
@@ -242,8 +255,16 @@ class Renderer:
         return given
 
     async def _drop(self) -> None:
+        """End the browser, though who waits for it be cancelled meanwhile."""
         hand, self._hand = self._hand, None
         home, self._home = self._home, None
+        task = asyncio.create_task(self._end(hand, home))
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+        await asyncio.shield(task)
+
+    @staticmethod
+    async def _end(hand: Hand | None, home: Path | None) -> None:
         if hand is not None:
             await hand.end()
         if home is not None:
@@ -260,6 +281,7 @@ class Renderer:
     async def close(self) -> None:
         """End it."""
         await self._drop()
+        await asyncio.gather(*self._ending)
 
 
 def _answer(wish: Wish, fetched: Fetched) -> Grant:

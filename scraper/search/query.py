@@ -90,7 +90,7 @@ class _Found:
         else:
             self.all.append((term,))
         self.either = False
-        if len(self.all) + len(self.none) > TERMS_MOST:
+        if sum(map(len, self.all)) + len(self.none) > TERMS_MOST:
             raise BadQuery(f"a query has at most {TERMS_MOST} words")
 
 

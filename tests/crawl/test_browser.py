@@ -289,16 +289,23 @@ def test_a_browser_leaves_no_files(site: Site, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("said", "kept"),
     [
-        ("", True),
-        ("max-age=600", True),
-        ("no-cache", False),
-        ("max-age=0, must-revalidate", False),
-        ("no-store", False),
+        ({}, False),
+        ({"etag": '"1"'}, True),
+        ({"last-modified": "Thu, 01 Jan 2026 00:00:00 GMT"}, True),
+        ({"etag": '"1"', "pragma": "no-cache"}, False),
+        ({"expires": "Thu, 01 Jan 1970 00:00:00 GMT"}, False),
+        ({"expires": "0", "etag": '"1"'}, False),
+        ({"date": "Thu, 01 Jan 2026 00:00:00 GMT", "expires": "Thu, 01 Jan 2026 01:00:00 GMT"}, True),
+        ({"cache-control": "max-age=600"}, True),
+        ({"cache-control": "max-age=600", "age": "600"}, False),
+        ({"cache-control": "no-cache"}, False),
+        ({"cache-control": "max-age=0, must-revalidate"}, False),
+        ({"cache-control": "s-maxage=600"}, False),
+        ({"cache-control": "no-store"}, False),
     ],
 )
-def test_a_script_is_kept_as_long_as_its_site_lets_us(said: str, kept: bool) -> None:
+def test_a_script_is_kept_as_long_as_its_site_lets_us(said: dict[str, str], kept: bool) -> None:
     scripts = Scripts()
     wish = Wish(1, "http://a.org/x.js", "GET", {}, b"", "Script", main=False, top=True)
-    headers = {"cache-control": said} if said else {}
-    scripts.put("http://a.org/", wish, Fetched(wish.url, wish.url, 200, headers, b"x", 1, 0.1))
+    scripts.put("http://a.org/", wish, Fetched(wish.url, wish.url, 200, said, b"x", 1, 0.1))
     assert (scripts.get("http://a.org/", wish) is not None) is kept

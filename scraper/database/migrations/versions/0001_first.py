@@ -295,6 +295,7 @@ def upgrade() -> None:  # noqa: PLR0915  a list of tables
         sa.PrimaryKeyConstraint("id", name="pk_tokens"),
         sa.UniqueConstraint("digest", name="uq_tokens_digest"),
         sa.UniqueConstraint("name", name="uq_tokens_name"),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "urls",

@@ -30,7 +30,7 @@ def _size(left: Any, right: Any, operator: str) -> int:
     """How much an operator makes, at the most, of what grows without bound."""
     if operator == "%":
         widths = re.findall(r"[0-9]{1,9}", left) if isinstance(left, str) else []
-        return max(map(int, widths), default=0) + (MADE_MOST if isinstance(left, str) and "*" in left else 0)
+        return max(map(int, widths), default=0) + (MADE_MOST + 1 if isinstance(left, str) and "*" in left else 0)
     if isinstance(left, int) and isinstance(right, int):
         return left.bit_length() * abs(right) if operator == "**" else left.bit_length() + right.bit_length()
     lengths = [len(value) for value in (left, right) if isinstance(value, str | list | tuple)]

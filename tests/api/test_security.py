@@ -25,6 +25,7 @@ METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 CHANGING = ("POST", "PUT", "PATCH", "DELETE")
 OPEN = ("/healthz", "/login")
 FILLED = {"verb": "stop", "action": "run", "path": "live.js"}
+SCOPES: tuple[tokens.Scope, ...] = ("read", "write")
 OURS = {"Origin": "http://127.0.0.1:5000"}
 
 
@@ -276,6 +277,29 @@ async def test_the_session_of_a_token_ends_with_it(guarded: FastAPI) -> None:
             assert time.monotonic() - began < 3
 
 
+async def test_a_session_is_no_other_tokens_though_that_be_the_next(guarded: FastAPI) -> None:
+    old = token_of(guarded, "read", "guest")
+    async with client(guarded) as http, client(guarded, TOKEN) as admin:
+        assert (await log_in(http, old)).status_code == 303
+        await admin.delete("/api/tokens/guest")
+        token_of(guarded, "admin", "boss")
+        guarded.state.keys = Keys(guarded.state.db, TOKEN)  # another process, which has looked at neither
+        assert (await http.get("/api/tokens")).status_code == 401
+
+
+async def test_a_prefix_that_a_proxy_takes_away_opens_no_door(guarded: FastAPI) -> None:
+    for scope in SCOPES:
+        token = token_of(guarded, scope)
+        transport = httpx.ASGITransport(guarded, raise_app_exceptions=False, root_path="/bb")
+        shown = {"Authorization": f"Bearer {token}"}
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:5000/bb", headers=shown) as http:
+            assert (await http.get("/api/sources")).status_code == 200
+            assert (await http.get("/api/tokens")).status_code == 403
+            answer = await http.post("/api/tokens", json={"name": "mine", "scope": "admin"})
+            assert answer.status_code == 403
+            assert (await http.get("/healthz", headers={"Authorization": ""})).status_code == 200
+
+
 FOREIGN = [
     {"Origin": "http://evil.example"}, {"Origin": "null"}, {"Origin": "http://127.0.0.1:5001"}, {"Origin": "http://127.0.0.1"},
     {"Origin": "http://127.0.0.1:5000.evil.example"}, {"Origin": ""}, {"Origin": "http://[::1"}, {"Origin": "http://evil@127.0.0.1:5000"},
@@ -438,6 +462,18 @@ async def test_without_a_token_only_names_of_this_machine_are_hosts(make: Make) 
             answer = await http.get("/api/sources", headers={b"Host": host.encode()})
             assert answer.status_code == 403, host
             assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    ("address", "status"),
+    [("127.0.0.1", 200), ("::1", 200), ("::ffff:127.0.0.1", 200), ("192.0.2.2", 403), ("::ffff:192.0.2.2", 403)],
+)
+async def test_without_a_token_nobody_else_is_served_whatever_he_calls_us(
+    make: Make, address: str, status: int
+) -> None:
+    transport = httpx.ASGITransport(make(), client=(address, 1234))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
+        assert (await http.get("/api/sources")).status_code == status
 
 
 async def test_without_a_token_another_site_changes_nothing_and_takes_no_streams(make: Make) -> None:

@@ -164,6 +164,8 @@ def test_what_goes_to_the_child_is_plain_and_comes_back_the_same(here: Path) -> 
         ("a = " + "[" * 5000, "is not valid TOML"),
         ("a = 1" + "0" * 5000, "is not valid TOML"),
         ("[http]\nconcurrency = 2000000", ":2: http.concurrency 2000000 is too big"),
+        ("[limits]\nbrowsers = 1.5", ":2: limits.browsers wants a whole number"),
+        ("[limits]\nbrowsers = 3000000", ":2: limits.browsers 3000000 is too big"),
         ("[http]\nuser_agent = '/x'", ":2: http.user_agent wants a name"),
         ('[service]\nstate_dir = "a\\u0000b"', ":2: service.state_dir has a NUL character"),
         ("[[source]]\nname = 'a'\nstart = ['http://[']", ":3: source[1].start[1] 'http://[' is no address"),

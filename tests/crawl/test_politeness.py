@@ -207,6 +207,14 @@ async def test_a_wait_that_any_answer_asks_for_holds(crawler: Crawler, site: Sit
     assert second - first >= 0.9
 
 
+async def test_a_robots_txt_that_fails_for_a_moment_costs_no_run(crawler: Crawler, site: Site) -> None:
+    answers = iter([html("", status="503 Busy")])
+    site.raw("/robots.txt", lambda _: next(answers, html("", status="404 None")), close=False)
+    site.page("/", "x")
+    run = await crawler.run(source(site), ONE_BY_ONE)
+    assert (run["state"], run["pages"], run["failures"]) == ("done", 1, 0)
+
+
 async def test_what_a_proxy_says_of_itself_is_no_robots_txt(crawler: Crawler, site: Site) -> None:
     site.page("/", "x")
     site.raw("/robots.txt", b"HTTP/1.1 407 P\r\nContent-Length: 0\r\n\r\n", close=False)

@@ -1,6 +1,7 @@
 """URLs, outcomes, robots, schedules, addresses: decisions without a clock or a network."""
 
 import ipaddress
+import time
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -175,6 +176,14 @@ def test_no_rule_of_a_long_robots_is_lost() -> None:
     rules = Rules(Robots(200, f"User-agent: *\n{many}"))
     assert rules.allows("http://x.org/p1/x", "bowerbird")
     assert not rules.allows("http://x.org/p5999/x.html", "bowerbird")
+
+
+@pytest.mark.parametrize("rules", ["disallow: /x\n", "disallow: /x\n" * 18_000])
+def test_a_robots_of_many_names_costs_no_time(rules: str) -> None:
+    began = time.process_time()
+    text = "".join(f"useragent:a{n}\n" for n in range(18_000)) + rules
+    assert Rules(Robots(200, text)).allows("http://x.org/x", "bowerbird")
+    assert time.process_time() - began < 3
 
 
 @given(st.binary(max_size=500))

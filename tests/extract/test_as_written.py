@@ -591,3 +591,13 @@ def test_a_link_of_a_feed_that_is_none_costs_no_other() -> None:
     entries = '<entry><link href="http://[your-domain]/x"/></entry><entry><link href="/1"/></entry>'
     made = page(f'<feed xml:base="http://a.org/f/">{entries}</feed>', "text/xml", "http://a.org/f")
     assert [link.url for link in listing(made, date(2026, 1, 1)).links] == ["http://a.org/1"]
+
+
+def test_an_item_is_the_same_whatever_session_its_address_has() -> None:
+    sessions = [f"http://a.org/p/1?sid={digit * 32}&utm_source={digit}" for digit in "12"]
+    rule = ItemRule(fields={"t": FieldRule(css="h1")})
+    assert {by_rules(page("<h1>x", url=url), (rule,))[0].key for url in sessions} == {"http://a.org/p/1"}
+    linked = ItemRule(select=Expression(css="a"), key=("u",), fields={"u": FieldRule(css="::attr(href)", type="url")})
+    found = [by_rules(page(f'<a href="{url}">x</a>'), (linked,))[0] for url in sessions]
+    assert {item.key for item in found} == {"http://a.org/p/1"}
+    assert [item.data["u"] for item in found] == sessions

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select, update
 
+from scraper import template as template_of
 from scraper.config.settings import Database, Http, Notify, Source
 from scraper.config.shape import build
 from scraper.crawl.fetcher import Fetcher
@@ -576,6 +577,21 @@ def test_a_scraper_that_failed_is_told_and_that_it_is_back(db: Db) -> None:
 
 
 # -- the template
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ 7**(10**9) }}", "{{ 'x' * 10**9 }}", "{{ 10**9 * [1] }}", "{{ '%0999999999d' % 1 }}", "{{ '%*d' % (10**9, 1) }}",
+        "{% if x %}" * 3000 + "{% endif %}" * 3000, "{{ " + "(" * 3000 + "x" + ")" * 3000 + " }}", "{{ x }}" * 200_000,
+    ],
+)  # fmt: skip
+def test_no_template_takes_for_ever_nor_fills_the_memory(template: str) -> None:
+    began = time.process_time()
+    if template_of.fault(template) is None:
+        with pytest.raises(template_of.BadTemplate, match="would make too much"):
+            template_of.filled(template, {"x": 1}, 1000)
+    assert time.process_time() - began < 5
 
 
 def test_a_template_says_what_it_is_told(db: Db, receiver: Receiver) -> None:

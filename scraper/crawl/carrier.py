@@ -16,7 +16,7 @@ import certifi
 import httpcore
 
 from scraper.crawl.addresses import Network, checked_literal, checked_parts, resolve
-from scraper.crawl.http1 import MAX_HEADER_BYTES, MAX_HEADERS, Answer, HeadersSeen, Stale, octets
+from scraper.crawl.http1 import BODY_UNREAD, MAX_HEADER_BYTES, MAX_HEADERS, Answer, HeadersSeen, Stale, octets
 from scraper.errors import Failure, VisitFailed
 from scraper.urls import Parts
 
@@ -245,6 +245,9 @@ def _asked(where: Parts) -> httpcore.URL:
 async def _receive(answer: Answer, response: httpcore.Response, headers_seen: HeadersSeen, max_body: int) -> None:
     _take_headers(answer, response.headers)
     headers_seen(answer.status, answer.headers)
+    if answer.status in BODY_UNREAD:  # what a redirect says is in its header
+        await _leave(response)
+        return
     async for chunk in response.aiter_stream():
         answer.wire_bytes += len(chunk)
         if len(answer.body) + len(chunk) > max_body:
@@ -253,9 +256,10 @@ async def _receive(answer: Answer, response: httpcore.Response, headers_seen: He
 
 
 async def _leave(response: httpcore.Response) -> None:
-    """Leave a body unread: over HTTP/2 what is not read uses up the room of all requests of the connection, until none gets any."""
-    if response.extensions.get("http_version") != b"HTTP/2":
-        return
+    """Leave a body unread: over HTTP/2 what is not read uses up the room of all requests of the connection, until none gets any.
+
+    A short one is read all the same, if it comes soon: it is worth the connection.
+    """
     length = next((value for name, value in response.headers if name.lower() == b"content-length"), b"")
     if length.isdigit() and int(length) <= UNREAD_MOST:
         with contextlib.suppress(
@@ -265,8 +269,9 @@ async def _leave(response: httpcore.Response) -> None:
                 async for _ in response.aiter_stream():
                     pass
                 return
-    with contextlib.suppress(*PROTOCOL, httpcore.NetworkError):
-        await _reset(response)
+    if response.extensions.get("http_version") == b"HTTP/2":
+        with contextlib.suppress(*PROTOCOL, httpcore.NetworkError):
+            await _reset(response)
 
 
 async def _reset(response: httpcore.Response) -> None:

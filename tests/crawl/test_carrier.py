@@ -219,6 +219,21 @@ async def test_a_redirect_to_a_private_address_is_refused_through_a_proxy(site: 
     assert site.paths() == ["/"]
 
 
+@pytest.mark.parametrize("http2", [False, True])
+@pytest.mark.parametrize(
+    ("length", "body", "closes"), [(100, b"x", False), (100, b"x", True), (20_000_000, b"x" * 200_000, False)]
+)
+async def test_the_body_of_a_redirect_is_not_waited_for(
+    site: Site, proxy: Proxy, length: int, body: bytes, closes: bool, http2: bool
+) -> None:
+    head = f"HTTP/1.1 302 F\r\nLocation: /there\r\nContent-Length: {length}\r\n\r\n".encode()
+    site.raw("/", head + body, close=closes)
+    site.page("/there", "there")
+    way = replace(HTTP, http2=True) if http2 else replace(HTTP, proxy=f"http://127.0.0.1:{proxy.port}")
+    fetched = await fetch(site.url + "/", way)
+    assert (fetched.final_url, fetched.body) == (site.url + "/there", b"there")
+
+
 @KINDS
 @pytest.mark.parametrize(("data", "failure"), [pytest.param(d, f, id=name) for name, d, f in MISBEHAVIOUR])
 async def test_misbehaviour_has_the_same_name_through_a_proxy(

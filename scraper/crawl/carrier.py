@@ -5,6 +5,7 @@ Its connections, too, go to the addresses that were checked, and all that is rec
 
 import asyncio
 import contextlib
+import re
 import ssl
 import time
 from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping
@@ -41,6 +42,10 @@ UNREAD_S = 0.5
 UNREAD_MOST = 256 * 1024  # bytes of a body that is not wanted, which are read for the sake of the connection
 IDLE_S = 15.0
 
+# The server has done nothing with a request: it closed the connection, or went away, before (RFC 9113 sections 6.8, 8.7).
+_UNTOUCHED = re.compile(
+    r"without sending a response|ConnectionTerminated|ConnectionState\.CLOSED|StreamReset.*error_code:(?:7|ErrorCodes\.REFUSED_STREAM)"
+)
 Way = tuple[str, bool, tuple[Network, ...]]  # proxy, HTTP/2, networks that may be asked
 
 
@@ -196,7 +201,7 @@ class Carrier:
             cut = Failure.INCOMPLETE_BODY if answer.status else Failure.PROTOCOL
             raise VisitFailed(cut, f"the connection broke: {error}") from None
         except PROTOCOL as error:
-            if kept and not opened and not answer.status and "without sending a response" in str(error):
+            if kept and not opened and not answer.status and _UNTOUCHED.search(str(error)):
                 raise Stale from None
             raise VisitFailed(_fault(str(error), answer), f"the response is not valid HTTP: {error}") from None
 

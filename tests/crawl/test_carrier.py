@@ -25,6 +25,7 @@ from scraper.crawl import fetcher as fetching
 from scraper.crawl.carrier import Carrier, Pinned, _asked, _proxy
 from scraper.crawl.engine import Before, Engine
 from scraper.crawl.fetcher import Fetcher
+from scraper.crawl.fetcher import Request as Asked
 from scraper.crawl.store import Store
 from scraper.database import runs, sources
 from scraper.database.connection import now
@@ -356,7 +357,7 @@ CONFIG = """
 daemon off; master_process off; pid {path}/nginx.pid; error_log {path}/error.log;
 events {{ }}
 http {{
-  access_log {path}/access.log combined; default_type text/html; root {path}/pages;
+  access_log {path}/access.log combined; default_type text/html; root {path}/pages; keepalive_requests 7;
   client_body_temp_path {path}/t; proxy_temp_path {path}/t; fastcgi_temp_path {path}/t; uwsgi_temp_path {path}/t;
   scgi_temp_path {path}/t;
   server {{
@@ -456,6 +457,28 @@ def test_http2_is_spoken_where_it_is_wanted_and_only_there(secure: Secure) -> No
     until(lambda: "?one" in secure.asked(), "it is in the log")
     assert '"GET /?two HTTP/2.0" 200' in secure.asked()
     assert '"GET /?one HTTP/1.1" 200' in secure.asked()
+
+
+@needs_nginx
+async def test_a_server_that_ends_its_connections_now_and_then_costs_no_page(
+    secure: Secure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(secure.path / "c.pem"))
+    fetcher = Fetcher()
+
+    async def admit(target: str) -> None:
+        """Every hop is allowed."""
+
+    async def some(lane: int) -> None:
+        for number in range(30):
+            found = await fetcher.fetch(Asked(f"{secure.url}/?{lane}.{number}"), way, admit=admit)
+            assert found.status == 200
+
+    way = replace(HTTP, http2=True, timeout=20.0)
+    try:
+        await asyncio.gather(*map(some, range(2)))
+    finally:
+        await fetcher.close()
 
 
 @needs_nginx

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Mapping
 from functools import cached_property
+from html.entities import html5
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ MAX_ATTRIBUTES = 2000
 _LONG_TAG = re.compile(rb"<[A-Za-z][^>]{%d,}" % LONG)
 _QUOTED = re.compile(rb"\"[^\"]*\"|'[^']*'")
 REFRESH_MOST_S = 5.0
+OF_XML = ("", "amp", "lt", "gt", "quot", "apos")
+_ENTITY = re.compile(rb"<!\[CDATA\[.*?(?:\]\]>|\Z)|&([A-Za-z][A-Za-z0-9]{1,31});", re.DOTALL)
 _BLANKS = " \t\n\r\f"
 _DIGITS = "0123456789"
 _scripts: Any = etree.XPath(
@@ -161,7 +164,7 @@ class Page:
     @cached_property
     def root(self) -> "etree._Element":
         """The lxml tree of the page. Raises VisitFailed: parse_limit."""
-        source = self._source
+        source = _resolved(self._source) if self.is_xml else self._source
         for tag in _LONG_TAG.finditer(source) if may_be_long(source) else ():
             if len(_QUOTED.sub(b"", tag[0]).split()) > MAX_ATTRIBUTES:  # libxml2 takes their number, squared
                 raise VisitFailed(Failure.PARSE_LIMIT, f"a tag has more than {MAX_ATTRIBUTES} attributes")
@@ -307,6 +310,19 @@ class Page:
                 graph = entry.get("@graph") if isinstance(entry, dict) else None
                 found.extend(_flat(graph) if isinstance(graph, dict | list) else [entry])
         return found
+
+
+def _resolved(source: bytes) -> bytes:
+    """An XML document in which the entities of HTML, that nobody declared, are what they stand for, as readers of feeds have it."""
+    if b"&" not in source or b"<!ENTITY" in source:
+        return source
+    return _ENTITY.sub(_as_meant, source)
+
+
+def _as_meant(found: re.Match[bytes]) -> bytes:
+    name = (found[1] or b"").decode()
+    meant = html5.get(f"{name};") if name not in OF_XML else None
+    return found[0] if meant is None else "".join(f"&#{ord(letter)};" for letter in meant).encode()
 
 
 def _refreshed(content: str) -> tuple[int, str] | None:

@@ -36,7 +36,30 @@ class Translator(HTMLTranslator):
         return right.add_condition(f"preceding-sibling::{left}[1]")
 
 
-_translators = {False: Translator(), True: Translator(xhtml=True)}  # by whether names have their case
+class _AnyNamespace:
+    """A name without a prefix means elements of no namespace, and of that of the document: no prefix is declared (Selectors 4, section 5.1)."""
+
+    def xpath_element(self, selector: Any) -> Any:
+        """Return a type selector."""
+        found = super().xpath_element(selector)  # type: ignore[misc]
+        if selector.namespace is not None or not selector.element:
+            return found
+        name = f"local-name() = '{selector.element}'"
+        own = "(namespace-uri() = '' or namespace-uri() = namespace-uri(/*))"
+        return type(found)(element="*", condition=f"{name} and {own}")
+
+
+class _XmlTranslator(_AnyNamespace, Translator):
+    pass
+
+
+class _PlainXmlTranslator(_AnyNamespace, HTMLTranslator):
+    pass
+
+
+# By whether a page is XML, where names have their case.
+_translators = {False: Translator(), True: _XmlTranslator(xhtml=True)}
+_plain_translators = {False: HTMLTranslator(), True: _PlainXmlTranslator(xhtml=True)}
 _string = etree.XPath("string()", smart_strings=False)
 _NOTHING = etree.fromstring("<html/>")
 NAMESPACES = {"re": "http://exslt.org/regular-expressions", "set": "http://exslt.org/sets"}
@@ -47,10 +70,14 @@ class BadExpression(ValueError):
 
 
 @lru_cache(maxsize=1024)
-def compiled_css(css: str, xml: bool = False) -> etree.XPath:
-    """Return a CSS selector, with ::text and ::attr(name), ready to use. xml: for a page that is XML. Raises BadExpression."""
+def compiled_css(css: str, xml: bool = False, *, within: bool = False) -> etree.XPath:
+    """Return a CSS selector, with ::text and ::attr(name), ready to use. xml: for a page that is XML. Raises BadExpression.
+
+    within: for an element of a page, whose siblings count too: `dt ~ dd`, of a dt.
+    """
     try:
-        compiled = etree.XPath(_translators[xml].css_to_xpath(css), smart_strings=False)
+        translators = _plain_translators if within and "~" in css else _translators
+        compiled = etree.XPath(translators[xml].css_to_xpath(css), smart_strings=False)
         compiled(_NOTHING)  # prefixes of namespaces are unknown only here
         return compiled
     except (SelectorError, etree.XPathError, ValueError, RecursionError) as error:
@@ -113,7 +140,10 @@ def _matches(expression: Expression, page: Page, scope: Any) -> list[Any]:
         entries = [scope] if isinstance(scope, dict | list) else page.exact_jsonld
         return [value for entry in entries for value in _listed(search(entry))]
     css = expression.css
-    compiled = compiled_css(css, page.is_xml) if css is not None else compiled_xpath(expression.xpath or "")
+    inside = scope is not None
+    compiled = (
+        compiled_css(css, page.is_xml, within=inside) if css is not None else compiled_xpath(expression.xpath or "")
+    )
     root = page.root if scope is None else scope
     if not etree.iselement(root):
         return []

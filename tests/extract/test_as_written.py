@@ -601,3 +601,29 @@ def test_an_item_is_the_same_whatever_session_its_address_has() -> None:
     found = [by_rules(page(f'<a href="{url}">x</a>'), (linked,))[0] for url in sessions]
     assert {item.key for item in found} == {"http://a.org/p/1"}
     assert [item.data["u"] for item in found] == sessions
+
+
+def test_entities_of_html_in_a_feed_are_what_they_stand_for() -> None:
+    text = "caf&eacute; &hearts; 5&nbsp;&euro; &amp;lt; &nosuch; <![CDATA[&eacute;]]>"
+    made = page(f"<rss><channel><item><title>{text}</title></item></channel></rss>", "application/rss+xml")
+    rule = ItemRule(select=Expression(css="item"), fields={"t": FieldRule(css="title::text", many=True)})
+    assert "".join(by_rules(made, (rule,))[0].data["t"]) == "café ♥ 5\xa0€ &lt;&eacute;"
+
+
+def test_what_follows_the_place_of_an_item_counts_too() -> None:
+    rule = ItemRule(select=Expression(css="dt"), fields={"n": FieldRule(css="dt ~ dd"), "t": FieldRule(css="dt + dd")})
+    found = by_rules(page("<dl><dt>a<dd>1<dt>b<dd>2</dl>"), (rule,))
+    assert [item.data for item in found] == [{"n": "1", "t": "1"}, {"n": "2", "t": "2"}]
+
+
+def test_names_without_a_prefix_are_those_of_the_document() -> None:
+    entry = '<entry><title>A</title><link rel="alternate" href="/1"/><m:title xmlns:m="urn:m">M</m:title></entry>'
+    atom = page(f'<feed xmlns="http://www.w3.org/2005/Atom">{entry * 2}</feed>', "application/atom+xml")
+    rule = ItemRule(
+        select=Expression(css="feed > entry"),
+        fields={"t": FieldRule(css="title::text", many=True), "u": FieldRule(css="link[rel=alternate]::attr(href)")},
+    )
+    assert [item.data for item in by_rules(atom, (rule,))] == [{"t": ["A"], "u": "/1"}] * 2
+    rss = page('<rss xmlns:m="urn:m"><item><m:title>M</m:title><title>A</title></item></rss>', "application/rss+xml")
+    rule = ItemRule(select=Expression(css="item"), fields={"t": FieldRule(css="title::text", many=True)})
+    assert by_rules(rss, (rule,))[0].data == {"t": ["A"]}

@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from functools import cached_property
 from html.entities import html5
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from lxml import etree
@@ -44,7 +43,8 @@ _NO_XML = re.compile(
     "[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 )  # lxml writes no such letter, though it reads it
 # What people write around JSON-LD and into it that is no JSON: comments, CDATA, a comma too many. Texts come first.
-_GIVEN = re.compile(r"[=(]\s*(?=[{\[])")  # where a script says a value
+# Where a script says a value, or the text of one.
+_GIVEN = re.compile(r"""JSON\.parse\(\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|[=(]\s*(?=[{\[])""", re.DOTALL)
 GIVEN_MOST = 20
 _LOOSE = re.compile(r"""("(?:[^"\\]|\\.)*")|/\*.*?\*/|//[^\n]*|,(?=\s*[}\]])|<!--|-->|<!\[CDATA\[|\]\]>""", re.DOTALL)
 # Directives of X-Robots-Tag that carry a value of their own; any other word before a colon is the name of a robot.
@@ -283,14 +283,14 @@ class Page:
         except (ValueError, RecursionError) as error:
             raise VisitFailed(Failure.DECODE, f"is not valid JSON: {error}") from None
 
-    def json_in(self, text: str) -> Any:
-        """Return the JSON in a text of the page, a script or an attribute, whose numbers still know how they were written; None if there is none."""
+    def jsons_in(self, text: str) -> list[Any]:
+        """Return the JSON values in a text of the page, a script or an attribute, whose numbers still know how they were written."""
         if text not in self._jsons:
             self._jsons[text] = _within(text)
         return self._jsons[text]
 
     @cached_property
-    def _jsons(self) -> dict[str, Any]:
+    def _jsons(self) -> dict[str, list[Any]]:
         return {}
 
     @cached_property
@@ -346,17 +346,30 @@ def _refreshed(content: str) -> tuple[int, str] | None:
     return (int(digits[:6] or "0"), target) if target.strip(_BLANKS) else None
 
 
-def _within(text: str) -> Any:
-    """The JSON that a text is, or the first that a script in it assigns or passes on; None if there is none."""
+def _within(text: str) -> list[Any]:
+    """The JSON that a text is, or those that a script in it assigns or passes on, in order."""
     if (whole := _loosely(text, Exact)) != []:
-        return whole
+        return [whole]
     decoder = json.JSONDecoder(parse_float=Exact, strict=False)
-    for found in islice(_GIVEN.finditer(text), GIVEN_MOST):
+    values: list[Any] = []
+    at = 0
+    while len(values) < GIVEN_MOST and (found := _GIVEN.search(text, at)) is not None:
+        at = found.end()
         with contextlib.suppress(ValueError, RecursionError):
-            value = decoder.raw_decode(text, found.end())[0]
+            if found[1] is not None:
+                value = json.loads(_literal(found[1]), parse_float=Exact, strict=False)
+            else:
+                value, at = decoder.raw_decode(text, at)
             if value not in ([], {}):  # what is filled in later holds nothing yet
-                return value
-    return None
+                values.append(value)
+    return values
+
+
+def _literal(text: str) -> str:
+    """What a string of a script says. Raises ValueError."""
+    if text[0] == "'":
+        text = '"' + text[1:-1].replace("\\'", "'").replace('\\"', '"').replace('"', '\\"') + '"'
+    return str(json.loads(text, strict=False))
 
 
 def _loosely(text: str, number: type[float]) -> Any:

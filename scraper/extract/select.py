@@ -1,6 +1,7 @@
 """One expression over one document, to values."""
 
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -153,7 +154,16 @@ def _matches(expression: Expression, page: Page, scope: Any) -> list[Any]:
         return values
     search = compiled_json(expression.json)
     texts = [str(_string(value)) if etree.iselement(value) else str(value) for value in values]
-    return [value for text in texts for value in _listed(search(page.json_in(text)))]
+    return [value for text in texts for value in _first(search, page.jsons_in(text))]
+
+
+def _first(search: Callable[[Any], Any], documents: Iterable[Any]) -> list[Any]:
+    """What is found in the first of some JSON values that has it."""
+    for document in documents:
+        with contextlib.suppress(jmes.Misfit):
+            if found := _listed(search(document)):
+                return found
+    return []
 
 
 def is_by_class(expression: Expression) -> bool:

@@ -627,3 +627,17 @@ def test_names_without_a_prefix_are_those_of_the_document() -> None:
     rss = page('<rss xmlns:m="urn:m"><item><m:title>M</m:title><title>A</title></item></rss>', "application/rss+xml")
     rule = ItemRule(select=Expression(css="item"), fields={"t": FieldRule(css="title::text", many=True)})
     assert by_rules(rss, (rule,))[0].data == {"t": ["A"]}
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        'var wc = {"nonce": "x"}; var product = {"price": 35}; var product2 = {"price": 36}',
+        'window.a = JSON.parse("{\\"price\\":35}")',
+        'window.a = JSON.parse(\'{"price": 35, "s": "it\\\'s"}\')',
+        'f({"x": "a = {"}, {"price": 35})  ; g({"price": 35})',
+    ],
+)
+def test_of_a_script_the_first_value_that_has_it_is_taken(script: str) -> None:
+    rule = ItemRule(fields={"p": FieldRule(css="script", json="price")})
+    assert by_rules(page(f"<script>{script}</script>"), (rule,))[0].data == {"p": 35}

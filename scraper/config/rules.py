@@ -180,7 +180,8 @@ def proxy(value: Any) -> str:
     said = text(value)
     try:
         where = urlsplit(said)
-        sound = not said or (re.match(r"(?i)(https?|socks5h?)://[^/\s]+", said) and (where.port or where.hostname))
+        _ = where.port  # raises for what is none
+        sound = not said or bool(re.fullmatch(r"(?i)(https?|socks5h?)://[^/\s]+/?", said) and where.hostname)
     except ValueError:
         sound = False
     shown = f"{said.partition('://')[0]}://***@{said.rpartition('@')[2]}" if "@" in said else said

@@ -20,8 +20,8 @@ def duration(value: object) -> float:
         if not isinstance(value, str) or not parts or left or any(unit not in _DURATIONS for _, unit in parts):
             raise ValueError(f'{value!r} is no duration; write for example "30s", "15m", "1h 30m" or "7d"')
         seconds = sum(float(number) * _DURATIONS[unit] for number, unit in parts)
-    if not 0 <= seconds < 1e10:
-        raise ValueError(f"{value!r} is out of range; a duration is between 0 and 300 years")
+    if not 0 <= seconds < 9e9:  # a little more is too much for the waits of the system
+        raise ValueError(f"{value!r} is out of range; a duration is between 0 and 280 years")
     return seconds
 
 

@@ -4,7 +4,7 @@ import contextlib
 import re
 import unicodedata
 from collections.abc import Callable
-from datetime import datetime, time
+from datetime import UTC, datetime, time
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from typing import Any, Self
@@ -69,6 +69,7 @@ _ORDINAL = re.compile(r"(?<=[0-9])(?:st|nd|rd|th)\b", re.IGNORECASE)
 _CUT_SHORT = re.compile(r"\b(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)(?:t\b\.?|\.)", re.IGNORECASE)
 _BEFORE_YEAR = re.compile(r"([A-Za-z]+ [0-9]{1,2}|[0-9]{1,2} [A-Za-z]+), ?(?=[0-9]{4}\b)")
 _OF = re.compile(r"(?<=[0-9]) of (?=[A-Za-z])", re.IGNORECASE)
+_EPOCH = re.compile(r"[1-9][0-9]{9}(?:[0-9]{3})?")  # seconds or milliseconds since 1970, as JSON has them
 _ISO = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9:.]+) ?(?:Z|UTC|GMT)", re.IGNORECASE)
 
 
@@ -178,6 +179,8 @@ def _date(text: str, base: str) -> str:
     if half := _HALF_DAY.search(text):
         hour = int(half["hour"]) % 12 + 12 * (half["half"] in "pP")
         text = f"{text[: half.start()]}{hour:02}:{half['rest'] or '00'}"
+    if _EPOCH.fullmatch(text):
+        return datetime.fromtimestamp(int(text[:10]), UTC).isoformat()
     try:
         moment = datetime.fromisoformat(text)
         return moment.date().isoformat() if len(text) <= 10 else moment.isoformat()

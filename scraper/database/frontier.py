@@ -153,7 +153,7 @@ def look_once_more(connection: Connection, run_id: int, source: str, most: int) 
     which = {"of": source, "run": run_id}
     if most <= 0 or connection.scalar(_UNDER_WAY, which) is not None:
         return False
-    found = connection.execute(_UNLOOKED, which).all()
+    found = connection.execute(_UNLOOKED, which | {"portion": LOOKS_AT_ONCE}).all()
     wanted = [row.id for row in found if row.there][:most]
     asked = {"run_id": run_id, "state": UrlState.QUEUED, "attempts": 0, "not_before": None, "claimed_by": None}
     _LOOK.run(connection, wanted, **asked)
@@ -174,7 +174,7 @@ _UNLOOKED = (
     .where(urls.c.source == bindparam("of"), urls.c.last_look < LastLook.HAD, urls.c.run_id < bindparam("run"))
     .where(urls.c.run_id.not_in(_OPEN_RUNS))
     .order_by(urls.c.last_look, urls.c.run_id)
-    .limit(LOOKS_AT_ONCE)
+    .limit(bindparam("portion"))
 )
 _LOOK = Among(
     lambda _: (

@@ -70,7 +70,7 @@ def listing(page: Page, today: date) -> Listing:
     found = [Link(url, "sitemap") for url in _usable(sitemaps, page.url)]
     for text, (priority, modified_at) in pages.items():
         found += [Link(url, priority=priority, modified_at=modified_at) for url in _usable([text], page.url)]
-    return Listing(tuple(dict.fromkeys(found)), "it ends in the middle" if is_cut else None)
+    return Listing(tuple(dict.fromkeys(found)), "the sitemap or feed ends in the middle" if is_cut else None)
 
 
 def _listed(

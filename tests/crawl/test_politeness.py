@@ -211,7 +211,7 @@ async def test_a_robots_txt_that_fails_for_a_moment_costs_no_run(crawler: Crawle
     answers = iter([html("", status="503 Busy")])
     site.raw("/robots.txt", lambda _: next(answers, html("", status="404 None")), close=False)
     site.page("/", "x")
-    run = await crawler.run(source(site), ONE_BY_ONE)
+    run = await crawler.run(source(site, http={"retries": 3}), ONE_BY_ONE)
     assert (run["state"], run["pages"], run["failures"]) == ("done", 1, 0)
 
 

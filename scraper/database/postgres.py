@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import URL, Connection, pool
+from sqlalchemy import URL, Connection, create_engine, pool
 from sqlalchemy.exc import DBAPIError
 
 from scraper.config.settings import Database
 
 STATEMENT_LEAST_S = 60.0
 UNKNOWN_NUMBER = "22023"  # SQLSTATE: a transaction of the future
+PROBE_S = 5.0
 FEW = 2  # connections of a process in which one thread asks the database
 # libpq's: a connection whose other end is gone is noticed within a minute. What the URL says counts.
 KEPT_ALIVE = {"keepalives_idle": 20, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000}
@@ -57,6 +58,21 @@ def options(settings: Database, url: URL, application: str) -> dict[str, Any]:
         "pool_recycle": int(settings.pool_recycle),
         "pool_pre_ping": True,
     }
+
+
+def is_silent(settings: Database, url: URL) -> bool:
+    """Say whether the server takes connections and then says nothing for seconds: it is frozen, or what stands before it."""
+    import psycopg  # noqa: PLC0415  an extra
+
+    made = options(replace(settings, timeout=min(settings.timeout, PROBE_S)), url, "bowerbird probe")
+    engine = create_engine(url, poolclass=pool.NullPool, connect_args=made["connect_args"])
+    try:
+        with engine.connect():
+            return False
+    except DBAPIError as error:
+        return isinstance(error.orig, psycopg.errors.ConnectionTimeout)
+    finally:
+        engine.dispose()
 
 
 def begin(connection: Connection, settings: Database, *, writes: bool, deadline: bool) -> Begun:

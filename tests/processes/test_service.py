@@ -463,6 +463,26 @@ def test_a_configuration_of_many_sources_is_no_trouble(serve: Serve, project: Pr
     assert service.until_state("idle")["restarts"] == 0
 
 
+def test_a_database_that_says_nothing_keeps_nobody_from_the_status(project: Project, site: Site) -> None:
+    project.configure(f'[[source]]\nname = "s"\nstart = ["{site.url}/"]\n')
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as silent:
+        url = f"postgresql+psycopg://u:p@127.0.0.1:{silent.getsockname()[1]}/x"
+        service = Running(project, project.start("serve", DATABASE_URL=url))
+        try:
+            until(lambda: _answers(service), "the status", 45)
+            assert service.http.get("/readyz").status_code == 503
+        finally:
+            service.http.close()
+            service.process.kill()
+            service.process.wait()
+
+
+def _answers(service: Running) -> bool:
+    with contextlib.suppress(httpx.HTTPError):
+        return service.http.get("/api/scraper-status").status_code == 200
+    return False
+
+
 def test_a_link_to_the_database_is_the_same_database(serve: Serve, scraping: Project) -> None:
     first = serve().until_state("scraping")
     (scraping.path / "link.db").symlink_to(scraping.path / "bowerbird.db")

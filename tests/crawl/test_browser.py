@@ -14,12 +14,12 @@ import pytest
 
 from scraper.config.settings import FieldRule, Http, ItemRule, Limits, Source
 from scraper.crawl.check import check
-from scraper.offload import Wish
+from scraper.offload import Wish, renderer
 from scraper.offload.renderer import PREFIX, _new_home, find
 from scraper.offload.scripts import Scripts
 from scraper.records import Fetched
 from tests.crawl.test_engine import Crawler
-from tests.site import Site, html, running
+from tests.site import Request, Site, html, running
 from tests.support import PATIENCE_S, until
 
 HERE = ("127.0.0.1/32",)
@@ -278,6 +278,58 @@ async def test_a_host_whose_pages_hang_leaves_a_browser_for_the_others(crawler: 
     assert (run["state"], run["pages"], run["items"]) == ("done", 5, 5)
     assert all(came)
     assert not both.broken  # two of a host at once
+
+
+async def test_a_page_that_loads_itself_anew_is_what_the_site_says_then(site: Site) -> None:
+    def gate(request: Request) -> bytes:
+        if "pass=1" in request.headers.get("cookie", ""):
+            return html("<h1>inside</h1>")
+        return html("<h1>gate</h1><script>document.cookie = 'pass=1; path=/'; location.reload()</script>")
+
+    site.raw("/", gate, close=False)
+    found = await rendered(site.url + "/")
+    assert [item["data"] for item in found["items"]] == [{"h": "inside"}], found["failure"]
+
+
+async def test_a_start_page_may_go_on_where_a_redirect_might(site: Site) -> None:
+    with running("127.0.0.2") as elsewhere:
+        elsewhere.page("/", '<h1>interim</h1><script>location = "/there"</script>')
+        elsewhere.page("/there", "<h1>there</h1>")
+        site.raw("/", f"HTTP/1.1 302 F\r\nLocation: {elsewhere.url}/\r\nContent-Length: 0\r\n\r\n".encode())
+        source = Source(name="s", start=(site.url + "/",), render=True, item=(H1,))
+        found = await check(source, Http(delay=0, allow_networks=("127.0.0.0/8",)), None, Limits())
+    assert [item["data"] for item in found["items"]] == [{"h": "there"}], found["failure"]
+
+
+async def test_a_browser_that_dies_at_its_start_is_started_once_more(
+    crawler: Crawler, site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    wrapper = tmp_path / "bin" / "chromium"
+    wrapper.parent.mkdir()
+    wrapper.write_text(f'#!/bin/sh\n[ -e "$0.tried" ] || {{ touch "$0.tried"; exit 1; }}\nexec "{find()}" "$@"\n')
+    wrapper.chmod(0o755)
+    monkeypatch.setattr(renderer, "find", lambda: str(wrapper))
+    site.page("/", "<h1>here</h1>")
+    run = await crawler.run(Source(name="s", start=(site.url + "/",), render=True, item=(H1,)), HTTP)
+    assert (tmp_path / "bin" / "chromium.tried").exists()
+    assert (run["state"], run["pages"], run["failures"]) == ("done", 1, 0)
+
+
+async def test_a_browser_is_ended_though_who_ends_it_is_cancelled(site: Site, tmp_path: Path) -> None:
+    made = renderer.Renderer(Limits(), Scripts())
+    fetched = Fetched(site.url + "/", site.url + "/", 200, {"content-type": "text/html"}, b"<h1>x</h1>", 1, 0.1)
+
+    async def ask(wish: Wish) -> Fetched:
+        raise AssertionError(wish.url)
+
+    await made.render(renderer.Document(fetched, keeps=True, strict=False), "agent", 1000, ask)
+    ending = asyncio.create_task(made._drop())
+    await asyncio.sleep(0)
+    ending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await ending
+    await made.close()
+    assert not _browsers()
 
 
 def test_a_browser_leaves_no_files(site: Site, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """What becomes of jobs that are done with: their records, what was tried, what that cost; all in one transaction."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -71,6 +71,15 @@ def _verdict(ready: Ready, at: datetime) -> Verdict:
 def _fit(said: str | None) -> str | None:
     """What an endpoint or a function said, as any database takes it."""
     return clean.text(said) if said is not None else None
+
+
+def unbooked(ready: Iterable[Ready], task: str, llm: Llm) -> Spent:
+    """Return what jobs of a task that are done with took, though no database knows it yet."""
+    sum_ = Spent()
+    for one in ready:
+        if one.task.task == task:
+            sum_ = _plus(sum_, one, llm)
+    return sum_
 
 
 def _plus(sum_: Spent, ready: Ready, llm: Llm) -> Spent:

@@ -23,7 +23,7 @@ from scraper.database import Connection, Row, documents, enrichments, hosts, job
 from scraper.database.jobs import Only
 from scraper.database.tasks import ASKED, STORED
 from scraper.enrichment.cure import CURES
-from scraper.enrichment.finish import Ready, finish
+from scraper.enrichment.finish import Ready, finish, unbooked
 from scraper.enrichment.layout import Options, follow, mark, of_task, sweep
 from scraper.enrichment.model import Call, NoRecord, Trouble
 from scraper.enrichment.pace import Pace, Turn
@@ -395,9 +395,12 @@ class Runner:
             row = tasks.known(connection, task.task)
             if row is None:
                 return "the task is not there any more"
-            if budget.tokens is not None and row.tokens_in + row.tokens_out >= budget.tokens:
+            # In the one thread that stores: what is being stored is in the row by now.
+            late = unbooked([one for one in self._ready if one not in self._stored], task.task, self._settings.llm)
+            tokens = row.tokens_in + row.tokens_out + late.tokens_in + late.tokens_out
+            if budget.tokens is not None and tokens >= budget.tokens:
                 return f"its budget of {budget.tokens} tokens is spent; raise [[enrich]] budget"
-            if budget.money is not None and row.cost >= budget.money:
+            if budget.money is not None and row.cost + late.cost >= budget.money:
                 return f"its budget of {budget.money:g} is spent; raise [[enrich]] budget"
             if not tasks.spend(connection, task.task, budget.calls):
                 return f"its budget of {budget.calls} calls is spent; raise [[enrich]] budget"

@@ -28,7 +28,7 @@ AT_ONCE, AT_ONCE_OF_A_HOST = 24, 6  # requests of a page; the latter as browsers
 NO_DOCUMENT = (204, 205, 301, 302, 303, 307, 308)
 SHOWN = ("text/html", "application/xhtml+xml", "text/plain", "")
 DATA = ("XHR", "Fetch")
-# What may pass, and what means that there is no page where a document goes on to.
+# What may pass.
 FOR_NOW = frozenset(
     (
         Failure.HTTP_5XX,
@@ -40,11 +40,8 @@ FOR_NOW = frozenset(
         Failure.INCOMPLETE_BODY,
     )
 )
-NO_PAGE = FOR_NOW | {
-    Failure.HTTP_4XX,
-    Failure.BAD_REDIRECT,
-    Failure.BLOCKED_ADDRESS,
-}  # what is no page is a download: the document stays
+# Where a document goes on to there is no page. What is no page as such is a download: the document stays.
+NO_PAGE = FOR_NOW | {Failure.HTTP_4XX, Failure.BAD_REDIRECT, Failure.BLOCKED_ADDRESS}
 TOO_MANY = 429
 SHORT = 40
 GRACE_S = 10.0

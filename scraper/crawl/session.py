@@ -103,11 +103,9 @@ class Session:
         self._form = (
             {name: filled(value, variables) for name, value in source.login.form.items()} if source.login else {}
         )
-        own = (
-            DefaultCookiePolicy.DomainStrictNonDomain
-        )  # RFC 6265 section 5.4: without a Domain it is this host's alone
-        policy = DefaultCookiePolicy(rfc2965=False, strict_domain=True, strict_ns_domain=own)  # none for all of .co.uk
-        self._jar = CookieJar(policy)
+        # None for all of .co.uk; and one without a Domain is its host's alone (RFC 6265 section 5.4).
+        alone = DefaultCookiePolicy.DomainStrictNonDomain
+        self._jar = CookieJar(DefaultCookiePolicy(rfc2965=False, strict_domain=True, strict_ns_domain=alone))
         self._lock = asyncio.Lock()
         self._logged_in_at = self._refused_at = float("-inf")
         self._refused: VisitFailed | None = None

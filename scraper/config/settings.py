@@ -43,8 +43,8 @@ class Server:
     def check(self) -> Check:
         if not self.loopback and not self.token:
             yield "token", f"is required because the host {self.host} can be reached from other machines"
-        if not self.token.isascii() or not self.token.isprintable() or " " in self.token:
-            yield "token", "wants printable ASCII characters and no blanks: it is sent in a header"
+        if not self.token.isascii() or not self.token.isprintable() or self.token != self.token.strip():
+            yield "token", "wants printable ASCII characters and no blanks around them: it is sent in a header"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,6 +39,7 @@ Unit = Callable[[Connection], T]
 
 RETRIES = 5
 LOCK_TOLD_S = 2.0
+HURRIED_S = 0.5  # who leaves waits for others that write, not for who holds the lock
 TOLD_SILENT_S = 5.0
 CROWD = 4  # so many wait in vain: no more need to
 SIGN_OF_LIFE_OPCODES = 200_000  # of SQLite's virtual machine: some ten milliseconds
@@ -224,7 +225,7 @@ class Db:
                 return once.result[0]
             except DBAPIError as error:
                 waited_s = time.monotonic() - began
-                if self._is_locked(error) and not self.hurried and waited_s < patience_s:
+                if self._is_locked(error) and waited_s < (min(patience_s, HURRIED_S) if self.hurried else patience_s):
                     self._wait_for_lock(waited_s)
                     continue
                 attempt += 1

@@ -1,5 +1,6 @@
 """SQLite's file: gone, replaced, locked, damaged, in the wrong place; and its write-ahead log."""
 
+import contextlib
 import logging
 import os
 import sqlite3
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -451,6 +453,23 @@ def test_a_damaged_file_is_told_in_one_clear_line(full: Db, file: Path) -> None:
         assert "\n" not in text
     assert not file.with_name("copy.db").exists()
     assert not file.with_name("copy.db.part").exists()
+
+
+def test_who_leaves_waits_for_those_that_write_and_not_for_who_holds_the_lock(tmp_path: Path) -> None:
+    database = Database(url=f"sqlite:///{tmp_path}/a.db", timeout=30)
+    with Db(database) as db, contextlib.closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None)) as other:
+        db.write(tally)
+        db.hurried = True
+        other.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        with pytest.raises(Unavailable, match="locked"):
+            db.write(add)
+        assert time.monotonic() - began < 5
+        with ThreadPoolExecutor(1) as pool:
+            writing = pool.submit(db.write, add)
+            time.sleep(0.05)  # the lock is held for as long as others write, not for a moment
+            other.execute("COMMIT")
+            writing.result()
 
 
 def test_who_only_reads_waits_for_a_lock_no_longer_than_his_patience(tmp_path: Path) -> None:

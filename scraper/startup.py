@@ -245,9 +245,8 @@ def preflight(loaded: Loaded, *, brings: bool = False) -> Db:
     for advice in advice_on(db):
         log.log(logging.INFO if db.is_sqlite else logging.WARNING, "the database: %s", advice)
     try:
-        if not db.is_sqlite and postgres.is_silent(
-            db.settings, db.url
-        ):  # what follows would wait for it again and again
+        # What follows would wait for it again and again.
+        if not db.is_sqlite and postgres.is_silent(db.settings, db.url):
             raise Unavailable(f"{db.shown}: takes connections, and does not answer")
         found = schema.upgrade(db)
         log.info("the tables are there", extra={"version": schema.HEAD, "before": found or "none"})

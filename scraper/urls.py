@@ -108,11 +108,9 @@ def fingerprint(url: str) -> bytes:
     if "%" in url:
         url = _UNRESERVED.sub(lambda m: unquote_to_bytes(m[0]).decode("ascii"), url)
         url = _ESCAPE.sub(lambda m: m[0].upper(), url)
-    path, mark, query = url.partition("?")
-    if ";" in path:
-        path = _PATH_SESSION.sub("", path)
+    path, mark, query = unmarked(url).partition("?")
     if mark:
-        parameters = sorted(part for part in query.split("&") if part and not _VISITOR.match(part))
+        parameters = sorted(part for part in query.split("&") if part)
         path += "?" + "&".join(parameters) if parameters else ""
     return hashlib.blake2b(path.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
@@ -122,6 +120,8 @@ def unmarked(url: str) -> str:
     path, mark, query = url.partition("?")
     if ";" in path:
         path = _PATH_SESSION.sub("", path)
+    if not mark:
+        return path
     kept = [part for part in query.split("&") if not _VISITOR.match(part)]
     return f"{path}{mark}{'&'.join(kept)}" if kept else path
 

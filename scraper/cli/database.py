@@ -84,7 +84,7 @@ def copy(
     try:
         target = replace(loaded.settings.database, url=resolved_url(url, Path.cwd()))
     except ValueError as error:
-        raise Unusable(f"{url}: is no address of a database: {error}") from None
+        raise Unusable(f"TO_URL is no address of a database: {error}") from None
     if target.url == loaded.settings.database.url:
         raise Unusable(f"{url}: is the very database that is to be copied")
     with Db(loaded.settings.database) as here, Db(target) as there, Bar("rows") as bar:

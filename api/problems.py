@@ -16,6 +16,7 @@ from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import compile_path
+from starlette.types import Scope
 
 from scraper.enrichment.question import NoVector
 from scraper.errors import BadConfig, BowerbirdError, Conflict, NotFound, Outdated, Unavailable, Unusable
@@ -111,9 +112,16 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     return answer
 
 
+def path_of(scope: Scope) -> str:
+    """Return the path by which a route is found: without the one under which a proxy shows us."""
+    root: str = scope.get("root_path", "").rstrip("/")
+    path: str = scope["path"]
+    return path.removeprefix(root) if path == root or path.startswith(f"{root}/") else path
+
+
 def _methods(request: Request) -> set[str]:
     """What may be asked of a path, by all its routes (RFC 9110 section 15.5.6); Starlette names those of the first alone."""
-    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    path = path_of(request.scope)
     routes = [route for route in iter_route_contexts(request.app.routes) if _pattern(route.path or "").match(path)]
     methods = {method for route in routes for method in route.methods or ()}
     return methods | {"HEAD"} if "GET" in methods else methods

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.keys import ANYBODY, COOKIE, Caller, Keys
-from api.problems import Page, of_error, problem, shown
+from api.problems import Page, of_error, path_of, problem, shown
 from scraper.database.tokens import Scope as Wanted
 from scraper.errors import BowerbirdError
 
@@ -113,8 +113,9 @@ def _beyond(caller: Caller, headers: Headers, scope: Scope, *, changes: bool) ->
     """What a caller who is known may not do."""
     if caller.by_cookie and changes and headers.get("origin") is None and headers.get("sec-fetch-site") is None:
         return problem(403, "a browser says where a request comes from, and this one does not; use a bearer token")
-    needed: Wanted = "admin" if path_of(scope).startswith(ADMIN_UNDER) else "write" if changes else "read"
-    if path_of(scope) != "/logout" and not caller.may(needed):
+    path = path_of(scope)
+    needed: Wanted = "admin" if path.startswith(ADMIN_UNDER) else "write" if changes else "read"
+    if path != "/logout" and not caller.may(needed):
         return problem(403, f"the token {caller.name!r} has the scope {caller.scope}; this needs {needed}")
     return None
 
@@ -154,13 +155,6 @@ def _unknown(keys: Keys, client: str, headers: Headers, scope: Scope) -> ASGIApp
     answer = problem(401, said)
     answer.headers["WWW-Authenticate"] = 'Bearer realm="bowerbird"'
     return answer
-
-
-def path_of(scope: Scope) -> str:
-    """Return the path by which a route is found: without the one under which a proxy shows us."""
-    root: str = scope.get("root_path", "").rstrip("/")
-    path: str = scope["path"]
-    return path.removeprefix(root) if path == root or path.startswith(f"{root}/") else path
 
 
 def _near(scope: Scope) -> bool:

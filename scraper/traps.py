@@ -25,7 +25,7 @@ ENDLESS_LEAST = 2000
 
 # A year with a month, where the address says that it is one of a calendar: what else looks so is a number, of a thread or a ticket.
 _MONTH, _DAY = r"[-/](?:0?[1-9]|1[0-2])", r"[-/](?:0?[1-9]|[12][0-9]|3[01])"
-_DATE = re.compile(rf"(?<=/)([2-9][0-9]{{3}}){_MONTH}(?:{_DAY})?(?![0-9])")
+_DATE = re.compile(rf"/([2-9][0-9]{{3}}){_MONTH}(?:{_DAY})?(?![0-9])")
 _YEAR = re.compile(r"[?&](?:year|yr|jahr|annee|ano|anno|y)=([0-9]{4})(?![0-9])", re.IGNORECASE)
 _CALENDAR = re.compile(
     r"(?<![a-z])(?:cal|calend[a-z]*|kalend[a-z]*|events?|agenda|schedules?|diary|archives?|date|day|week|month|monat|mois|mes|"
@@ -45,7 +45,7 @@ def fault(url: str, year: int) -> str | None:
         return repeated
     if query.count("&") >= MAX_PARAMETERS:
         return f"the query has more than {MAX_PARAMETERS} parameters"
-    for match in (*_DATE.finditer(path), *_YEAR.finditer(url)):
+    for match in (*_DATE.finditer(path), *(_YEAR.finditer(url) if "=" in url else ())):
         if (shown := int(match[1])) > year + YEARS_AHEAD and _CALENDAR.search(url, url.find("/", 8)):
             return f"a calendar page of the year {shown}"
     return None

@@ -6,7 +6,7 @@ from typing import Any
 
 from scraper import traps
 from scraper.errors import VisitFailed
-from scraper.extract.page import Page
+from scraper.extract.page import LINKING, Page
 from scraper.extract.select import compiled_css
 from scraper.records import Link
 from scraper.urls import BLANKS, Scope, canonical, is_web
@@ -16,13 +16,12 @@ MAX_REFUSED = 5
 REMEMBERED = 10_000
 # Files that hold no page; asking for them costs the site more than us.
 _FILES = re.compile(
-    r"\.(?:7z|aac|ai|apk|avi|avif|bin|bmp|bz2|cab|css|deb|dmg|docx?|eot|epub|exe|flac|flv|gif|gz|ico|iso|jar|jpe?g|js|"
+    r"7z|aac|ai|apk|avi|avif|bin|bmp|bz2|cab|css|deb|dmg|docx?|eot|epub|exe|flac|flv|gif|gz|ico|iso|jar|jpe?g|js|"
     r"m4[av]|mid|mkv|mov|mp3|mp4|mpe?g|msi|odp|ods|odt|og[gv]|otf|pdf|png|pptx?|ps|psd|rar|rpm|rtf|svgz?|swf|tar|tgz|"
-    r"tiff?|ttf|wav|web[mp]|wm[av]|woff2?|xlsx?|xz|zip|zst)(?:\?|$)",
+    r"tiff?|ttf|wav|web[amp]|wm[av]|woff2?|xlsx?|xz|zip|zst",
     re.IGNORECASE,
 )
 
-LINKING = ("a", "area", "frame")
 UNKNOWN = object()
 Found = Any  # Link; why it is taken for a trap; None: it is not the source's
 
@@ -102,13 +101,13 @@ class Linker:
         url = canonical(reference, base)
         if url is None or not is_web(url) or not self._scope.admits(url):
             return None
-        if not self._chosen and _FILES.search(url.partition("?")[0]):
+        if not self._chosen and _FILES.fullmatch(_ending(url)):
             return None
         return traps.fault(url, self._year) or Link(url)
 
     def _references(self, page: Page, follow: tuple[str, ...] | bool) -> Iterator[str]:
         if follow is True:
-            yield from self._hrefs(page.root)
+            yield from self._hrefs(page.linking())
             return
         for selector in follow if isinstance(follow, tuple) else ():
             found: Any = compiled_css(selector, page.is_xml)(page.root)
@@ -118,17 +117,23 @@ class Linker:
                 elif match.tag not in LINKING and (href := match.get("href")) is not None:
                     yield href
                 else:
-                    yield from self._hrefs(match)
+                    yield from self._hrefs(match.iter(*LINKING))
 
-    def _hrefs(self, place: Any) -> Iterator[str]:
-        """What the links of a place refer to, itself included, save those that ask not to be followed."""
-        for element in place.iter(*LINKING):
+    def _hrefs(self, elements: Iterable[Any]) -> Iterator[str]:
+        """What these elements refer to, save those that ask not to be followed."""
+        for element in elements:
             href = element.get("href")
             if href is None and element.tag == "frame":
                 href = element.get("src")
             if href is None or self._polite and (rel := element.get("rel")) and "nofollow" in rel.lower().split():
                 continue
             yield href
+
+
+def _ending(url: str) -> str:
+    """What stands after the last dot of a path."""
+    path = url.partition("?")[0]
+    return path[path.rfind(".") + 1 :]
 
 
 def _urls_in(page: Page) -> Iterator[str]:

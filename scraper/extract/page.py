@@ -3,7 +3,7 @@
 import contextlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from html.entities import html5
 from typing import TYPE_CHECKING, Any
@@ -70,6 +70,7 @@ class Headers(dict[str, str]):
 
 _HTML = re.compile(r"<(?:!doctype\s+html|(?:\w+:)?html)\b", re.IGNORECASE)
 PREAMBLE_MOST = 2048  # characters
+LINKING = ("a", "area", "frame")
 
 
 class Page:
@@ -191,11 +192,16 @@ class Page:
 
     @cached_property
     def _said(self) -> dict[str, list["etree._Element"]]:
-        """What the page says of itself: its base, link and meta elements. One walk over the tree, which takes less than a look for one word."""
-        found: dict[str, list[etree._Element]] = {"base": [], "link": [], "meta": []}
+        """What the page says of itself, and what it links to, by tag. One walk over the tree, which takes less than a look for one word."""
+        linking: list[etree._Element] = []  # all in one, so that they stay in the order of the page
+        found: dict[str, list[etree._Element]] = {"base": [], "link": [], "meta": []} | dict.fromkeys(LINKING, linking)
         for element in self.root.iter(*found) if not self.is_json and not self.is_xml else ():
             found[str(element.tag)].append(element)
         return found
+
+    def linking(self) -> Iterable["etree._Element"]:
+        """Return the elements that link to other pages, in the order of the page."""
+        return self.root.iter(*LINKING) if self.is_xml else self._said[LINKING[0]]
 
     @cached_property
     def base_url(self) -> str:

@@ -84,25 +84,41 @@ class Gate:
         """For how long the host is to be left alone."""
         return max(0.0, self._not_before - self._clock())
 
-    async def enter(self, delay_s: float, per_host: int) -> None:
+    async def enter(self, delay_s: float, per_host: int, own: asyncio.Semaphore | None = None) -> None:
         """Wait for the turn, then count as in flight until leave(). Raises VisitFailed if the host is another worker's by then.
 
         Between two requests there is the longer of the delays that the two want. A host that failed often in a row gets
-        one at a time.
+        one at a time. own: the places of the source, where it has fewer than the process; leave() gets the same.
         """
         most = 1 if self.strikes >= STRIKES - 1 else per_host
-        if self.in_flight >= most or self._line.locked() or self._due(delay_s) > self._clock() or self._places.locked():
-            await self._wait(delay_s, most)
+        full = self._places.locked() or (own is not None and own.locked())
+        if self.in_flight >= most or self._line.locked() or self._due(delay_s) > self._clock() or full:
+            await self._wait(delay_s, most, own)
         else:
-            await self._places.acquire()  # there is one: this does not wait
+            await self._take(own)  # there is one: this does not wait
         if self.lost:
-            self._places.release()
+            self._give(own)
             raise VisitFailed(Failure.CANCELLED, f"{self.host} is another worker's now")
         self._last = self._clock()
         self._delay_s = delay_s + self.penalty_s
         self.in_flight += 1
 
-    async def _wait(self, delay_s: float, most: int) -> None:
+    async def _take(self, own: asyncio.Semaphore | None) -> None:
+        if own is not None:
+            await own.acquire()  # first: who waits for it keeps no place from others
+        try:
+            await self._places.acquire()
+        except asyncio.CancelledError:
+            if own is not None:
+                own.release()
+            raise
+
+    def _give(self, own: asyncio.Semaphore | None) -> None:
+        self._places.release()
+        if own is not None:
+            own.release()
+
+    async def _wait(self, delay_s: float, most: int, own: asyncio.Semaphore | None) -> None:
         self._waiting += 1
         try:
             async with self._line:
@@ -113,20 +129,20 @@ class Gate:
                     elif (wait := self._due(delay_s) - self._clock()) > 0:
                         await asyncio.sleep(min(wait, LOOK_AGAIN_S))
                     else:
-                        await self._places.acquire()
+                        await self._take(own)
                         if self._due(delay_s) <= self._clock():
                             return
-                        self._places.release()  # the host asked for a pause while we waited
+                        self._give(own)  # the host asked for a pause while we waited
         finally:
             self._waiting -= 1
 
     def _due(self, delay_s: float) -> float:
         return max(self._not_before, self._last + max(self._delay_s, delay_s + self.penalty_s))
 
-    def leave(self) -> None:
+    def leave(self, own: asyncio.Semaphore | None = None) -> None:
         """Give the place back."""
         self.in_flight -= 1
-        self._places.release()
+        self._give(own)
         self._left.set()
 
     def pause(self, seconds: float, why: str) -> None:
@@ -311,8 +327,10 @@ def _seen_by(origin: str, http: Http) -> str:
 class Place:
     """A place in flight: at one host at a time, given back at the end."""
 
-    def __init__(self, politeness: Politeness) -> None:
+    def __init__(self, politeness: Politeness, own: asyncio.Semaphore | None = None) -> None:
+        """own: the places of the source that asks, where it has fewer than the process."""
         self._politeness = politeness
+        self._own = own
         self.gate: Gate | None = None
 
     async def __aenter__(self) -> Self:
@@ -324,7 +342,7 @@ class Place:
     def leave(self) -> None:
         """Give the place back."""
         if self.gate is not None:
-            self.gate.leave()
+            self.gate.leave(self._own)
             self.gate = None
 
     async def enter(self, url: str, http: Http, crawl_delay_s: float | None = None) -> None:
@@ -337,7 +355,7 @@ class Place:
         delay_s = max(http.delay, crawl_delay_s or 0.0)
         if delay_s > gate.kept_delay_s:
             await self._politeness.keep_delay(gate, delay_s)
-        await gate.enter(delay_s, http.per_host)
+        await gate.enter(delay_s, http.per_host, self._own)
         self.gate = gate
         if not self._politeness.holds(gate):  # this process stood still meanwhile
             self.leave()

@@ -155,7 +155,7 @@ class Visitor:
     async def _visit(self, claim: Claim) -> Visit:
         work = self._works[claim.source]
         fetched = None
-        async with Place(self._politeness) as place:
+        async with Place(self._politeness, work.places) as place:
             try:
                 if (visit := self._without_asking(claim, work)) is not None:
                     return visit
@@ -350,7 +350,7 @@ class Visitor:
             nonlocal wire_bytes
             if wish.main and claim.depth > 0 and not self._admits(work, wish.url):
                 raise VisitFailed(Failure.BAD_REDIRECT, f"goes on to {wish.url}, which the source does not include")
-            async with Place(self._politeness) as place:
+            async with Place(self._politeness, work.places) as place:
 
                 async def admit(target: str) -> None:
                     await place.admit(target, work.http)

@@ -1,5 +1,6 @@
 """A source, ready to be worked on."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 class Work:
     """A source, ready to be worked on.
 
-    elsewhere: how many of its next pages are read in another process. explains: who reads them says why they yield so little.
+    places: those for what it has in flight, where that is less than what the process may have. elsewhere: how many of its
+    next pages are read in another process. explains: who reads them says why they yield so little.
     """
 
     source: Source
@@ -30,6 +32,7 @@ class Work:
     rules: str
     session: Session
     starts: frozenset[str | None] = frozenset()
+    places: asyncio.Semaphore | None = None
     elsewhere: int = 0
     explains: bool = False
     _reader: "Reader | None" = field(default=None, repr=False)
@@ -44,7 +47,8 @@ class Work:
         scope = Scope.around((*source.start, *source.sitemaps), source.include, source.exclude)
         session = Session(source, http, variables)
         starts = frozenset(map(canonical, source.start))
-        return cls(source, http, scope, rules_of(source, polite=http.obey_robots), session, starts)
+        places = asyncio.Semaphore(http.concurrency) if http.concurrency < base.concurrency else None
+        return cls(source, http, scope, rules_of(source, polite=http.obey_robots), session, starts, places)
 
     def manners(self) -> Manners:
         """Return what its pages may ask of us."""

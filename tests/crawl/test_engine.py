@@ -6,6 +6,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +233,36 @@ async def test_delay_and_places_hold_by_the_servers_own_log(crawler: Crawler, si
     times = [request.at for request in site.log]
     assert len(times) == 8
     assert paced(times, 0.1)
+
+
+@pytest.mark.parametrize(("own", "at_once"), [(2, 2), (None, 4)])
+async def test_a_source_has_no_more_in_flight_than_it_may(
+    crawler: Crawler, site: Site, own: int | None, at_once: int
+) -> None:
+    """Its own concurrency counts over all of its hosts, and below that of the process."""
+    lock, there, most = threading.Lock(), 0, 0
+    full = threading.Event()
+
+    def answer(request: Request) -> bytes:
+        nonlocal there, most
+        with lock:
+            there += 1
+            most = max(most, there)
+            if there == 4:
+                full.set()
+        full.wait(0.2)  # for as many as may come
+        with lock:
+            there -= 1
+        return html("x")
+
+    with running("127.0.0.2") as other:
+        for each in (site, other):
+            each.page("/robots.txt", "", kind="text/plain")
+            each.raw("*", answer)
+        pages = tuple(f"{each.url}/{n}" for each in (site, other) for n in range(6))
+        http = {"concurrency": own} if own else {}
+        run = await crawler.run(Source(name="s", start=pages, http=http), replace(HTTP, per_host=2))
+    assert (run["pages"], most) == (12, at_once)
 
 
 async def test_the_crawl_delay_of_robots_raises_the_delay(crawler: Crawler, site: Site) -> None:

@@ -9,6 +9,7 @@ from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from typing import Any, Self
 
+from scraper.extract import months
 from scraper.urls import canonical
 
 _NUMBER = re.compile(
@@ -58,13 +59,16 @@ _COLON_OF_ZONE = re.compile(r"(?<=[0-9] [+-][0-9]{2}):(?=[0-9]{2}(?: |$))")
 _TIMED = re.compile(r"(.*?),?(?: at)? ([0-9]{1,2}:[0-9]{2}|[0-9]{2}:[0-9]{2}:[0-9]{2})", re.IGNORECASE)
 _DATES = (
     *("%d %B %Y", "%d %b %Y", "%d-%b-%Y", "%B %d %Y", "%b %d %Y", "%d/%m/%Y", "%d-%m-%Y", "%d.%m.%Y", "%d.%m.%y"),
-    *("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y年%m月%d日", "%Y%m%d"),
+    *("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y年%m月%d日", "%Y년 %m월 %d일", "%Y %b %d", "%Y %d %b", "%Y%m%d"),
 )
 # What people write around a date that says nothing more: the day of the week, "th", the dot of a month that is cut short.
 _WEEKDAY = re.compile(
     r"(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?\.?,? (?=[0-9A-Za-z])", re.IGNORECASE
 )
-_WEEKDAY_BEHIND = re.compile(r"(?<=日) ?[(（][月火水木金土日][)）]")
+_WEEKDAY_BEHIND = re.compile(
+    r"(?<=日) ?(?:[(（][月火水木金土日][)）]|[月火水木金土日]曜日|星期[一二三四五六日天])|(?<=일) [월화수목금토일]요일"
+)
+_APART = re.compile(r"(?<=[0-9][.]) (?=[0-9]{1,2}\.|[0-9]{4}\b)")  # 17. 1. 2025
 _ORDINAL = re.compile(r"(?<=[0-9])(?:st|nd|rd|th)\b", re.IGNORECASE)
 _CUT_SHORT = re.compile(r"\b(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)(?:t\b\.?|\.)", re.IGNORECASE)
 _BEFORE_YEAR = re.compile(r"([A-Za-z]+ [0-9]{1,2}|[0-9]{1,2} [A-Za-z]+), ?(?=[0-9]{4}\b)")
@@ -173,7 +177,18 @@ def _whole(value: float) -> int:
 
 
 def _date(text: str, base: str) -> str:
-    text = _in_ascii(" ".join(_UNSEEN.sub("", text).split()))
+    text = _in_ascii(" ".join(_UNSEEN.sub("", text).split()))[:MAX_TEXT]
+    try:
+        return _in_numbers_or_english(text)
+    except ValueError:
+        if (said := months.in_english(text)) is None:
+            raise
+    with contextlib.suppress(ValueError):
+        return _in_numbers_or_english(said)
+    raise ValueError(f"{text[:80]!r} is no date that is understood")
+
+
+def _in_numbers_or_english(text: str) -> str:
     if zulu := _ISO.fullmatch(text):
         text = f"{zulu[1]}T{zulu[2]}+00:00"
     if half := _HALF_DAY.search(text):
@@ -186,7 +201,7 @@ def _date(text: str, base: str) -> str:
         return moment.date().isoformat() if len(text) <= 10 else moment.isoformat()
     except ValueError:
         pass
-    text = _WEEKDAY_BEHIND.sub("", text)
+    text = _APART.sub("", _WEEKDAY_BEHIND.sub("", text)).removesuffix(" г.").removesuffix(".")
     plain = _ORDINAL.sub("", _WEEKDAY.sub("", text, count=1) if _WEEKDAY.match(text) else text)
     plain = _BEFORE_YEAR.sub(r"\1 ", _CUT_SHORT.sub(r"\1", _OF.sub(" ", plain)))
     day, clock = (timed[1], timed[2]) if (timed := _TIMED.fullmatch(plain)) else (plain, "")

@@ -237,7 +237,9 @@ class Page:
 
     @cached_property
     def refresh(self) -> str | None:
-        """Where the page sends its visitors by itself within five seconds, or None."""
+        """Where the page sends its visitors by itself within five seconds, by its header or in itself, or None."""
+        if (found := _refreshed(self.headers.get("refresh", ""))) is not None:
+            return canonical(found[1], self.url) if found[0] <= REFRESH_MOST_S else None
         for meta in self._said["meta"]:
             if (meta.get("http-equiv") or "").lower() != "refresh" or _is_without_scripts(meta):
                 continue

@@ -133,6 +133,12 @@ def test_a_refresh_is_read_as_browsers_do(content: str, target: str | None) -> N
     assert made.refresh == target
 
 
+def test_a_refresh_in_the_header_is_obeyed_as_browsers_do() -> None:
+    made = Page("http://a/b/", 200, {"content-type": "text/html", "refresh": "0; url=c"}, b"<base href=http://z/>")
+    assert made.refresh == "http://a/b/c"
+    assert Page("http://a/", 200, {"content-type": "text/html", "refresh": "60; url=/c"}, b"x").refresh is None
+
+
 def test_a_refresh_of_blanks_takes_no_time() -> None:
     began = time.process_time()
     assert page(f'<meta http-equiv=refresh content="{" " * 100_000}">x').refresh is None

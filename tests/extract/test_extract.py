@@ -3,10 +3,11 @@
 import enum
 import json
 import pickle
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 import pytest
+from babel.dates import format_date, format_datetime
 from hypothesis import given
 from hypothesis import strategies as st
 from parsel import Selector
@@ -227,6 +228,61 @@ def test_conversion_gives_a_value_or_a_value_error(text: str, wanted: str) -> No
     except (ValueError, ArithmeticError):
         return
     json.dumps(value)
+
+
+LOCALES = (
+    *("de", "de_AT", "fr", "fr_CA", "es", "es_MX", "it", "pt", "pt_PT", "nl", "pl", "cs", "sk", "ru", "uk", "sv", "da"),
+    *("nb", "hu", "ro", "tr", "el", "lt", "lv", "et", "sl", "id"),
+)
+WITH_SIGNS = ("ja", "zh")
+
+
+@pytest.mark.parametrize("locale", [*LOCALES, *WITH_SIGNS])
+@pytest.mark.parametrize("month", range(1, 13))
+def test_dates_of_other_languages_are_read(locale: str, month: int) -> None:
+    """As CLDR has them written."""
+    moment = datetime(2025, month, 17, 14, 5, 6)  # noqa: DTZ001  as it stands on a page
+    for form in ("medium", "long", "full"):
+        said = format_date(moment, form, locale=locale)
+        assert convert(said, "date", URL) == moment.date().isoformat(), said
+    if locale not in WITH_SIGNS:
+        said = format_datetime(moment, "d. MMMM yyyy HH:mm", locale=locale)
+        assert convert(said, "date", URL) == f"{moment:%Y-%m-%dT%H:%M}:00", said
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("Freitag, 6. März 2026 um 14:30 Uhr", "2026-03-06T14:30:00"),
+        ("vendredi 6 mars 2026 à 14h30", "2026-03-06T14:30:00"),
+        ("Publié le 1er mars 2026", "2026-03-01"),
+        ("6 mars 2026 kl. 14.30", "2026-03-06T14:30:00"),
+        ("12 мая 2026 г. в 14:30", "2026-05-12T14:30:00"),
+        ("6 de março de 2026 às 14h", "2026-03-06T14:00:00"),
+        ("6. März 2026 14:30 +0100", "2026-03-06T14:30:00+01:00"),
+        ("17. 1. 2025", "2025-01-17"),
+        ("2025년 3월 5일 수요일", "2025-03-05"),
+    ],
+)
+def test_what_is_said_around_a_date_is_left_out(said: str, meant: str) -> None:
+    assert convert(said, "date", URL) == meant
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "6 mars 2026 et 7 avril 2026",
+        "5 days ago",
+        "3 out of 2026",
+        "30. Februar 2026",
+        "6. März 2026 14:30 MEZ",
+        "6. März 2026, 10–12 Uhr",
+        "6. März 2026, 10:00–12:00",
+    ],
+)
+def test_what_is_no_date_in_other_languages_is_none(said: str) -> None:
+    with pytest.raises(ValueError, match="no date that is understood"):
+        convert(said, "date", URL)
 
 
 def test_dates_and_words() -> None:

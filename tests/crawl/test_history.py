@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ from scraper.database import alarms, changes, frontier, pages, runs, visits
 from scraper.database.connection import now
 from scraper.database.models import alarms as alarm_table
 from scraper.database.models import pages as page_rows
+from scraper.database.models import runs as run_rows
 from scraper.database.models import urls as url_rows
 from scraper.extract.page import Page
 from scraper.extract.visible import blocks
@@ -334,6 +336,38 @@ async def test_a_page_has_moved_to_one_that_was_seen_already(crawler: Crawler, t
     assert told.take("page") == ["moved"]
     await again(crawler, told, source(site, "/new"))
     assert told.take("page") == []
+
+
+@pytest.mark.parametrize(
+    ("runs_between", "passed"), [(1, timedelta(days=2)), (2, timedelta(hours=20)), (2, timedelta(hours=25))]
+)
+async def test_a_redirect_for_now_that_lasts_is_one_for_good(
+    crawler: Crawler, told: Told, site: Site, runs_between: int, passed: timedelta
+) -> None:
+    """Over three runs, and for a day: what a shop no longer has often leads to its front page so."""
+    site.page("/", links("/old", "/kept"))
+    site.page("/old", things("a"))
+    site.page("/kept", things("b"))
+    await crawler.run(shop(site))
+    site.raw("/old", moved(302, "/"), close=False)
+    for _ in range(runs_between):
+        await again(crawler, told, shop(site))
+        assert (told.take("page"), told.take("item")) == ([], [])
+    last = crawler.rows("runs")[-1]["id"]
+    first = last - runs_between + 1
+    crawler.db.write(
+        lambda c: c.execute(update(run_rows).where(run_rows.c.id == first).values(finished_at=now() - passed))
+    )
+    lasts = runs_between == 2 and passed > timedelta(days=1)
+    for change in (["moved"], []):
+        await again(crawler, told, shop(site))
+        assert told.take("page") == (change if lasts else [])
+        assert told.take("item") == (["removed"] if change and lasts else [])
+        if not lasts:
+            return
+    site.page("/old", things("a"))
+    await again(crawler, told, shop(site))
+    assert (told.take("page"), told.take("item")) == (["returned"], ["returned"])
 
 
 @pytest.mark.parametrize("etag", [{}, {"ETag": '"1"'}], ids=["whole", "304"])

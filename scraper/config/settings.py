@@ -15,6 +15,7 @@ LOOPBACK_NAMES = ("localhost",)  # an empty name is every address
 
 
 RESERVED = ("new", "actions")  # as names of sources
+OPEN_FILES_LEAST = 64  # with fewer a process does not even start
 Name = Annotated[str, rules.name]
 Regex = Annotated[str, rules.regex]
 WebAddress = Annotated[str, rules.web]
@@ -98,6 +99,10 @@ class Limits:
     parse_timeout: SomeSeconds = 10.0
     render_timeout: SomeSeconds = 60.0
     browsers: Annotated[int, rules.whole, rules.least(1), rules.most(100)] = 3
+
+    def check(self) -> Check:
+        if 0 < self.open_files < OPEN_FILES_LEAST:
+            yield "open_files", f"wants at least {OPEN_FILES_LEAST}, or 0 for as many as the system gives"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -144,6 +144,7 @@ def test_what_goes_to_the_child_is_plain_and_comes_back_the_same(here: Path) -> 
         ("[http]\ntimeout = '5 parsecs'", ":2: http.timeout '5 parsecs' is no duration"),
         ("[http]\nmax_body = '5 parsecs'", ":2: http.max_body '5 parsecs' is no size"),
         ("[http]\nretries = 1.5", ":2: http.retries wants a whole number, not 1.5"),
+        ("[limits]\nopen_files = 1", ":2: limits.open_files wants at least 64, or 0 for as many as the system gives"),
         ("[http]\nretries = true", ":2: http.retries wants a whole number, not True"),
         ("[http]\nobey_robots = 1", ":2: http.obey_robots wants true or false, not 1"),
         ("[http]\ndelay = nan", ":2: http.delay wants a finite number, not nan"),

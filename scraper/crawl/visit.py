@@ -39,6 +39,7 @@ _ADDED_BY_APACHE = re.compile(r'[-;](?:gzip|br|zstd|deflate)"$')
 PROXY_ASKS = 407
 INLINE_S = 1.0
 REDIRECT_WAIT_S = 10.0  # what is to be followed later than that is asked for again
+STALE_AFTER = timedelta(days=1)
 SLOW_S = 0.1
 SLOW_PAGES = 200  # of a source are read elsewhere after one that was slow
 
@@ -370,8 +371,10 @@ class Visitor:
             return answer
 
         agent = user_agent(work.http.user_agent)
-        # Of a page that is stored already, what is there is better than half of a new one.
-        strict = claim.known is not None or claim.attempts < work.http.retries
+        # What is stored of a page is better than half of a new one, as long as it is not old.
+        at = claim.known.fetched_at if claim.known is not None else None
+        is_recent = at is not None and self._now() - at < STALE_AFTER
+        strict = is_recent or claim.attempts < work.http.retries
         plain, most = work.session.plain, work.http.max_body
         gate = self._politeness.gate(host_of(fetched.final_url))
         paced = work.http.delay > 0 or (gate is not None and gate.crawl_delay_s > 0)

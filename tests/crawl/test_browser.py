@@ -6,14 +6,18 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from sqlalchemy import update
 
 from scraper.config.settings import FieldRule, Http, ItemRule, Limits, Source
 from scraper.crawl.check import check
+from scraper.database.connection import now
+from scraper.database.models import pages
 from scraper.offload import Wish, renderer
 from scraper.offload.renderer import PREFIX, _new_home, find
 from scraper.offload.scripts import Scripts
@@ -213,6 +217,9 @@ async def test_a_page_that_lacks_its_data_for_now_is_a_failure_and_its_items_sta
     failure = crawler.rows("failures")[0]
     assert (run["state"], run["changes"], failure["reason"]) == ("failed", 0, "http_5xx")
     assert "/state" in failure["message"]
+    crawler.db.write(lambda c: c.execute(update(pages).values(fetched_at=now() - timedelta(hours=25))))
+    run = await crawler.run(source, http)  # one thing that never comes does not keep a page as it was for ever
+    assert (run["state"], run["pages"], run["failures"]) == ("done", 1, 0)
 
 
 @pytest.mark.parametrize(("status", "failure"), [(b"503", "http_5xx"), (b"404", "http_4xx")])

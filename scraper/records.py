@@ -201,7 +201,7 @@ class HostTimes:
 
 @value
 class RunTally:
-    """The counts of one run, as they stand."""
+    """The counts of one run, as they stand, and what it says of itself."""
 
     id: int
     source: str
@@ -211,6 +211,7 @@ class RunTally:
     items: int
     bytes: int
     failures: int
+    message: str | None = None
 
 
 @value

@@ -196,6 +196,8 @@ def _sum_up(db: Db, tallies: list[RunTally]) -> None:
             f"{tally.source}: {tally.state}, {tally.pages} pages, {tally.items} items, {tally.bytes} bytes, "
             f"{tally.failures} failures"
         )
+        if tally.message and tally.state == RunState.DONE:
+            print(f"  {one_line(tally.message)}", file=sys.stderr)
         if not tally.failures:
             continue
         filters: dict[str, Any] = {"source": tally.source, "unresolved": True}

@@ -120,7 +120,7 @@ def look_once_more(connection: Connection, run: Row[Any], most: int) -> bool:
 
 def _is_complete(connection: Connection, run: Row[Any]) -> bool:
     """Whether a run that no limit cut short saw all that its source leads to."""
-    crawled = run.kind == RunKind.CRAWL and run.pages > 0
+    crawled = run.kind == RunKind.CRAWL and run.pages > 0 and run.message is None
     return crawled and connection.scalar(_LOST_SIGHT, {"run": run.id}) is None
 
 
@@ -150,11 +150,14 @@ def finish(connection: Connection, run_id: int, at: datetime, dropped: int) -> E
 
     dropped: how many URLs a limit left unvisited. An item is gone when the run read its page and did not see it, when its
     page is gone, or when the run saw everything and not the item. A run that a limit cut short, or that could not
-    read a page which had been read before, did not see everything: that page may lead to the item. Where half of a source's
+    read a page which had been read before, did not see everything: that page may lead to the item; or list it, where items
+    stand in lists, from one page of which they slip to the next. Where half of a source's
     items are gone at once, the site has changed rather than what it offers: that is an alarm, and they stay.
     """
     run = connection.execute(select(runs).where(runs.c.id == run_id)).one()
-    message = f"max_pages = {run.max_pages} was reached; {dropped} known URLs were not visited" if dropped else None
+    message = run.message  # a limit that was met on the way
+    if dropped:
+        message = f"max_pages = {run.max_pages} was reached; {dropped} known URLs were not visited"
     # A run that knew nothing had only start pages that are set aside.
     state = RunState.FAILED if run.pages == 0 and (run.failures > 0 or run.known == 0) else RunState.DONE
     if state is RunState.FAILED:
@@ -247,7 +250,12 @@ def _remove_unseen(
         unread = (other.c.run_id < run_id) & other.c.gone_at.is_(None) & homes.asked_for(other, run_id)
         elsewhere = select(also_on.c.item_id).join(other, other.c.id == also_on.c.page_id)
         unseen = unseen.where(~elsewhere.where(also_on.c.item_id == items.c.id, unread).exists())
-    gone = connection.execute(unseen).all()
+    others = items.alias()
+    beside = (others.c.page_id == items.c.page_id) & (others.c.kind == items.c.kind) & (others.c.id != items.c.id)
+    alone = unseen.where(~exists().where(beside, others.c.removed_at.is_(None)))
+    gone = connection.execute(unseen if complete else alone).all()
+    if gone and complete and _has_passed_lists(connection, run_id, source):
+        gone = connection.execute(alone).all()
     if not gone:
         return [], ""
     if len(gone) >= alarms.ITEMS_LEAST and not alarms.is_accepted(connection, source, "items", ""):
@@ -263,6 +271,16 @@ def _remove_unseen(
         ids = [row.id for row in gone[start_at : start_at + IN_MOST]]
         connection.execute(update(items).where(items.c.id.in_(ids)).values(removed_at=at))
     return told, ""
+
+
+def _has_passed_lists(connection: Connection, run_id: int, source: str) -> bool:
+    """Whether a run left pages with several items as they were, for it was too early to ask for them again."""
+    definition = connection.scalar(select(sources.c.definition).where(sources.c.name == source)) or {}
+    if not definition.get("recheck"):
+        return False
+    began = select(runs.c.started_at).where(runs.c.id == run_id).scalar_subquery()
+    passed = (pages.c.source == source) & (pages.c.run_id == run_id) & (pages.c.fetched_at < began)
+    return connection.scalar(select(pages.c.id).where(passed, pages.c.item_count > 1).limit(1)) is not None
 
 
 def _read_anew(connection: Connection, ids: Sequence[int]) -> None:
@@ -314,7 +332,7 @@ def stop_strangers(connection: Connection, known: Sequence[str], at: datetime) -
 def tallies(connection: Connection, ids: Sequence[int]) -> list[RunTally]:
     """Return the counts of these runs, as they stand."""
     rows = connection.execute(select(runs).where(runs.c.id.in_(ids)).order_by(runs.c.id)).all()
-    return [RunTally(r.id, r.source, r.state, r.pages, r.known, r.items, r.bytes, r.failures) for r in rows]
+    return [RunTally(r.id, r.source, r.state, r.pages, r.known, r.items, r.bytes, r.failures, r.message) for r in rows]
 
 
 def one(connection: Connection, run_id: int, at: datetime) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, exists, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, exists, func, select, update
 
 from scraper.database import alarms, failures, frontier, hosts, items, pages, sources, usage
 from scraper.database import runs as runs_of
@@ -28,6 +28,7 @@ GIVE_UP_AT_ONCE = 1000
 SKEW = timedelta(minutes=1)
 PATIENCE = timedelta(minutes=1)  # what comes within it is waited for, though a source be due again
 LONGEST_WAIT = timedelta(hours=25)  # a host is obeyed for a day at most
+DEEPER_MOST = 100
 INDEX_DEPTH = 3  # sitemaps that lead to sitemaps
 
 Counts = defaultdict[int, defaultdict[str, int]]
@@ -54,13 +55,15 @@ class Bounds:
 class Batch:
     """Visits that are to be stored together, with all that can be made ready before the database is ours.
 
-    pages: by the number of the URL. links: the rows of each run, by address; the shallow ones first. filled: of the items.
+    pages: by the number of the URL. links: the rows of each run, by address; the shallow ones first. deeper: marks of some links
+    of each run that are too deep to be followed. filled: of the items.
     """
 
     visits: Sequence[Visit]
     bounds: Bounds
     pages: Mapping[int, pages.Ready]
     links: Mapping[int, Mapping[str, dict[str, Any]]]
+    deeper: Mapping[int, Collection[bytes]]
     filled: alarms.Filled
 
 
@@ -68,7 +71,7 @@ def prepare(visits: Sequence[Visit], bounds: Bounds) -> Batch:
     """Make visits ready to be stored."""
     ready = {visit.claim.url_id: pages.ready(visit) for visit in visits if _is_fresh(visit)}
     filled = alarms.count([visit for visit in visits if _is_fresh(visit)])
-    return Batch(visits, bounds, ready, _links(visits, bounds), filled)
+    return Batch(visits, bounds, ready, _links(visits, bounds), _deeper(visits, bounds), filled)
 
 
 def finish(connection: Connection, batch: Batch, owner: str, states: Sequence[HostTimes]) -> Finished:
@@ -97,6 +100,7 @@ def finish(connection: Connection, batch: Batch, owner: str, states: Sequence[Ho
         for url, reason in visit.reading.refused:
             _refuse(connection, visit, url, reason, counts)
     _enter(connection, batch.links, counts, done)
+    _note_depth(connection, batch)
     run_of = {visit.claim.source: visit.claim.run_id for visit in kept}
     for change in done.told:
         counts[run_of[change["source"]]]["changes"] += 1
@@ -345,6 +349,29 @@ def _links(visits: Sequence[Visit], bounds: Bounds) -> dict[int, dict[str, dict[
                 if row is not None:
                     wanted[link.url] = row
     return {run_id: found for run_id, found in by_run.items() if found}
+
+
+def _deeper(visits: Sequence[Visit], bounds: Bounds) -> dict[int, set[bytes]]:
+    """Some of the links that are too deep to be followed, by run."""
+    found: dict[int, set[bytes]] = defaultdict(set)
+    for visit in visits:
+        marks, most = found[visit.claim.run_id], bounds.depths.get(visit.claim.source, 0)
+        if visit.claim.kind == "page" and visit.claim.depth >= most and len(marks) < DEEPER_MOST:
+            marks.update(fingerprint(link.url) for link in visit.reading.links[:DEEPER_MOST] if link.kind == "page")
+    return {run_id: marks for run_id, marks in found.items() if marks}
+
+
+def _note_depth(connection: Connection, batch: Batch) -> None:
+    """Have runs say that there is more, deeper than they go."""
+    source_of = {visit.claim.run_id: visit.claim.source for visit in batch.visits}
+    for run_id, marks in batch.deeper.items():
+        if run_id not in source_of or connection.scalar(select(runs.c.message).where(runs.c.id == run_id)) is not None:
+            continue
+        there = (urls.c.source == source_of[run_id]) & urls.c.fingerprint.in_(marks) & (urls.c.run_id == run_id)
+        if (connection.scalar(select(func.count()).where(there)) or 0) < len(marks):
+            most = batch.bounds.depths.get(source_of[run_id], 0)
+            said = f"max_depth = {most} was reached; what is linked from there was not visited"
+            connection.execute(update(runs).where(runs.c.id == run_id).values(message=said))
 
 
 def _depth(claim: Claim, link: Link) -> int:

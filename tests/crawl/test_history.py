@@ -327,6 +327,41 @@ async def test_an_item_has_moved_if_the_page_that_it_left_is_no_more(
     assert [(change["change"], change["fields"]) for change in found] == expected
 
 
+def newest_first(site: Site, count: int, pages_there: int = 3) -> None:
+    """Two a page, each page linked by the one before it."""
+    names = [f"n{number}" for number in range(count, 0, -1)]
+    for number in range(pages_there):
+        there = names[2 * number : 2 * number + 2] if number < pages_there - 1 else names[2 * number :]
+        site.page(f"/{number}", things(*there) + (links(f"/{number + 1}") if number < pages_there - 1 else ""))
+
+
+@pytest.mark.parametrize("why", ["it fails", "max_pages", "max_depth", "recheck"])
+async def test_what_slips_to_a_list_page_that_was_not_read_is_not_gone(
+    crawler: Crawler, told: Told, site: Site, why: str
+) -> None:
+    newest_first(site, 6)
+    more = {"max_pages": 2} if why == "max_pages" else {"max_depth": 1} if why == "max_depth" else {}
+    wanted = shop(site, "/0", http={"retries": 0}, **more)
+    await crawler.run(wanted)
+    newest_first(site, 7)
+    if why == "it fails":
+        site.raw("/1", html("", status="500 No"), close=False)
+    if why == "recheck":  # the second page is too young to be asked for again, and the first is not
+        wanted = replace(wanted, recheck=Recheck(soonest=3600, latest=7200))
+        later = (
+            update(page_rows).where(page_rows.c.url != site.url + "/0").values(check_after=now() + timedelta(hours=1))
+        )
+        crawler.db.write(lambda c: c.execute(later))
+    run = await again(crawler, told, wanted)
+    assert "removed" not in told.take("item")
+    assert ("max_depth = 1 was reached" in (run["message"] or "")) == (why == "max_depth")
+    newest_first(site, 7)
+    site.page("/1", things("n5") + links("/2"))
+    await again(crawler, told, shop(site, "/0"))  # all is read
+    gone = [change["item_id"] for change in told.changes("item") if change["change"] == "removed"]
+    assert gone == [row["id"] for row in crawler.rows("items") if row["key"] == "n4"]
+
+
 async def test_a_page_has_moved_to_one_that_was_seen_already(crawler: Crawler, told: Told, site: Site) -> None:
     site.page("/new", links("/old"))
     site.page("/old", "x")

@@ -24,7 +24,11 @@ _VISITOR = re.compile(
     r"sid=(?=[a-z]*[0-9])[0-9a-z]{26}$",  # of PHP
     re.IGNORECASE,
 )
-_PATH_SESSION = re.compile(r";(?:(?:jsessionid|phpsessid)=[^/?;]*|sid=[0-9a-z]{20,}(?![^/?;]))", re.IGNORECASE)
+_PATH_SESSION = re.compile(
+    r";(?:(?:jsessionid|phpsessid)=[^/?;]*|sid=[0-9a-z]{20,}(?![^/?;]))|"
+    r"(?<=/)\((?:[A-Z]\([^()/]*\))*S\([0-9a-z]{24}\)(?:[A-Z]\([^()/]*\))*\)/",  # of ASP.NET
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,7 @@ def fingerprint(url: str) -> bytes:
 def unmarked(url: str) -> str:
     """Return a URL without what names the visitor, or where he came from: session ids and campaign marks."""
     path, mark, query = url.partition("?")
-    if ";" in path:
+    if ";" in path or "(" in path:
         path = _PATH_SESSION.sub("", path)
     if not mark:
         return path

@@ -243,6 +243,8 @@ def test_a_watch_remembers_a_bounded_number_of_shapes() -> None:
         "/x?sid=0123456789abcdef0123456789abcdef&a=1",
         "/x?a=1&session_id=0123456789abcdef0123456789abcdef",
         "/x?a=1&ASPSESSIONIDABC=XYZ",
+        "/(S(lit3py55t21z5v55vlm25s55))/x?a=1",
+        "/(X(1)S(lit3py55t21z5v55vlm25s55))/x?a=1",
         "/x?a=1&",
     ],
 )
@@ -252,7 +254,15 @@ def test_sessions_and_campaigns_make_no_new_page(marked: str) -> None:
 
 @pytest.mark.parametrize(
     "different",
-    ["/x?a=1&sid=7", "/x?a=1&s=shoes", "/x?a=1&session=2026", "/x;v=2?a=1", "/x?a=1&utm=1", "/x?a=1&id=utm_x"],
+    [
+        "/x?a=1&sid=7",
+        "/x?a=1&s=shoes",
+        "/x?a=1&session=2026",
+        "/x;v=2?a=1",
+        "/(S(x))/x?a=1",
+        "/x?a=1&utm=1",
+        "/x?a=1&id=utm_x",
+    ],
 )
 def test_what_only_resembles_a_session_does_make_one(different: str) -> None:
     assert fingerprint(SITE + different) != fingerprint(SITE + "/x?a=1")

@@ -58,7 +58,18 @@ _CLOCK = re.compile(
 _COLON_OF_ZONE = re.compile(r"(?<=[0-9] [+-][0-9]{2}):(?=[0-9]{2}(?: |$))")
 _TIMED = re.compile(r"(.*?),?(?: at)? ([0-9]{1,2}:[0-9]{2}|[0-9]{2}:[0-9]{2}:[0-9]{2})", re.IGNORECASE)
 _DATES = (
-    *("%d %B %Y", "%d %b %Y", "%d-%b-%Y", "%B %d %Y", "%b %d %Y", "%d/%m/%Y", "%d-%m-%Y", "%d.%m.%Y", "%d.%m.%y"),
+    *(
+        "%d %B %Y",
+        "%d %b %Y",
+        "%d-%b-%Y",
+        "%d-%b-%y",
+        "%B %d %Y",
+        "%b %d %Y",
+        "%d/%m/%Y",
+        "%d-%m-%Y",
+        "%d.%m.%Y",
+        "%d.%m.%y",
+    ),
     *("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y年%m月%d日", "%Y년 %m월 %d일", "%Y %b %d", "%Y %d %b", "%Y%m%d"),
 )
 # What people write around a date that says nothing more: the day of the week, "th", the dot of a month that is cut short.
@@ -73,7 +84,11 @@ _ORDINAL = re.compile(r"(?<=[0-9])(?:st|nd|rd|th)\b", re.IGNORECASE)
 _CUT_SHORT = re.compile(r"\b(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)(?:t\b\.?|\.)", re.IGNORECASE)
 _BEFORE_YEAR = re.compile(r"([A-Za-z]+ [0-9]{1,2}|[0-9]{1,2} [A-Za-z]+), ?(?=[0-9]{4}\b)")
 _OF = re.compile(r"(?<=[0-9]) of (?=[A-Za-z])", re.IGNORECASE)
-_EPOCH = re.compile(r"[1-9][0-9]{9}(?:[0-9]{3})?")  # seconds or milliseconds since 1970, as JSON has them
+# Seconds or milliseconds since 1970, as JSON has them; .NET has words around them, others have them behind the date.
+_EPOCH = re.compile(r"(?:/Date\()?([1-9][0-9]{9})(?:[0-9]{3})?(?:\.[0-9]+)?(?:\)/)?")
+_EPOCH_BEHIND = re.compile(r"(?<=[0-9]T[0-9]{2}:[0-9]{2}:[0-9]{2}) [1-9][0-9]{9}$")
+_ZONE_BEHIND = re.compile(r"(:[0-9]{2}) ([0-9]{4}) (UTC|GMT)$")
+_AT = re.compile(r"(?<=[0-9]{4}) at (?=[0-9])", re.IGNORECASE)
 _ISO = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9:.]+) ?(?:Z|UTC|GMT)", re.IGNORECASE)
 
 
@@ -95,8 +110,10 @@ class Exact(float):
 Exact.__name__ = "float"  # JMESPath knows what may be done with a value by the name of its type
 
 
-def number(text: str) -> Decimal:
+def number(text: str, *, whole: bool = False) -> Decimal:
     """Return the first number in a text, whatever currency, thousands mark or decimal mark it carries.
+
+    whole: it has no decimals, so a mark before three digits is none of them ("125.000 km").
 
     The last of two different marks is the decimal one; so is a single one, unless three digits follow, and one to three precede,
     which do not begin with 0, and it is a comma, or a dot beside money of a country that writes it so. A mark before a dash is
@@ -120,7 +137,7 @@ def number(text: str) -> Decimal:
     elif comma >= 0:
         single = found.count(",") == 1 and (not _THOUSANDS.fullmatch(found) or _is_by_measure(text, match))
         found = found.replace(",", "." if single else "")
-    elif found.count(".") > 1 or (dot >= 0 and _THOUSANDS.fullmatch(found) and _is_money(text, match)):
+    elif found.count(".") > 1 or (dot >= 0 and _THOUSANDS.fullmatch(found) and (whole or _is_money(text, match))):
         found = found.replace(".", "")
     if len(found) > DIGITS_MOST:
         raise ValueError(f"more than {DIGITS_MOST} digits")
@@ -152,7 +169,7 @@ def _is_beside_money(text: str, number: "re.Match[str]") -> bool:
 
 
 def _integer(text: str, base: str) -> int:
-    return int(number(text))
+    return int(number(text, whole=True))
 
 
 def _float(text: str, base: str) -> float:
@@ -189,13 +206,14 @@ def _date(text: str, base: str) -> str:
 
 
 def _in_numbers_or_english(text: str) -> str:
+    text = _EPOCH_BEHIND.sub("", _AT.sub(" ", _ZONE_BEHIND.sub(r"\1 \3 \2", text))).removesuffix(" Uhr")
     if zulu := _ISO.fullmatch(text):
         text = f"{zulu[1]}T{zulu[2]}+00:00"
     if half := _HALF_DAY.search(text):
         hour = int(half["hour"]) % 12 + 12 * (half["half"] in "pP")
         text = f"{text[: half.start()]}{hour:02}:{half['rest'] or '00'}"
-    if _EPOCH.fullmatch(text):
-        return datetime.fromtimestamp(int(text[:10]), UTC).isoformat()
+    if since := _EPOCH.fullmatch(text):
+        return datetime.fromtimestamp(int(since[1]), UTC).isoformat()
     try:
         moment = datetime.fromisoformat(text)
         return moment.date().isoformat() if len(text) <= 10 else moment.isoformat()

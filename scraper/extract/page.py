@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from html.entities import html5
@@ -44,8 +45,13 @@ _NO_XML = re.compile(
 )  # lxml writes no such letter, though it reads it
 # What people write around JSON-LD and into it that is no JSON: comments, CDATA, a comma too many. Texts come first.
 # Where a script says a value, or the text of one.
-_GIVEN = re.compile(r"""JSON\.parse\(\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|[=(]\s*(?=[{\[])""", re.DOTALL)
+_GIVEN = re.compile(
+    r"""JSON\.parse\(\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`(?:[^`\\]|\\.)*`)|[=(]\s*(?=[{\[])""", re.DOTALL
+)
 GIVEN_MOST = 20
+_ESCAPED = re.compile(r"\\(?:u\{([0-9A-Fa-f]{1,8})\}|u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2})|(\r\n|.))", re.DOTALL)
+_LETTERS = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v": "\v", "0": "\0", "\n": "", "\r\n": ""}
+_UNDEFINED = re.compile(r"(?<=[:,\[])\s*undefined(?=\s*[,}\]])")  # what JSON has no word for
 _LOOSE = re.compile(r"""("(?:[^"\\]|\\.)*")|/\*.*?\*/|//[^\n]*|,(?=\s*[}\]])|<!--|-->|<!\[CDATA\[|\]\]>""", re.DOTALL)
 # Directives of X-Robots-Tag that carry a value of their own; any other word before a colon is the name of a robot.
 _VALUED = {"max-snippet", "max-image-preview", "max-video-preview", "unavailable_after"}
@@ -358,6 +364,8 @@ def _within(text: str) -> list[Any]:
     """The JSON that a text is, or those that a script in it assigns or passes on, in order."""
     if (whole := _loosely(text, Exact)) != []:
         return [whole]
+    if "undefined" in text:
+        text = _UNDEFINED.sub("null", text)
     decoder = json.JSONDecoder(parse_float=Exact, strict=False)
     values: list[Any] = []
     at = 0
@@ -374,10 +382,16 @@ def _within(text: str) -> list[Any]:
 
 
 def _literal(text: str) -> str:
-    """What a string of a script says. Raises ValueError."""
-    if text[0] == "'":
-        text = '"' + text[1:-1].replace("\\'", "'").replace('\\"', '"').replace('"', '\\"') + '"'
-    return str(json.loads(text, strict=False))
+    """What a string of a script says, in its quotes (ECMAScript, "String Literals")."""
+    said = _ESCAPED.sub(_meant_by, text[1:-1])
+    return said.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # of two halves one letter
+
+
+def _meant_by(escaped: "re.Match[str]") -> str:
+    code = escaped[1] or escaped[2] or escaped[3]
+    if code is not None:
+        return chr(min(int(code, 16), sys.maxunicode))
+    return _LETTERS.get(escaped[4], escaped[4])
 
 
 def _loosely(text: str, number: type[float]) -> Any:

@@ -38,7 +38,8 @@ class Translator(HTMLTranslator):
 
 
 class _AnyNamespace:
-    """A name without a prefix means elements of no namespace, and of that of the document: no prefix is declared (Selectors 4, section 5.1)."""
+    """A name without a prefix means elements of no namespace, and of those of the document, that of its root and the one which
+    it declares for such names: no prefix is declared (Selectors 4, section 5.1)."""
 
     def xpath_element(self, selector: Any) -> Any:
         """Return a type selector."""
@@ -46,7 +47,8 @@ class _AnyNamespace:
         if selector.namespace is not None or not selector.element:
             return found
         name = f"local-name() = '{selector.element}'"
-        own = "(namespace-uri() = '' or namespace-uri() = namespace-uri(/*))"
+        of_root = "namespace-uri() = namespace-uri(/*) or namespace-uri() = string(/*/namespace::*[name() = ''])"
+        own = f"(namespace-uri() = '' or {of_root})"
         return type(found)(element="*", condition=f"{name} and {own}")
 
 

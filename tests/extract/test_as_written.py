@@ -635,6 +635,9 @@ def test_names_without_a_prefix_are_those_of_the_document() -> None:
     rss = page('<rss xmlns:m="urn:m"><item><m:title>M</m:title><title>A</title></item></rss>', "application/rss+xml")
     rule = ItemRule(select=Expression(css="item"), fields={"t": FieldRule(css="title::text", many=True)})
     assert by_rules(rss, (rule,))[0].data == {"t": ["A"]}
+    declared = 'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns="http://purl.org/rss/1.0/"'
+    rdf = page(f"<rdf:RDF {declared}><item><title>A</title></item></rdf:RDF>", "application/rdf+xml")
+    assert by_rules(rdf, (rule,))[0].data == {"t": ["A"]}
 
 
 @pytest.mark.parametrize(
@@ -644,6 +647,10 @@ def test_names_without_a_prefix_are_those_of_the_document() -> None:
         'window.a = JSON.parse("{\\"price\\":35}")',
         'window.a = JSON.parse(\'{"price": 35, "s": "it\\\'s"}\')',
         'f({"x": "a = {"}, {"price": 35})  ; g({"price": 35})',
+        r"""x = JSON.parse('{"price": 35, "t": "\\"quoted\\""}')""",
+        r"""JSON.parse('\x7b\x22price\x22\x3a\u0033\u{35}\x7d')""",
+        'JSON.parse(`{"price": 35}`)',
+        'window.__STATE__={"price": 35, "err":undefined,"all":[ undefined ]}',
     ],
 )
 def test_of_a_script_the_first_value_that_has_it_is_taken(script: str) -> None:

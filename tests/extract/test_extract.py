@@ -262,6 +262,13 @@ def test_dates_of_other_languages_are_read(locale: str, month: int) -> None:
         ("6. März 2026 14:30 +0100", "2026-03-06T14:30:00+01:00"),
         ("17. 1. 2025", "2025-01-17"),
         ("2025년 3월 5일 수요일", "2025-03-05"),
+        ("01.12.2026, 15:45 Uhr", "2026-12-01T15:45:00"),
+        ("1 Dec 2026 at 15:45 GMT", "2026-12-01T15:45:00+00:00"),
+        ("Mon Nov 10 10:11:12 2025 UTC", "2025-11-10T10:11:12+00:00"),
+        ("2026-11-10T10:11:12 1762769472", "2026-11-10T10:11:12"),
+        ("/Date(1762769472000)/", "2025-11-10T10:11:12+00:00"),
+        ("1762769472.0", "2025-11-10T10:11:12+00:00"),
+        ("01-DEC-26", "2026-12-01"),
     ],
 )
 def test_what_is_said_around_a_date_is_left_out(said: str, meant: str) -> None:
@@ -283,6 +290,14 @@ def test_what_is_said_around_a_date_is_left_out(said: str, meant: str) -> None:
 def test_what_is_no_date_in_other_languages_is_none(said: str) -> None:
     with pytest.raises(ValueError, match="no date that is understood"):
         convert(said, "date", URL)
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [("125.000 km", 125000), ("1.234 Bewertungen", 1234), ("1.234.567", 1234567), ("3.5", 3), ("0.125", 0)],
+)
+def test_a_whole_number_has_no_decimals(said: str, meant: int) -> None:
+    assert convert(said, "int", URL) == meant
 
 
 def test_dates_and_words() -> None:

@@ -49,9 +49,10 @@ def put(
     places = pages.placed(connection, under.source, list(by_url), under.run_id, under.at)
     visits = [(_visit(under, url, found), places[url]) for url, found in by_url.items()]
 
-    def standing(connection: Connection, ids: Collection[int]) -> Mapping[int, tuple[int, bool]]:
+    def standing(connection: Connection, ids: Collection[int]) -> Mapping[int, tuple[int, bool, str | None]]:
         """What an import brings, holds: no page is still to be read."""
-        return {page: (under.run_id, gone) for page, (_, gone) in pages.standing(connection, ids).items()}
+        found = pages.standing(connection, ids)
+        return {page: (under.run_id, gone, own_name) for page, (_, gone, own_name) in found.items()}
 
     told: list[dict[str, Any]] = []
     anew = items.put(connection, visits, standing, told, whole=False)

@@ -1,5 +1,6 @@
 """items, item_versions, changes: what was extracted, what it was before, and what changed."""
 
+import itertools
 import json
 import re
 import unicodedata
@@ -13,11 +14,12 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select, update
 
 from scraper.database import changes, homes
-from scraper.database.bulk import Bulk, given, reserve
+from scraper.database.bulk import IN_MOST, Bulk, given, reserve
 from scraper.database.homes import Left, Name, Shown
 from scraper.database.models import UNREAD, item_versions, items, pages, runs
 from scraper.errors import NotFound
 from scraper.records import Item, Visit
+from scraper.urls import unmarked
 
 SHOWN = 50
 
@@ -83,7 +85,7 @@ class _Stored:
 class _Batch:
     """What storing items amounts to, each kind of statement gathered."""
 
-    homes: Mapping[int, tuple[int, bool]]
+    homes: Mapping[int, tuple[int, bool, str | None]]
     at_home: Collection[tuple[int, Name]]  # which pages of the batch list what
     began: Mapping[int, datetime] = field(default_factory=dict)
     seen: list[dict[str, Any]] = field(default_factory=list)
@@ -96,7 +98,7 @@ class _Batch:
     shown: dict[tuple[int, Name], Shown] = field(default_factory=dict)  # by pages that are no home of theirs
 
 
-Standing = Callable[[Connection, Collection[int]], Mapping[int, tuple[int, bool]]]
+Standing = Callable[[Connection, Collection[int]], Mapping[int, tuple[int, bool, str | None]]]
 
 
 def put(
@@ -183,7 +185,7 @@ def _stays(batch: _Batch, name: Name, before: _Stored, found: _Found) -> bool:
         return False
     if before.run_id >= claim.run_id:
         return True
-    read_in, is_gone = batch.homes.get(before.page_id, (0, True))
+    read_in, is_gone, _ = batch.homes.get(before.page_id, (0, True, None))
     return not is_gone and before.run_id <= read_in < claim.run_id
 
 
@@ -208,13 +210,61 @@ def _is_elsewhere_too(batch: _Batch, name: Name, before: _Stored, found: _Found)
         before.run_id = run_id
 
 
+def _no_news(connection: Connection, left: Sequence[Left]) -> set[int]:
+    """Those of these items that have another address, and not moved: as _has_moved() has it."""
+    there = sorted({page_id for one in left for page_id in (one.page_id, one.item.page_id)})
+    own_names: dict[int, str | None] = {}
+    count: Counter[tuple[int, str]] = Counter()
+    for start in range(0, len(there), IN_MOST):
+        some = there[start : start + IN_MOST]
+        named = select(pages.c.id, pages.c.canonical_url).where(pages.c.id.in_(some))
+        own_names |= {row.id: row.canonical_url for row in connection.execute(named)}
+        beside = select(items.c.page_id, items.c.kind, func.count().label("number"))
+        beside = beside.where(items.c.page_id.in_(some), items.c.removed_at.is_(None))
+        for row in connection.execute(beside.group_by(items.c.page_id, items.c.kind)):
+            count[row.page_id, row.kind] = row.number
+    return {
+        one.item.id
+        for one in left
+        if count[one.page_id, one.item.kind] > 1
+        or (own_names.get(one.page_id) is not None and own_names[one.page_id] == own_names.get(one.item.page_id))
+    }
+
+
+def follow(connection: Connection, visit: Visit, page_id: int, left: str) -> list[dict[str, Any]]:
+    """Have items that have the name of their page keep their history where that has moved for good. left: its address before.
+
+    Returns what there is to tell.
+    """
+    old, new = unmarked(left), unmarked(_url(visit))
+    source, at = visit.claim.source, visit.at
+    told = []
+    for item in visit.reading.items:
+        if item.key != new and not item.key.startswith(f"{new}#"):
+            continue
+        named = (items.c.source == source) & (items.c.kind == item.kind)
+        former = f"{old}{item.key[len(new) :]}"
+        there = select(items.c.id).where(
+            named, items.c.key == former, items.c.url == left, items.c.removed_at.is_(None)
+        )
+        item_id = connection.scalar(there)
+        if item_id is None or connection.scalar(select(items.c.id).where(named, items.c.key == item.key)) is not None:
+            continue
+        values = {"key": item.key, "url": _url(visit), "page_id": page_id}
+        connection.execute(update(items).where(items.c.id == item_id).values(**values))
+        change = changes.row(at, source, "item", "moved", kind=item.kind, item_id=item_id, page_id=page_id)
+        told.append(change | {"fields": {"url": [left, _url(visit)]}})
+    return told
+
+
 def adopt(connection: Connection, left: Sequence[Left], at: datetime) -> list[dict[str, Any]]:
     """Have items that a run found to be on their home no more be at home where they are listed. Returns what there is to tell."""
     told = {change["item_id"]: change for change in _adopt(connection, [(one, at) for one in left])}
     moved = []
+    quiet = _no_news(connection, left)
     for one in left:
         row, fields = one.item, told.get(one.item.id, {"fields": {}})["fields"]
-        if row.url != one.url:
+        if row.url != one.url and row.id not in quiet:
             fields = {"url": [row.url, one.url]} | fields
             change = changes.row(at, row.source, "item", "moved", kind=row.kind, item_id=row.id, page_id=one.page_id)
             moved.append(change | {"fields": fields})
@@ -346,7 +396,7 @@ def _see(batch: _Batch, found: _Found, row: Row[Any]) -> None:
     if _is_read_anew(visit):  # a field that was not asked for before has not changed
         fields = {name: pair for name, pair in fields.items() if name in row.data and name in item.data}
     is_elsewhere = row.page_id != page_id
-    has_moved = is_elsewhere and batch.homes.get(row.page_id, (0, False))[1]
+    has_moved = is_elsewhere and _has_moved(batch, found, row)
     values = {"item": row.id, "run": visit.claim.run_id, "page": page_id, "where": _url(visit), "at": visit.at}
     began = batch.began.get(visit.claim.run_id)
     if is_elsewhere and began is not None and row.run_id == visit.claim.run_id and row.first_seen >= began:
@@ -368,6 +418,18 @@ def _see(batch: _Batch, found: _Found, row: Row[Any]) -> None:
         _tell(batch, found, row.id, "moved", {"url": [row.url, _url(visit)]} | fields)
     elif fields:
         _tell(batch, found, row.id, "changed", fields)
+
+
+def _has_moved(batch: _Batch, found: _Found, row: Row[Any]) -> bool:
+    """Whether an item that is elsewhere now has left a page that is gone.
+
+    In a list, or where the page says that it is the one that was there, it has not: another address is no news then.
+    """
+    _, is_gone, own_name = batch.homes.get(row.page_id, (0, False, None))
+    reading, kind = found.visit.reading, found.item.kind
+    if not is_gone or (own_name is not None and own_name == reading.canonical):
+        return False
+    return next(itertools.islice((other for other in reading.items if other.kind == kind), 1, None), None) is None
 
 
 def _is_read_anew(visit: Visit) -> bool:

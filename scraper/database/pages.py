@@ -357,13 +357,14 @@ def _itself(visit: Visit) -> Select[Any]:
     )
 
 
-def standing(connection: Connection, ids: Collection[int]) -> dict[int, tuple[int, bool]]:
-    """Return of each of these pages the last run that saw it, and whether it is gone."""
-    return {row.id: (row.run_id, row.gone_at is not None) for row in _STANDING.rows(connection, sorted(ids))}
+def standing(connection: Connection, ids: Collection[int]) -> dict[int, tuple[int, bool, str | None]]:
+    """Return of each of these pages the last run that saw it, whether it is gone, and the address that it gave as its own."""
+    rows = _STANDING.rows(connection, sorted(ids))
+    return {row.id: (row.run_id, row.gone_at is not None, row.canonical_url) for row in rows}
 
 
 _STANDING = Among(
-    lambda _: select(pages.c.id, pages.c.run_id, pages.c.gone_at).where(
+    lambda _: select(pages.c.id, pages.c.run_id, pages.c.gone_at, pages.c.canonical_url).where(
         pages.c.id.in_(bindparam("some", expanding=True))
     )
 )

@@ -169,6 +169,8 @@ def finish(connection: Connection, run_id: int, at: datetime, dropped: int) -> E
         ).first()
         said = reasons.message.partition("\n")[0] if reasons else ""
         message = f"{reasons.reason}: {said}" if reasons else None
+    if state is RunState.DONE and run.kind == RunKind.CRAWL and not run.pages and run.known:
+        message = "no page was found: what its sitemaps and feeds name is not on its hosts, or is excluded"
     connection.execute(update(runs).where(runs.c.id == run_id).values(state=state, finished_at=at, message=message))
     told: list[dict[str, Any]] = []
     raised: list[str] = []

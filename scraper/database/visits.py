@@ -289,7 +289,10 @@ def _put(
         return
     ids = pages.put(connection, [ready[visit.claim.url_id] for visit in visits], told)
     for visit, page_id in zip(visits, ids, strict=True):
-        told += pages.mark_moved(connection, visit, page_id)
+        moved = pages.mark_moved(connection, visit, page_id)
+        for change in moved:
+            told += items.follow(connection, visit, page_id, change["fields"]["url"][0])
+        told += moved
     anew = items.put(connection, list(zip(visits, ids, strict=True)), pages.standing, told)
     for run_id, count in anew.items():
         counts[run_id]["changes"] -= count

@@ -10,7 +10,7 @@ from scraper.extract.page import Page
 from scraper.extract.similar import simhash
 from scraper.extract.visible import difference
 from scraper.records import Before, Fetched, Item, Kind, Link, Manners, Reading
-from scraper.urls import Scope, host_of
+from scraper.urls import Scope, canonical, host_of
 
 
 class Reader:
@@ -20,6 +20,8 @@ class Reader:
         self._source = source
         self._agent, self._explains = manners.agent, manners.explains
         self._scope = Scope.around((*source.start, *source.sitemaps), source.include, source.exclude)
+        # A feed that is a start page too is read as both.
+        self._both = {canonical(url) for url in source.start} & {canonical(url) for url in source.sitemaps}
         self._today = manners.today
         polite, chosen = manners.agent is not None, isinstance(source.follow, tuple) or source.parser is not None
         self._linker = Linker(self._scope, manners.today.year, polite=polite, chosen=chosen)
@@ -37,6 +39,13 @@ class Reader:
         asked = page.robots(self._agent) if self._agent is not None else set()
         reading = self._by_parser(page) if self._source.parser else self._by_rules(page)
         reading = self._with_refresh(page, reading)
+        if fetched.url in self._both:
+            listed = [
+                link
+                for link in sitemaps.listing(page, self._today).links
+                if link.kind == "page" and self._belongs(link)
+            ]
+            reading = replace(reading, links=tuple(dict.fromkeys((*reading.links, *listed))))
         if self._explains:
             reading = replace(reading, notes=notes(page, self._source))
         if "nofollow" in asked:

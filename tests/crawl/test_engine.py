@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from scraper.config.settings import Database, FieldRule, Http, ItemRule, Limits, Source
+from scraper.config.settings import Database, Expression, FieldRule, Http, ItemRule, Limits, Source
 from scraper.crawl.engine import Before, Engine
 from scraper.crawl.store import Store
 from scraper.database import Db, frontier, listing, runs, schema, sources, visits
@@ -223,6 +223,25 @@ async def test_sitemaps_and_feeds_seed_the_crawl(crawler: Crawler, site: Site) -
     run = await crawler.run(made)
     assert {page["final_url"] for page in crawler.rows("pages")} == {site.url + "/a", site.url + "/b"}
     assert run["state"] == "done"
+
+
+async def test_a_feed_that_is_a_start_page_too_is_read_as_both(crawler: Crawler, site: Site) -> None:
+    entries = "".join(f"<item><title>t{n}</title><link>{site.url}/{n}</link></item>" for n in range(2))
+    site.page("/feed", f"<rss><channel>{entries}</channel></rss>", kind="application/rss+xml", ETag='"1"')
+    for n in range(2):
+        site.page(f"/{n}", "x")
+    rule = ItemRule(select=Expression(css="item"), key=("t",), fields={"t": FieldRule(css="title")})
+    made = Source(name="s", start=(site.url + "/feed",), sitemaps=(site.url + "/feed",), item=(rule,))
+    for _ in range(2):  # once more with a 304
+        run = await crawler.run(made)
+        assert (run["pages"], run["items"], run["failures"]) == (3, 2, 0)
+
+
+async def test_a_run_that_found_no_page_says_why(crawler: Crawler, site: Site) -> None:
+    site.page("/map.xml", "<urlset><url><loc>http://elsewhere.invalid/</loc></url></urlset>", kind="text/xml")
+    run = await crawler.run(Source(name="s", sitemaps=(site.url + "/map.xml",)))
+    assert (run["state"], run["pages"], run["failures"]) == ("done", 0, 0)
+    assert "not on its hosts" in run["message"]
 
 
 async def test_delay_and_places_hold_by_the_servers_own_log(crawler: Crawler, site: Site) -> None:

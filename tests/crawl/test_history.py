@@ -362,6 +362,33 @@ async def test_what_slips_to_a_list_page_that_was_not_read_is_not_gone(
     assert gone == [row["id"] for row in crawler.rows("items") if row["key"] == "n4"]
 
 
+@pytest.mark.parametrize("shows", ["list", "canonical"])
+async def test_another_address_of_the_same_is_no_news(crawler: Crawler, told: Told, site: Site, shows: str) -> None:
+    """Of a list that is paged by a cursor; of a page whose address has a mark of the visit in it."""
+    own_name = f'<link rel=canonical href="{site.url}/own">' if shows == "canonical" else ""
+    for visit in ("v1", "v2", "v3"):
+        site.page("/", links(f"/p?visit={visit}"))
+        site.page(f"/p?visit={visit}", own_name + (things("a") if own_name else things("a", "b")))
+        await again(crawler, told, shop(site, follow=("a",)))
+        if visit != "v1":
+            assert told.take("item") == []
+    assert {row["url"] for row in crawler.rows("items")} == {site.url + "/p?visit=v3"}
+
+
+async def test_an_item_that_has_the_name_of_its_page_goes_with_it(crawler: Crawler, told: Told, site: Site) -> None:
+    rule = replace(RULE, key=())
+    site.page("/", links("/p/1"))
+    site.page("/p/1", things("a"))
+    await crawler.run(source(site, item=(rule,)))
+    site.raw("/p/1", moved(301, "/p/1/"), close=False)
+    site.page("/p/1/", things("a", price="2"))
+    for changes_told in (["changed", "moved"], []):
+        await again(crawler, told, source(site, item=(rule,)))
+        assert told.take("item") == changes_told
+    [item] = crawler.rows("items")
+    assert (item["key"], item["url"], item["data"]["price"]) == (site.url + "/p/1/", site.url + "/p/1/", "2")
+
+
 async def test_a_page_has_moved_to_one_that_was_seen_already(crawler: Crawler, told: Told, site: Site) -> None:
     site.page("/new", links("/old"))
     site.page("/old", "x")

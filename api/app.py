@@ -96,7 +96,7 @@ class Bowerbird(FastAPI):
 def _ready() -> tuple[Loaded, Db]:
     loaded = settings_of()
     logs.set_up(production=loaded.settings.production)
-    return loaded, preflight(loaded, brings=True)
+    return loaded, preflight(loaded, brings=True, waits=True)
 
 
 async def _when_mended(error: BadConfig) -> tuple[Loaded, Db]:

@@ -99,6 +99,15 @@ class VisitFailed(Exception):
         self.retry_after_s = retry_after_s
 
 
+class PutOff(VisitFailed):
+    """One URL cannot be visited just now, and that is no fault of it: it is tried again, as if it had not been tried."""
+
+    def __init__(self, failure: Failure, message: str, wait_s: float) -> None:
+        """wait_s: seconds until it is worth another try."""
+        super().__init__(failure, message, answered=True)
+        self.wait_s = wait_s
+
+
 class Exit(IntEnum):
     """How our processes end. 70, 75 and 78 are those of sysexits.h."""
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,7 @@ def review(source: Source) -> Iterator[tuple[tuple[str | int, ...], str]]:
 # What decides whom this machine asks is the operator's, not a caller's.
 OPERATORS = {"allow_networks", "proxy"}
 STARTS_MOST = 10_000
+AT_START_S = 5.0  # for how long a service that begins waits for who holds the lock of its database
 
 
 def checked_source(
@@ -207,9 +209,9 @@ def _unfit(value: str, variables: Mapping[str, str], trusted: bool) -> Iterator[
             yield f"names the variable {name}, which is not set; set it in the environment or in .env"
 
 
-def due(source: Source, last: datetime | None) -> datetime | None:
-    """Return when a source is due, whose last run began at an instant."""
-    return next_due(source.every, source.cron, last, local(now(), source.zone))
+def due(source: Source, last: datetime | None, at: datetime | None = None) -> datetime | None:
+    """Return when a source is due, whose last run began at an instant. at: this instant, by the database's clock."""
+    return next_due(source.every, source.cron, last, local(at or now(), source.zone))
 
 
 def review_parsers(loaded: Loaded) -> None:
@@ -231,16 +233,19 @@ def _found(parser: str) -> bool:
         return False
 
 
-def preflight(loaded: Loaded, *, brings: bool = False) -> Db:
+def preflight(loaded: Loaded, *, brings: bool = False, waits: bool = False) -> Db:
     """Open the database, and bring its tables up to date. Returns it.
 
     brings: the sources and tasks of the file are entered, unless a service has this database: it has those of its own start,
-    and takes others when it is restarted.
+    and takes others when it is restarted. waits: whoever asks goes on without the database, and is not to be kept waiting here.
 
     Raises Unusable if a person has to mend something. A database that is merely away, or locked by another program, is only told: it is waited for.
+    Raises Unavailable for a file that cannot be used just now, its disk being full for example, unless somebody waits for it.
     """
     review_parsers(loaded)
     db = Db(loaded.settings.database, role="api")
+    if waits:
+        db.patience_s = db.read_patience_s = min(AT_START_S, db.settings.timeout)
     log.info("connecting to the database", extra={"database": db.shown})
     for advice in advice_on(db):
         log.log(logging.INFO if db.is_sqlite else logging.WARNING, "the database: %s", advice)
@@ -253,15 +258,28 @@ def preflight(loaded: Loaded, *, brings: bool = False) -> Db:
         if not db.is_sqlite and (crowded := crowding_of(db, loaded)):
             log.warning("the database: %s", crowded)
         if brings and not _is_served(loaded):
-            db.write(lambda c: sources.sync(c, loaded.settings.source, due))
+            db.write(lambda c: sources.sync(c, loaded.settings.source, partial(due, at=db.now())))
             db.write(lambda c: tasks.sync(c, loaded.settings.enrich))
         for said in strangers(db, loaded.settings):
             log.warning(said)
     except Unavailable as error:
-        if db.is_sqlite and "locked" not in str(error):
+        if db.file is not None and "locked" not in str(error) and (not waits or _is_for_a_person(db.file.path)):
             raise
         log.warning("the database is away, waiting for it", extra={"reason": str(error)})
+    db.patience_s = db.read_patience_s = db.settings.timeout
     return db
+
+
+def _is_for_a_person(file: Path) -> bool:
+    """Say whether a file will not be usable by itself: its directory is not there, or neither is ours to write."""
+    folder = file.parent
+    if not folder.is_dir():
+        return True
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return False
+    return not os.access(folder, os.R_OK | os.W_OK | os.X_OK) or (
+        file.exists() and not os.access(file, os.R_OK | os.W_OK)
+    )
 
 
 def _is_served(loaded: Loaded) -> bool:

@@ -9,7 +9,7 @@ import typer
 from scraper.cli.bar import Bar
 from scraper.cli.options import ConfigFile
 from scraper.database import Db, maintenance, schema, transfer
-from scraper.database.connection import resolved_url
+from scraper.database.connection import resolved_url, shown
 from scraper.errors import Unusable
 from scraper.startup import settings_of
 
@@ -86,7 +86,7 @@ def copy(
     except ValueError as error:
         raise Unusable(f"TO_URL is no address of a database: {error}") from None
     if target.url == loaded.settings.database.url:
-        raise Unusable(f"{url}: is the very database that is to be copied")
+        raise Unusable(f"{shown(target.url)}: is the very database that is to be copied")
     with Db(loaded.settings.database) as here, Db(target) as there, Bar("rows") as bar:
         counts = transfer.copy(here, there, lambda table, done, of: bar.show(done, of, table))
     print(

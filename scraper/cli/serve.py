@@ -91,7 +91,7 @@ def serve(
     settings = loaded.settings
     logs.set_up(production=settings.production)
     end = bound(settings.server)
-    preflight(loaded, brings=True).close()
+    preflight(loaded, brings=True, waits=True).close()
     if not settings.source:
         where = loaded.path or f"{Path.cwd()}: there is no bowerbird.toml"
         print(f"{where}: nothing to watch yet; `bowerbird init` writes an example", file=sys.stderr)

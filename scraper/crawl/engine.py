@@ -138,6 +138,7 @@ class Engine:
             self._readers,
             self._browsers,
             self._reads,
+            self._asks,
         )
         self._wake = asyncio.Event()
         self._recorder = Recorder(store, self._works, self._times, self._give_out, self._has_new)
@@ -538,6 +539,10 @@ class Engine:
         known = {name: work.source for name, work in list(self._works.items())}  # the loop adds to them meanwhile
         used = usage.of(connection, at, [run.source for run in counts])
         return allowance.budgets(counts, known, frontier.claimed(connection), used, at), allowance.full(known, used)
+
+    def _asks(self, claim: Claim) -> bool:
+        """Whether a visit that waited for its turn may still ask."""
+        return self._lanes.asking and self._may_still(claim)
 
     def _may_visit(self, name: str) -> bool:
         """Whether a source is there and not paused; what was asked for by number is done all the same."""

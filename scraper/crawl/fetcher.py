@@ -178,12 +178,12 @@ class Fetcher:
                 done = _fetched(first, request.url, answer, http.max_body, wire_bytes, elapsed_s)
                 return replace(done, moved=True) if statuses and statuses <= FOR_GOOD else done
             target = _target(request.url, answer)
+            redirected(answer.headers)
             if target in seen:
                 raise VisitFailed(Failure.TOO_MANY_REDIRECTS, f"redirects in a circle, by {target.partition('?')[0]}")
             seen.add(target)
             statuses.add(answer.status)
             request = request.after(answer.status, target)
-            redirected(answer.headers)
             await admit(target)
         raise VisitFailed(Failure.TOO_MANY_REDIRECTS, f"more than {MAX_REDIRECTS} redirects")
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, KeysView, Mapping
 from functools import partial
 
 from scraper.config.settings import Http
-from scraper.crawl.politeness import Gate, Politeness
+from scraper.crawl.politeness import REST_S, Gate, Politeness
 from scraper.crawl.recorder import Lane, Recorder
 from scraper.crawl.visit import Visitor
 from scraper.crawl.work import Work
@@ -16,7 +16,6 @@ from scraper.records import Claim, Visit
 TICK_S = 1.0
 MAX_LANES = 512
 # A host that is to be left alone for longer is not waited for: its lane ends, and what it had is given back.
-REST_S = 15.0
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +64,11 @@ class Lanes:
     def going(self) -> bool:
         """Whether visits are started."""
         return self._go.is_set()
+
+    @property
+    def asking(self) -> bool:
+        """Whether those who wait for their turn may still ask."""
+        return self._go.is_set() and not self._closing
 
     def pause(self, paused: bool) -> None:
         """Start no more visits, or go on."""

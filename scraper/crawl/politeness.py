@@ -11,7 +11,7 @@ from typing import Protocol, Self
 
 from scraper.config.settings import Http
 from scraper.crawl.robots import CACHE_S, RETRY_S, Robots, Rules, agent_token
-from scraper.errors import Failure, Unavailable, VisitFailed
+from scraper.errors import Failure, PutOff, Unavailable, VisitFailed
 from scraper.records import HostTimes
 from scraper.urls import host_of, parts
 
@@ -26,7 +26,9 @@ TRIP_MAX_S = 3600.0
 TRIPS_MOST = 100  # more are not told apart: a host may be down for years
 LEASE_RETRY_S = 0.5
 LOOK_AGAIN_S = 5.0
-LEASE_PATIENCE_S = 20.0
+LEASE_PATIENCE_S = 3.0
+LEASE_LATER_S = 15.0
+REST_S = 15.0  # what waits longer for its turn at another host than its own is put off
 # What a host does that is down or has too much to do, whichever URL is asked for; bad answers are no sign of that.
 STRIKING = frozenset({Failure.DNS, Failure.CONNECT, Failure.TLS, Failure.TIMEOUT, Failure.HTTP_5XX})
 
@@ -83,6 +85,15 @@ class Gate:
     def resting_s(self) -> float:
         """For how long the host is to be left alone."""
         return max(0.0, self._not_before - self._clock())
+
+    @property
+    def why(self) -> str:
+        """Why the host is to be left alone."""
+        return self._why if self._why is not None and self.resting_s > 0 else "its delay"
+
+    def wait_s(self, delay_s: float) -> float:
+        """Return after how many seconds the host may be asked next."""
+        return max(0.0, self._due(delay_s) - self._clock())
 
     async def enter(self, delay_s: float, per_host: int, own: asyncio.Semaphore | None = None) -> None:
         """Wait for the turn, then count as in flight until leave(). Raises VisitFailed if the host is another worker's by then.
@@ -162,8 +173,9 @@ class Gate:
         self.latency_s = latency_s if self.latency_s == 0 else self.latency_s + weight * (latency_s - self.latency_s)
         if not adapt:
             return
-        if slow:
-            self.penalty_s = min(max(self.penalty_s * 1.3, latency_s / 4), PENALTY_MAX_S)
+        if slow:  # up to one latency between two, as Scrapy's AutoThrottle has it; what failures made longer than that gets shorter
+            more = min(max(self.penalty_s * 1.3, latency_s / 4), latency_s, PENALTY_MAX_S)
+            self.penalty_s = max(more, self.penalty_s * 0.7)
         else:
             self.penalty_s = self.penalty_s * 0.7 if self.penalty_s > 0.05 else 0.0
 
@@ -269,7 +281,7 @@ class Politeness:
         deadline = asyncio.get_running_loop().time() + LEASE_PATIENCE_S
         while (gate := await self.open(host)) is None:
             if asyncio.get_running_loop().time() > deadline:
-                raise VisitFailed(Failure.CANCELLED, f"{host} is being asked by another worker")
+                raise PutOff(Failure.CANCELLED, f"{host} is being asked by another worker", LEASE_LATER_S)
             await asyncio.sleep(LEASE_RETRY_S)
         return gate
 
@@ -327,10 +339,21 @@ def _seen_by(origin: str, http: Http) -> str:
 class Place:
     """A place in flight: at one host at a time, given back at the end."""
 
-    def __init__(self, politeness: Politeness, own: asyncio.Semaphore | None = None) -> None:
-        """own: the places of the source that asks, where it has fewer than the process."""
+    def __init__(
+        self,
+        politeness: Politeness,
+        own: asyncio.Semaphore | None = None,
+        home: str | None = None,
+        may: Callable[[], bool] | None = None,
+    ) -> None:
+        """own: the places of the source that asks, where it has fewer than the process.
+
+        home: the host that is being asked; at any other one there is no waiting for long. may: whether a request may still be made.
+        """
         self._politeness = politeness
         self._own = own
+        self._home = home
+        self._may = may
         self.gate: Gate | None = None
 
     async def __aenter__(self) -> Self:
@@ -345,6 +368,11 @@ class Place:
             self.gate.leave(self._own)
             self.gate = None
 
+    async def keep(self) -> None:
+        """Have a pause that the host asked for known to the database before anything else is asked."""
+        if self.gate is not None:
+            await self._politeness.keep_pause(self.gate)
+
     async def enter(self, url: str, http: Http, crawl_delay_s: float | None = None) -> None:
         """Wait for a turn at the host of a URL. crawl_delay_s: what its robots.txt asks for, if that was read. Raises VisitFailed."""
         self.leave()
@@ -355,8 +383,14 @@ class Place:
         delay_s = max(http.delay, crawl_delay_s or 0.0)
         if delay_s > gate.kept_delay_s:
             await self._politeness.keep_delay(gate, delay_s)
+        wait_s = gate.resting_s if host == self._home else gate.wait_s(delay_s)
+        if wait_s > REST_S:
+            raise PutOff(Failure.RATE_LIMITED, f"{host} is to be left alone for {wait_s:.0f} s ({gate.why})", wait_s)
         await gate.enter(delay_s, http.per_host, self._own)
         self.gate = gate
+        if self._may is not None and not self._may():  # it was to wait, and has been paused or stopped meanwhile
+            self.leave()
+            raise PutOff(Failure.CANCELLED, "the source is not asked just now", 0.0)
         if not self._politeness.holds(gate):  # this process stood still meanwhile
             self.leave()
             raise VisitFailed(Failure.CANCELLED, f"{host} may be another worker's by now")

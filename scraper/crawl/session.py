@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from email.message import Message
+from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from urllib.parse import quote, quote_plus
 from urllib.request import Request as Envelope
@@ -14,7 +15,7 @@ from scraper.config.masking import HIDDEN
 from scraper.config.secrets import filled
 from scraper.config.settings import Http, Source
 from scraper.crawl.fetcher import Admit, Fetcher, Request, refuse_overloaded
-from scraper.errors import Failure, VisitFailed
+from scraper.errors import Failure, PutOff, VisitFailed
 from scraper.records import Fetched
 from scraper.urls import canonical, parts
 
@@ -32,8 +33,7 @@ IN_VAIN = 5
 SECRET_LEAST = 4  # what is shorter is in too many words to be hidden
 
 
-def _screen(status: int, headers: Mapping[str, str]) -> None:
-    refuse_overloaded(status, headers, datetime.now(UTC))
+Heed = Callable[[Mapping[str, str]], None]
 
 
 def _fitting(cookies: str) -> str:
@@ -199,10 +199,19 @@ class Session:
         if not refused:
             self._in_vain, self._ever_held = 0, True
 
-    async def log_in(self, fetcher: Fetcher, http: Http, enter: Admit, *, refused_at: float | None = None) -> None:
+    async def log_in(
+        self,
+        fetcher: Fetcher,
+        http: Http,
+        enter: Admit,
+        heed: Heed = lambda headers: None,
+        *,
+        refused_at: float | None = None,
+    ) -> None:
         """Log in if there is a login and that was not done yet, or did not hold. Raises VisitFailed.
 
-        refused_at: when a page was asked for that was refused, in monotonic seconds; None: none was.
+        heed: called with the headers of each answer. refused_at: when a page was asked for that was refused, in monotonic
+        seconds; None: none was.
         """
         if self._login is None:
             return
@@ -222,7 +231,9 @@ class Session:
                 sent = True
 
             try:
-                await self._log_in(fetcher, http, enter, canonical(self._login.url) or self._login.url, sends)
+                await self._log_in(fetcher, http, enter, heed, canonical(self._login.url) or self._login.url, sends)
+            except PutOff:
+                raise
             except VisitFailed as error:
                 said = self._without_secrets(error.message)
                 said = said if said.startswith("login: ") else f"login: {said}"
@@ -251,14 +262,20 @@ class Session:
         return text
 
     async def _log_in(
-        self, fetcher: Fetcher, http: Http, enter: Admit, url: str, sends: Callable[[], None] = lambda: None
+        self, fetcher: Fetcher, http: Http, enter: Admit, heed: Heed, url: str, sends: Callable[[], None]
     ) -> None:
         """sends: called before the form is sent."""
+
+        def screen(status: int, headers: Mapping[str, str]) -> None:
+            heed(headers)
+            refuse_overloaded(status, headers, datetime.now(UTC))
+
         from scraper.extract.forms import form_with  # noqa: PLC0415  lxml, only for those who log in
         from scraper.extract.page import Page  # noqa: PLC0415
 
         await enter(url)
-        page = Page.of(await fetcher.fetch(Request(url), http, admit=enter, visitor=self, may_take=_screen))
+        ask = partial(fetcher.fetch, http=http, visitor=self, may_take=screen, redirected=heed)
+        page = Page.of(await ask(Request(url), admit=enter))
         form = await asyncio.to_thread(form_with, page, self._form)  # to parse a large page takes a while
         if form is None and self._ever_held and page.status < 400 and _bare(page.url) not in self._pages:
             return  # it leads on who is logged in
@@ -284,7 +301,7 @@ class Session:
             await enter(target)
 
         try:
-            landed = await fetcher.fetch(request, http, admit=led_on, visitor=self, may_take=_screen)
+            landed = await ask(request, admit=led_on)
         except VisitFailed as error:
             away = error.failure is Failure.BAD_REDIRECT or not led_on_to or _bare(led_on_to[-1]) in self._pages
             if away:

@@ -58,7 +58,7 @@ class Store:
         self.db = db
         self.owner = owner
         self.replaced = replaced
-        self._trouble: str | None = None
+        self._troubles: dict[object, str] = {}  # of each unit that waits: others may be done meanwhile
         self.mended_at = float("-inf")  # when a trouble ended last, in monotonic seconds
         self._thread = ThreadPoolExecutor(1, "store")
         self._leaving = asyncio.Event()
@@ -81,7 +81,7 @@ class Store:
     @property
     def trouble(self) -> str | None:
         """What the database lacks, if anything."""
-        return self._trouble or self.db.trouble
+        return next(iter(self._troubles.values()), None) or self.db.trouble
 
     def silent_s(self) -> float | None:
         """Return for how many seconds the unit under way has given no sign of life, or None if none is under way.
@@ -128,26 +128,33 @@ class Store:
     async def _patiently(self, run: Callable[[Callable[[Connection], T]], T], unit: Callable[[Connection], T]) -> T:
         loop = asyncio.get_running_loop()
         wait = 0.25
-        while True:
-            try:
-                result = await loop.run_in_executor(self._thread, self._run, run, unit)
-            except Unavailable as error:
-                if self._trouble is None:
-                    log.warning("the database is away, waiting for it", extra={"reason": str(error)})
-                self._trouble = str(error)
-                if self._leaving.is_set():
-                    raise
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._leaving.wait(), wait)
-                wait = min(wait * 2, PATIENCE_MAX_S)
-                continue
-            if self._trouble is not None:
-                log.info("the database is back")
-                self._trouble = None
-                self.mended_at = time.monotonic()
-            if self.db.replaced:
-                self.replaced()
-            return result
+        this = object()
+        try:
+            while True:
+                try:
+                    result = await loop.run_in_executor(self._thread, self._run, run, unit)
+                except Unavailable as error:
+                    if not self._troubles:
+                        log.warning("the database is away, waiting for it", extra={"reason": str(error)})
+                    self._troubles[this] = str(error)
+                    if self._leaving.is_set():
+                        raise
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._leaving.wait(), wait)
+                    wait = min(wait * 2, PATIENCE_MAX_S)
+                    continue
+                self._over(this)
+                if self.db.replaced:
+                    self.replaced()
+                return result
+        finally:
+            self._troubles.pop(this, None)
+
+    def _over(self, unit: object) -> None:
+        """Note that a unit is done; the database is back when none waits any more."""
+        if self._troubles.pop(unit, None) is not None and not self._troubles:
+            log.info("the database is back")
+            self.mended_at = time.monotonic()
 
     def _run(self, run: Callable[[Callable[[Connection], T]], T], unit: Callable[[Connection], T]) -> T:
         self.db.touch()

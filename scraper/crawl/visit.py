@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from scraper import clean
@@ -20,7 +20,7 @@ from scraper.crawl.robots import MAX_BYTES, Robots, decoded
 from scraper.crawl.schedule import next_check
 from scraper.crawl.short import is_short
 from scraper.crawl.work import Work
-from scraper.errors import BowerbirdError, Failure, VisitFailed
+from scraper.errors import BowerbirdError, Failure, PutOff, VisitFailed
 from scraper.offload import NO_DOCUMENT, Browsers, Readers, Wish
 from scraper.records import SITEMAP_MOST, Before, Claim, Fetched, Reading, Visit, unpacked
 from scraper.traps import Watch
@@ -74,6 +74,11 @@ def unmarked(url_id: int, url: str) -> None:
     """Note nothing."""
 
 
+def always(claim: Claim) -> bool:
+    """Any URL may be asked for."""
+    return True
+
+
 async def fetch_robots(fetcher: Fetcher, origin: str, http: Http, place: Place) -> Robots:
     """Return what an origin answers to /robots.txt; status 0 where it cannot be read.
 
@@ -87,6 +92,7 @@ async def fetch_robots(fetcher: Fetcher, origin: str, http: Http, place: Place) 
     async def admit(target: str) -> None:
         nonlocal elsewhere
         elsewhere = elsewhere or target != url
+        await place.keep()
         await place.enter(target, http)
 
     def heed(headers: Mapping[str, str]) -> None:
@@ -97,6 +103,8 @@ async def fetch_robots(fetcher: Fetcher, origin: str, http: Http, place: Place) 
     try:
         await place.enter(url, http)
         fetched = await fetcher.fetch(Request(url), limited, admit=admit, redirected=heed)
+    except PutOff:
+        raise
     except VisitFailed as error:
         if error.failure in NOT_THERE and not elsewhere:  # what is true of its robots.txt is true of the page
             raise
@@ -104,6 +112,7 @@ async def fetch_robots(fetcher: Fetcher, origin: str, http: Http, place: Place) 
         lost_way = error.failure in (Failure.TOO_MANY_REDIRECTS, Failure.BAD_REDIRECT)
         return Robots(404 if lost_way else 0, "")
     heed(fetched.headers)
+    await place.keep()
     if fetched.status == PROXY_ASKS:  # that is the proxy's word, not the site's
         return Robots(0, "")
     return Robots(fetched.status, decoded(fetched.body))
@@ -129,8 +138,12 @@ class Visitor:
         readers: Readers,
         browsers: Browsers,
         mark: Callable[[int, str], None] = unmarked,
+        may: Callable[[Claim], bool] = always,
     ) -> None:
-        """mark: told the number and the text of the URL whose page is being read, and 0 as its number when that is done."""
+        """mark: told the number and the text of the URL whose page is being read, and 0 as its number when that is done.
+
+        may: asked before each request whether a URL is still to be asked for.
+        """
         self._fetcher = fetcher
         self._politeness = politeness
         self._works = works
@@ -140,6 +153,7 @@ class Visitor:
         self._readers = readers
         self._browsers = browsers
         self._mark = mark
+        self._may = may
         self._watches: dict[int, Watch] = {}
         self._guard: Guard | None = None
 
@@ -156,7 +170,7 @@ class Visitor:
     async def _visit(self, claim: Claim) -> Visit:
         work = self._works[claim.source]
         fetched = None
-        async with Place(self._politeness, work.places) as place:
+        async with Place(self._politeness, work.places, claim.host, partial(self._may, claim)) as place:
             try:
                 if (visit := self._without_asking(claim, work)) is not None:
                     return visit
@@ -271,14 +285,11 @@ class Visitor:
             await place.admit(claim.url, work.http)
             return await self._fetch(claim, work, place)
 
-        async def enter(target: str) -> None:
-            await place.admit(target, work.http, named=True)
-
         refusal: VisitFailed | None = None
         asked_at: float | None = None
         for again in (False, True):
             place.leave()  # who logs in for all of us may need it
-            await work.session.log_in(self._fetcher, work.http, enter, refused_at=asked_at)
+            await self._log_in(work, place, asked_at)
             await place.admit(claim.url, work.http)
             asked_at = time.monotonic()
             try:
@@ -297,6 +308,21 @@ class Visitor:
                     return fetched
         raise refusal or AssertionError("unreachable")
 
+    async def _log_in(self, work: Work, place: Place, refused_at: float | None) -> None:
+        async def enter(target: str) -> None:
+            await place.keep()
+            await place.admit(target, work.http, named=True)
+
+        def heed(headers: Mapping[str, str]) -> None:
+            asked_s = obeyed_s(retry_after(headers, self._now()))
+            if asked_s and place.gate is not None:
+                place.gate.pause(asked_s, "its login was answered with Retry-After")
+
+        try:
+            await work.session.log_in(self._fetcher, work.http, enter, heed, refused_at=refused_at)
+        finally:
+            await place.keep()
+
     async def _fetch(self, claim: Claim, work: Work, place: Place) -> Fetched:
         first = True
 
@@ -305,6 +331,7 @@ class Visitor:
             first = first and target == claim.url
             if claim.depth > 0 and not self._admits(work, target):
                 raise VisitFailed(Failure.BAD_REDIRECT, f"redirects to {target}, which the source does not include")
+            await place.keep()
             await place.admit(target, work.http)
 
         def redirected(headers: Mapping[str, str]) -> None:
@@ -351,7 +378,7 @@ class Visitor:
             nonlocal wire_bytes
             if wish.main and claim.depth > 0 and not self._admits(work, wish.url):
                 raise VisitFailed(Failure.BAD_REDIRECT, f"goes on to {wish.url}, which the source does not include")
-            async with Place(self._politeness, work.places) as place:
+            async with Place(self._politeness, work.places, host_of(fetched.final_url)) as place:
 
                 async def admit(target: str) -> None:
                     await place.admit(target, work.http)
@@ -453,6 +480,10 @@ class Visitor:
         return Visit(claim, self._now(), fetched, reading, failure, message, gone=True)
 
     def _failed(self, claim: Claim, work: Work, fetched: Fetched | None, error: VisitFailed, place: Place) -> Visit:
+        if isinstance(error, PutOff):
+            later = self._now() + timedelta(seconds=error.wait_s)
+            message = clean.text(error.message)
+            return Visit(claim, self._now(), failure=error.failure, message=message, retry_at=later, put_off=True)
         self._tell(place, work.http, error)
         tried = claim.attempts + 1
         found = verdict(error.failure, tried, work.http.retries, error.retry_after_s, random.random())

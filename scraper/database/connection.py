@@ -116,6 +116,7 @@ class Db:
         self.waiting: str | None = None  # for whom, when it takes long
         self.hurried = False  # whoever uses us is about to leave
         self.settings = settings
+        self.patience_s = settings.timeout  # for how long a unit that writes waits for a lock of SQLite's
         self.read_patience_s = settings.timeout  # for how long a unit that only reads waits for a lock of SQLite's
         self._under_way: dict[object, float] = {}
         self._answered = 0.0
@@ -214,7 +215,7 @@ class Db:
     def _persist(self, unit: Unit[T], *, writes: bool, deadline: bool) -> T:
         """Run a unit, again if the database could not keep it. A lock is waited for in slices: a long wait is no silence."""
         began = time.monotonic()
-        patience_s = self.settings.timeout if writes else self.read_patience_s
+        patience_s = self.patience_s if writes else self.read_patience_s
         attempt = 0
         while True:
             self.touch()
@@ -242,7 +243,7 @@ class Db:
     def _once(self, unit: Unit[T], once: "_Once[T]", *, writes: bool, deadline: bool) -> None:
         with self.engine.connect() as connection:
             if not self.is_sqlite and not writes:
-                connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+                connection.execution_options(isolation_level="REPEATABLE READ")
             with transaction.inside(), connection.begin():
                 if self.is_sqlite:
                     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
@@ -414,6 +415,8 @@ class Db:
 def _remedy(low: str) -> str:
     if "full" in low:
         return "; free some space on that disk"
+    if "disk i/o error" in low:
+        return "; see whether that disk is full, or failing"
     if "readonly" in low or "read-only" in low or "unable to open" in low:
         return "; make the file and its directory writable for this user"
     return ""

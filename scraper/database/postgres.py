@@ -43,8 +43,12 @@ def options(settings: Database, url: URL, application: str) -> dict[str, Any]:
         **KEPT_ALIVE,
     }
     made: dict[str, Any] = {
-        "connect_args": {name: value for name, value in connect.items() if name not in url.query},
+        "connect_args": {
+            name: value for name, value in connect.items() if name not in url.query or name == "client_encoding"
+        },
         "paramstyle": "format",
+        # Whatever the server's default is: what is looked at after a lock was waited for has to be what is there then.
+        "isolation_level": "READ COMMITTED",
     }
     # Never prepared on the server: behind a transaction pooler the next transaction is on another connection.
     made["connect_args"]["prepare_threshold"] = None
@@ -83,12 +87,14 @@ def begin(connection: Connection, settings: Database, *, writes: bool, deadline:
     lock = int(settings.timeout * 1000)
     statement = int(max(STATEMENT_LEAST_S, settings.timeout * 2) * 1000) if deadline else 0
     number = "txid_current()" if writes else "NULL"
+    # Of this transaction: said of the connection, it would leave it one that writes whatever the server says.
+    read_only = "" if writes else ", set_config('transaction_read_only', 'on', true)"
     row = connection.exec_driver_sql(
         f"SELECT extract(epoch FROM clock_timestamp())::float8, {number},"
         f" set_config('statement_timeout', '{statement}', true),"
         f" set_config('lock_timeout', '{lock if deadline else 0}', true),"
         f" set_config('idle_in_transaction_session_timeout', '{statement}', true),"
-        " set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO', true)"
+        f" set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO', true){read_only}"
     ).one()
     return Begun(datetime.fromtimestamp(row[0], UTC), row[1])
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, exists, func, select, update
+from sqlalchemy import ColumnElement, Connection, Integer, bindparam, exists, func, select, update
 
 from scraper.database import alarms, failures, frontier, hosts, items, pages, sources, usage
 from scraper.database import runs as runs_of
@@ -93,6 +93,8 @@ def finish(connection: Connection, batch: Batch, owner: str, states: Sequence[Ho
         _keep(connection, well, batch.pages, counts, done.told)
         alarms.add(connection, batch.filled)
     for visit in kept:
+        if visit.put_off and visit.failure is Failure.CANCELLED:
+            continue
         if visit.failure is not None:
             done.told += _fail(connection, visit, counts)
         elif visit.looked and visit.gone:
@@ -216,14 +218,14 @@ def _goes_on(connection: Connection, run_id: int, until: datetime) -> bool:
 
 def _settle(connection: Connection, visits: Sequence[Visit], owner: str) -> list[Visit]:
     """Give each URL its state; return the visits whose URLs we still held."""
-    alike: defaultdict[tuple[UrlState, datetime | None], list[int]] = defaultdict(list)
+    alike: defaultdict[tuple[UrlState, datetime | None, int], list[int]] = defaultdict(list)
     for visit in visits:
         state = UrlState.QUEUED if visit.retry_at else UrlState.FAILED if visit.failure else UrlState.DONE
-        alike[state, visit.retry_at].append(visit.claim.url_id)
+        alike[state, visit.retry_at, int(not visit.put_off)].append(visit.claim.url_id)
     held = {
         row.id
-        for (state, later), ids in alike.items()
-        for row in _SETTLE.rows(connection, ids, to=state, later=later, owner=owner)
+        for (state, later, tries), ids in alike.items()
+        for row in _SETTLE.rows(connection, ids, to=state, later=later, tries=tries, owner=owner)
     }
     kept = []
     for visit in visits:
@@ -237,7 +239,12 @@ _SETTLE = Among(
     lambda _: (
         update(urls)
         .where(urls.c.id.in_(bindparam("ids", expanding=True)), urls.c.claimed_by == bindparam("owner"))
-        .values(state=bindparam("to"), attempts=urls.c.attempts + 1, not_before=bindparam("later"), claimed_by=None)
+        .values(
+            state=bindparam("to"),
+            attempts=urls.c.attempts + bindparam("tries", type_=Integer),
+            not_before=bindparam("later"),
+            claimed_by=None,
+        )
         .returning(urls.c.id)
     )
 )

@@ -17,7 +17,7 @@ from scraper.crawl.engine import Before, Engine
 from scraper.crawl.store import Store
 from scraper.database import Db, frontier, listing, runs, schema, sources, visits
 from scraper.database.connection import now
-from scraper.errors import Unusable
+from scraper.errors import Unavailable, Unusable
 from scraper.records import Link
 from scraper.states import State
 from tests.site import Request, Site, html, running
@@ -744,3 +744,27 @@ async def test_a_parser_may_give_what_beautifulsoup_gives(
     [failure] = crawler.rows("failures")
     assert failure["reason"] == "extract"
     assert "ValueError: odd" in failure["message"]
+
+
+async def test_what_one_unit_waits_for_is_told_though_others_are_done_meanwhile(crawler: Crawler) -> None:
+    """A full disk takes nothing, and is read all the same."""
+    store, tries, mended = Store(crawler.db, "test"), 0, False
+
+    def full(connection: Any) -> int:
+        nonlocal tries
+        tries += 1
+        if not mended:
+            raise Unavailable("the disk is full")
+        return tries
+
+    waiting = asyncio.create_task(store.write(full))
+    await asyncio.wait({waiting}, timeout=0.1)
+    for _ in range(3):
+        await store.read(lambda c: None)
+        await store.write(lambda c: None)
+    assert store.trouble == "the disk is full"
+    mended = True
+    assert await waiting > 1
+    assert store.is_just_mended
+    assert store.trouble is None
+    store.close()

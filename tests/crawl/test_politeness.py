@@ -5,6 +5,7 @@ import contextlib
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from socket import socket
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import select
 
 from scraper.config import allowance
 from scraper.config.settings import Database, Http, Limits, Source
@@ -27,7 +29,9 @@ from scraper.crawl.visit import Visitor
 from scraper.crawl.work import Work
 from scraper.database import Db, health, runs, sources
 from scraper.database.connection import now
-from scraper.errors import Failure
+from scraper.database.models import hosts as host_rows
+from scraper.database.models import urls as url_rows
+from scraper.errors import Failure, PutOff
 from scraper.extract.page import Page
 from scraper.offload import Browsers, Readers
 from scraper.records import Claim, HostTimes, RunCount
@@ -359,6 +363,83 @@ async def test_a_host_that_stays_slow_gets_slower_and_slower_requests() -> None:
         penalties.append(gate.penalty_s)
     assert penalties == sorted(penalties)
     assert penalties[-1] > 2 * penalties[0] > 0
+
+
+async def test_a_host_that_is_as_slow_as_ever_is_asked_a_latency_apart_at_most() -> None:
+    """One quick answer, of its front page, is not the measure of all others."""
+    gate = Gate(HostTimes("h", None, 0.0), asyncio.Semaphore(8))
+    gate.answered(0.005, adapt=True)
+    penalties = []
+    for _ in range(100):
+        gate.answered(0.8, adapt=True)
+        penalties.append(gate.penalty_s)
+    assert max(penalties) <= 0.8
+    assert penalties[-1] == 0.0
+
+
+async def test_who_leads_to_a_host_that_rests_is_put_off(crawler: Crawler, site: Site) -> None:
+    """Else one such redirect after the other would wait for an hour, and with it all that is to be asked of its own host."""
+    with running("127.0.0.2") as other:
+        other.raw("/busy", b"HTTP/1.1 503 Slow\r\nRetry-After: 3600\r\nContent-Length: 0\r\n\r\n", close=False)
+        starts = [f"/go{n}" for n in range(3)]
+        for path in starts:
+            head = f"HTTP/1.1 302 F\r\nLocation: {other.url}/busy\r\nContent-Length: 0\r\n\r\n"
+            site.raw(path, head.encode(), close=False)
+        site.page("/x", "x")
+        async with under_way(crawler, source(site, *starts, "/x"), http=replace(ONE_BY_ONE, retries=1)):
+            await asyncio.to_thread(until, lambda: "/x" in site.paths())
+            await asyncio.to_thread(until, lambda: len(crawler.rows("failures")) == 3)
+        assert other.paths() == ["/busy"]
+    put_off = [one for one in crawler.rows("failures") if one["url"] != site.url + "/go0"]
+    assert {one["reason"] for one in put_off} == {"rate_limited"}
+    assert all("is to be left alone for" in one["message"] for one in put_off)
+    attempts = crawler.db.read(lambda c: c.execute(select(url_rows.c.url, url_rows.c.attempts)).all())
+    assert dict(tuple(row) for row in attempts) == {
+        site.url + path: int(path in ("/go0", "/x")) for path in (*starts, "/x")
+    }
+
+
+async def test_who_waited_for_its_turn_asks_no_more_when_it_may_not(site: Site) -> None:
+    async def no_robots(origin: str, http: Http, place: Place) -> Robots:
+        return Robots(404, "")
+
+    may = True
+    politeness = Politeness(Remembers(), 1, no_robots)
+    host = host_of(site.url + "/")
+    async with (
+        Place(politeness, None, host, lambda: may) as first,
+        Place(politeness, None, host, lambda: may) as second,
+    ):
+        await first.enter(site.url + "/", ONE_BY_ONE)
+        waiting = asyncio.create_task(second.enter(site.url + "/", ONE_BY_ONE))
+        await asyncio.wait({waiting}, timeout=0.05)
+        may = False
+        first.leave()
+        with pytest.raises(PutOff) as caught:
+            await waiting
+        assert (caught.value.failure, caught.value.wait_s, second.gate) == ("cancelled", 0.0, None)
+        gate = politeness.gate(host)
+        assert gate is not None
+        assert gate.idle
+
+
+@pytest.mark.parametrize("status", ["200 OK", "404 No"])
+async def test_a_pause_that_robots_txt_asked_for_is_kept_before_anything_else_is_asked(
+    crawler: Crawler, site: Site, status: str
+) -> None:
+    site.raw("/robots.txt", html("", status=status, kind="text/plain", Retry_After="40"), close=False)
+    site.page("/", "x")
+    async with under_way(crawler, source(site)):
+        later = now() + timedelta(seconds=30)
+        kept = select(host_rows.c.host).where(host_rows.c.next_at > later)
+        await asyncio.to_thread(until, lambda: crawler.db.read(lambda c: c.scalar(kept)))
+    assert site.paths() == []
+
+
+async def test_a_redirect_to_itself_that_asks_to_wait_is_waited_for(crawler: Crawler, site: Site) -> None:
+    site.raw("/", f"HTTP/1.1 302 F\r\nLocation: {site.url}/\r\nRetry-After: 120\r\nContent-Length: 0\r\n\r\n".encode())
+    await crawler.run(source(site), ONE_BY_ONE)
+    assert [failure["reason"] for failure in crawler.rows("failures")] == ["rate_limited"]
 
 
 async def test_what_a_failure_added_holds_in_a_new_engine(crawler: Crawler, site: Site) -> None:

@@ -202,11 +202,9 @@ def test_of_two_that_wait_for_each_other_one_begins_again(tally: Tally, own: Db)
 
 
 def test_a_unit_that_cannot_be_serialised_is_done_again(
-    tally: Tally, database: Database, address: Address, admin: "psycopg.Connection[tuple[Any, ...]]"
+    tally: Tally, admin: "psycopg.Connection[tuple[Any, ...]]"
 ) -> None:
-    admin.execute(f"ALTER DATABASE \"{address.name}\" SET default_transaction_isolation = 'serializable'".encode())
     tally.db.write(lambda c: tally.add(c, "0"))
-    admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'bowerbird'")
     tries = 0
 
     def unit(connection: Connection) -> str:
@@ -215,14 +213,38 @@ def test_a_unit_that_cannot_be_serialised_is_done_again(
         found = int(connection.exec_driver_sql("SELECT word FROM tally").scalar_one())
         if tries == 1:
             admin.execute("UPDATE tally SET word = '10'")
+            connection.exec_driver_sql("DO 'BEGIN RAISE EXCEPTION USING ERRCODE = 40001; END'")
         connection.exec_driver_sql(f"UPDATE tally SET word = '{found + 1}'")
         return str(found + 1)
 
-    with Db(database) as fresh:
-        assert fresh.read(lambda c: c.exec_driver_sql("SHOW default_transaction_isolation").scalar()) == "serializable"
-        assert fresh.write(unit) == "11"
+    assert tally.db.write(unit) == "11"
     assert tries == 2
     assert tally.words() == ["11"]
+
+
+@pytest.mark.parametrize("name", ["repeatable read", "serializable"])
+def test_the_isolation_is_ours_whatever_the_server_has(
+    tally: Tally, database: Database, address: Address, admin: "psycopg.Connection[tuple[Any, ...]]", name: str
+) -> None:
+    """What is looked at after a lock was waited for has to be what is there then."""
+    admin.execute(f"ALTER DATABASE \"{address.name}\" SET default_transaction_isolation = '{name}'".encode())
+    admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'bowerbird'")
+    with Db(database) as fresh:
+        for _ in range(2):  # a connection that is used again too
+            assert fresh.write(lambda c: c.exec_driver_sql("SHOW transaction_isolation").scalar()) == "read committed"
+            assert fresh.read(lambda c: c.exec_driver_sql("SHOW transaction_isolation").scalar()) == "repeatable read"
+
+
+def test_a_database_that_is_read_only_is_so_on_every_connection(
+    tally: Tally, database: Database, address: Address, admin: "psycopg.Connection[tuple[Any, ...]]"
+) -> None:
+    admin.execute(f'ALTER DATABASE "{address.name}" SET default_transaction_read_only = on'.encode())
+    admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'bowerbird'")
+    with Db(database) as fresh:
+        for _ in range(2):  # one that has been read by too
+            assert fresh.read(lambda c: c.exec_driver_sql("SHOW transaction_read_only").scalar()) == "on"
+            with pytest.raises(Unavailable, match="read-only"):
+                fresh.write(lambda c: tally.add(c, "x"))
 
 
 def test_a_connection_that_an_administrator_ends_costs_another_try(

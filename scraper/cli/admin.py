@@ -16,10 +16,12 @@ from scraper.cli.options import ConfigFile
 from scraper.cli.serve import bound
 from scraper.config.load import FILE_NAME, Loaded
 from scraper.database import Db, pgvector, sqlite
+from scraper.database.connection import sqlite_file
 from scraper.errors import BadConfig, BowerbirdError, Conflict, Unusable
 from scraper.offload import renderer
 from scraper.service import Service
 from scraper.startup import advice_on, crowding_of, preflight, review_parsers, settings_of, strangers
+from scraper.statedir import path_of
 
 # What was looked at, what was found, and whether it is good; None: neither.
 Check = tuple[str, str, bool | None]
@@ -164,6 +166,7 @@ def _vectors(made: Db) -> Iterator[Check]:
 
 def _opened(loaded: Loaded) -> str:
     with preflight(loaded) as made:
+        made.write(lambda connection: None)  # a file that may only be read is opened all the same
         return made.shown
 
 
@@ -174,9 +177,19 @@ def _tried(name: str, attempt: Callable[[], str]) -> Iterator[Check]:
         yield "config" if isinstance(error, BadConfig) else name, str(error), False
 
 
+def _disks(loaded: Loaded) -> list[Path]:
+    """The directories that are written to, one of each file system."""
+    settings = loaded.settings
+    file = sqlite_file(settings.database.url)
+    wanted = [path_of(settings.service.state_dir, loaded.base), *([file.parent] if file is not None else [])]
+    there = [next(folder for folder in (path, *path.parents) if folder.is_dir()) for path in wanted]
+    return list({folder.stat().st_dev: folder for folder in there}.values())
+
+
 def _system(loaded: Loaded) -> Iterator[Check]:
-    free = shutil.disk_usage(loaded.base).free
-    yield "disk", f"{free / 2**30:.1f} GiB free at {loaded.base}", free > 2**28
+    for where in _disks(loaded):
+        free = shutil.disk_usage(where).free
+        yield "disk", f"{free / 2**30:.1f} GiB free at {where}", free > 2**28
     library = sqlite.driver()
     yield "sqlite", sqlite.said_of(library), None if not sqlite.is_sound(library.sqlite_version_info) else True
     server = loaded.settings.server

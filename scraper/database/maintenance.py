@@ -65,6 +65,8 @@ def _check(db: Db, connection: Connection) -> list[str]:
     if db.is_sqlite:
         rows = connection.exec_driver_sql("PRAGMA integrity_check(20)").scalars()
         faults += [f"integrity: {row}" for row in rows if row != "ok"]
+        if faults:  # what else there is to see cannot be seen in a file that is damaged
+            return faults
         broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
         faults += [f"foreign key: table {row[0]}, row {row[1]} points to nothing in {row[2]}" for row in broken[:20]]
     for name, query in _ORPHANS.items():

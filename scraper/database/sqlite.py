@@ -1,10 +1,12 @@
 """What is particular to SQLite: which library, which file, and its write-ahead log (WAL)."""
 
 import contextlib
+import glob
 import importlib
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +19,7 @@ from scraper.errors import Conflict, Unavailable, Unusable
 
 LOCK_SLICE_S = 0.005  # SQLite's own waits get long, and a lock that is free meanwhile goes unused
 COPIED_AT_ONCE = 2000  # pages
+LEFT_S = 60.0
 WAL_PAGES = 4000  # how many pages make the one process that does so bring them into the database
 WAL_PAGES_OF_OTHERS = 64_000
 WAL_KEPT_BYTES = 64 * 2**20
@@ -100,6 +103,22 @@ def _place(part: Path, to: Path) -> None:
         part.unlink()
 
 
+def _remove(file: Path) -> None:
+    """Remove a database with all that SQLite may have put beside it."""
+    for ending in ("", "-journal", "-wal", "-shm"):
+        file.with_name(file.name + ending).unlink(missing_ok=True)
+
+
+def _sweep(to: Path) -> None:
+    """Remove the beginnings of copies to the same place whose makers were killed."""
+    for left in to.parent.glob(f"{glob.escape(to.name)}.*.part"):
+        pid = left.name.removeprefix(f"{to.name}.").removesuffix(".part")
+        with contextlib.suppress(OSError):
+            is_old = time.time() - left.stat().st_mtime > LEFT_S  # its maker may be in another container
+            if is_old and pid.isdecimal() and kernel.birth(int(pid)) is None:
+                _remove(left)
+
+
 class File:
     """The file of a SQLite database, for the connections of one process."""
 
@@ -124,6 +143,11 @@ class File:
             raise Unusable(
                 f"{self.path}: is on a network file system ({kind}), on which SQLite loses data; "
                 "put it on a local disk, or use PostgreSQL"
+            )
+        if self._identity is None and self.path.exists() and (names := self.path.stat().st_nlink) > 1:
+            raise Unusable(
+                f"{self.path}: this file has {names} names (hard links); SQLite keeps its log beside each of them, and who "
+                "opens it by another destroys it: keep one"
             )
         if not self.create and not self.path.exists():
             raise Unavailable(
@@ -179,8 +203,9 @@ class File:
         if to.exists():
             raise Conflict(f"{to}: is there already, and is not overwritten")
         part = to.with_name(f"{to.name}.{os.getpid()}.part")  # several may make the same copy
+        _sweep(to)
         try:
-            part.unlink(missing_ok=True)
+            _remove(part)
             part.touch(mode=0o600)
             with contextlib.closing(self.library.connect(part)) as copy:
                 source.execute("BEGIN")  # or it would start anew with each write
@@ -198,10 +223,11 @@ class File:
                 os.fsync(written.fileno())
             _place(part, to)
         except (OSError, self.library.Error) as error:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
             why = error.strerror or error if isinstance(error, OSError) else error
             raise Unusable(f"{self.path}: cannot be copied to {to}: {why}") from None
+        finally:
+            with contextlib.suppress(OSError):
+                _remove(part)
 
     def moved(self) -> bool:
         """Say whether there is another file now than the one that was opened, or none: what is written to that is lost."""

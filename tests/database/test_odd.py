@@ -46,6 +46,16 @@ def test_a_backup_that_is_put_in_the_place_of_a_linked_file_is_used(tmp_path: Pa
         assert maintenance.check(db) == []
 
 
+def test_a_file_with_two_names_is_refused(tmp_path: Path) -> None:
+    """Each has a log of its own beside it, and who opens both destroys the file."""
+    with Db(Database(url=f"sqlite:///{tmp_path / 'a.db'}")) as db:
+        schema.upgrade(db)
+    (tmp_path / "b.db").hardlink_to(tmp_path / "a.db")
+    for name in ("a.db", "b.db"):
+        with Db(Database(url=f"sqlite:///{tmp_path / name}")) as db, pytest.raises(Unusable, match="has 2 names"):
+            count(db)
+
+
 def test_tables_of_another_program_are_not_taken_for_ours(tmp_path: Path) -> None:
     with Db(Database(url=f"sqlite:///{tmp_path / 'x.db'}")) as db:
         assert db.file is not None

@@ -431,6 +431,24 @@ def test_a_copy_is_whole_while_others_write(
     assert sorted(path.name for path in file.parent.iterdir() if "part" in path.name) == []
 
 
+def test_a_copy_that_is_broken_off_leaves_nothing(full: Db, file: Path) -> None:
+    def interrupted(left: int, of: int) -> None:
+        raise KeyboardInterrupt
+
+    with subprocess.Popen(["true"]) as gone:
+        gone.wait()
+    copy = file.with_name("copy.db")
+    killed = [f"copy.db.{gone.pid}.part", f"copy.db.{gone.pid}.part-journal"]
+    kept = [f"copy.db.{os.getppid()}.part", f"other.db.{gone.pid}.part"]
+    for name in (*killed, *kept):
+        file.with_name(name).touch()
+        os.utime(file.with_name(name), (0, 0))
+    with pytest.raises(KeyboardInterrupt):
+        full.copy_file(copy, interrupted)
+    assert sorted(path.name for path in file.parent.iterdir() if "part" in path.name) == sorted(kept)
+    assert not copy.exists()
+
+
 def test_a_damaged_file_is_told_in_one_clear_line(full: Db, file: Path) -> None:
     full.write(lambda c: add(c, "large", much=PART, times=30))
     full.outside(lambda c: c.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one())

@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Mapping
+from datetime import date
 from functools import cached_property
 from html.entities import html5
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from parsel import Selector, SelectorList
 from scraper import clean
 from scraper.errors import Failure, VisitFailed
 from scraper.extract.charset import decode, encoded, encoding_of
-from scraper.extract.convert import Exact
+from scraper.extract.convert import Exact, convert
 from scraper.records import Fetched
 from scraper.tags import LONG, may_be_long
 from scraper.urls import canonical, is_web
@@ -54,6 +55,8 @@ _LETTERS = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v": "\v", "0
 _UNDEFINED = re.compile(r"(?<=[:,\[])\s*undefined(?=\s*[,}\]])")  # what JSON has no word for
 _LOOSE = re.compile(r"""("(?:[^"\\]|\\.)*")|/\*.*?\*/|//[^\n]*|,(?=\s*[}\]])|<!--|-->|<!\[CDATA\[|\]\]>""", re.DOTALL)
 # Directives of X-Robots-Tag that carry a value of their own; any other word before a colon is the name of a robot.
+_UNTIL = re.compile(r"unavailable_after\s*:\s*([^\n]{1,200})", re.IGNORECASE)
+DATE_COMMAS_MOST = 6
 _VALUED = {"max-snippet", "max-image-preview", "max-video-preview", "unavailable_after"}
 
 
@@ -254,15 +257,20 @@ class Page:
                 return canonical(self.encoded(found[1]), self.base_url)
         return None
 
-    def robots(self, agent: str) -> set[str]:
+    def robots(self, agent: str, today: date | None = None) -> set[str]:
         """Return what the page and its headers ask of robots: noindex, nofollow, ...; agent: our product token.
 
-        What is said to us by name counts beside what is said to all, as Google and Bing read it.
+        What is said to us by name counts beside what is said to all, as Google and Bing read it. today: after the day that
+        unavailable_after gives, it means noindex.
         """
+        until = _said_to_us(self.headers.get("x-robots-tag", ""), agent) if "x-robots-tag" in self.headers else []
         said = _header_directives(self.headers.get("x-robots-tag", ""), agent) if "x-robots-tag" in self.headers else []
         for meta in self._said["meta"]:
             if (meta.get("name") or "").strip().lower() in ("robots", agent):
                 said += _SEPARATORS.split((meta.get("content") or "").lower())
+                until.append(meta.get("content") or "")
+        if today is not None and any(_is_over(text, today) for text in until):
+            said.append("noindex")
         return {"noindex", "nofollow"} | set(said) if "none" in said else set(said)
 
     @cached_property
@@ -458,6 +466,28 @@ def _say(place: "etree._Element", text: str | None) -> None:
         place[-1].tail = (place[-1].tail or "") + text
     else:
         place.text = (place.text or "") + text
+
+
+def _said_to_us(value: str, agent: str) -> list[str]:
+    """The lines of an X-Robots-Tag that are for all robots, or for us by name."""
+    found = []
+    for line in value.split("\n"):
+        named = _DIRECTIVE.match(line)
+        if named is None or named[1].lower() in _VALUED:
+            found.append(line)
+        elif named[1].lower() in ("robots", "*", agent):
+            found.append(named[2])
+    return found
+
+
+def _is_over(directives: str, today: date) -> bool:
+    """Whether a day is named after which the page is not to be shown, and it has passed. A date may have commas in it."""
+    named = _UNTIL.search(directives)
+    parts = named[1].split(",")[:DATE_COMMAS_MOST] if named else []
+    for count in range(len(parts), 0, -1):
+        with contextlib.suppress(ValueError, OverflowError):
+            return date.fromisoformat(convert(",".join(parts[:count]).strip(), "date", "")[:10]) < today
+    return False
 
 
 def _header_directives(value: str, agent: str) -> list[str]:

@@ -36,7 +36,7 @@ class Reader:
         if kind == "sitemap":
             listing = sitemaps.listing(page, self._today)
             return Reading(links=tuple(filter(self._belongs, listing.links)), fault=listing.fault)
-        asked = page.robots(self._agent) if self._agent is not None else set()
+        asked = page.robots(self._agent, self._today) if self._agent is not None else set()
         reading = self._by_parser(page) if self._source.parser else self._by_rules(page)
         reading = self._with_refresh(page, reading)
         if fetched.url in self._both:

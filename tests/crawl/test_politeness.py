@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from socket import socket
 from typing import Any
@@ -134,10 +134,36 @@ def test_a_robots_meta_is_read_for_all_robots_and_for_us_by_name(markup: str, as
     assert page.robots("bowerbird") & {"noindex", "nofollow"} == set(asked.split())
 
 
+@pytest.mark.parametrize(
+    ("said", "asked"),
+    [
+        ("unavailable_after: 25 Jun 2010 15:00:00 PST", {"noindex"}),
+        ("unavailable_after: Friday, 25-Jun-10 15:00:00 UTC", {"noindex"}),
+        ("unavailable_after: 2010-06-25, nofollow", {"noindex", "nofollow"}),
+        ("nofollow, unavailable_after: 2010-06-25T10:00:00+00:00", {"noindex", "nofollow"}),
+        ("bowerbird: unavailable_after: 2010-06-25, nofollow", {"noindex", "nofollow"}),
+        ("otherbot: unavailable_after: 2010-06-25", set()),
+        ("unavailable_after: 2099-06-25", set()),
+        ("unavailable_after: some day", set()),
+    ],
+)
+def test_a_page_that_is_to_be_had_no_longer_is_not_kept(said: str, asked: set[str]) -> None:
+    today = date(2026, 1, 1)
+    headers = {"content-type": "text/html", "x-robots-tag": said}
+    assert Page("http://a.org/", 200, headers, b"x").robots("bowerbird", today) & {"noindex", "nofollow"} == asked
+    if ": unavailable" not in said:
+        page = Page(
+            "http://a.org/", 200, {"content-type": "text/html"}, f'<meta name=robots content="{said}">'.encode()
+        )
+        assert page.robots("bowerbird", today) & {"noindex", "nofollow"} == asked
+
+
 @given(st.text(max_size=80), st.text(max_size=80))
 def test_no_robots_directive_raises(header: str, content: str) -> None:
     body = f'<meta name=robots content="{content}">'.encode("utf-8", "replace")
-    Page("http://a.org/", 200, {"content-type": "text/html", "x-robots-tag": header}, body).robots("bowerbird")
+    Page("http://a.org/", 200, {"content-type": "text/html", "x-robots-tag": header}, body).robots(
+        "bowerbird", date(2026, 1, 1)
+    )
 
 
 async def test_a_noindex_page_is_not_stored_and_its_links_are_followed(crawler: Crawler, site: Site) -> None:

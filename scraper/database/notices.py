@@ -102,6 +102,13 @@ def put_off(connection: Connection, at: datetime, delivery_id: int, until: datet
     connection.execute(update(deliveries).where(deliveries.c.id == delivery_id).values(**values))
 
 
+def hold(connection: Connection, at: datetime, rule: str, seconds: float) -> None:
+    """Have nothing be sent by a rule for a while: its receiver asked for that (RFC 9110 section 10.2.3)."""
+    until = at + timedelta(seconds=seconds)
+    mine = (deliveries.c.rule == rule) & (deliveries.c.state == QUEUED) & (deliveries.c.due_at < until)
+    connection.execute(update(deliveries).where(mine, deliveries.c.claimed_until.is_(None)).values(due_at=until))
+
+
 def again(connection: Connection, delivery_id: int, at: datetime) -> dict[str, Any]:
     """Have a message be tried again, now. Raises NotFound."""
     values = {"state": QUEUED, "attempts": 0, "due_at": at, "claimed_until": None}

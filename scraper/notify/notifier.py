@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -31,6 +32,7 @@ class Notifier:
         self._orders = orders
         self._looks = 0
         self._sending: dict[str, set[asyncio.Task[None]]] = {}
+        self._held: dict[str, datetime] = {}  # rules whose receiver asked to be left alone, until when
 
     async def run(self) -> None:
         """Look and send for ever."""
@@ -84,7 +86,9 @@ class Notifier:
 
     async def _claimed(self) -> Sequence[Any]:
         """A few messages that are due, of rules that do not have many under way already."""
+        self._held = {name: until for name, until in self._held.items() if until > self._db.now()}
         busy = [name for name, sending in self._sending.items() if len(sending) >= SENT_OF_A_RULE]
+        busy += self._held
         room = min(SENT_OF_A_RULE, SENT_AT_ONCE - sum(map(len, self._sending.values())))
         if room <= 0:
             return ()
@@ -100,7 +104,7 @@ class Notifier:
     async def _one(
         self, fetcher: Fetcher, rule: Notify | None, http: Http, variables: Mapping[str, str], row: Any
     ) -> None:
-        sent, final, answer = False, False, ""
+        sent, final, answer, wait_s = False, False, "", 0.0
         at = self._db.now()
         if rule is not None and (until := due(rule, at)) > at:
             await self._in_thread(notices.put_off, row.id, until)
@@ -114,7 +118,7 @@ class Notifier:
         except TimeoutError:
             answer = f"it was not taken within {SENDING_MOST_S:g} s"
         except Refused as error:
-            answer, final = str(error), error.final
+            answer, final, wait_s = str(error), error.final, error.wait_s
             log.warning("a notification was not delivered", extra={"rule": row.rule, "reason": answer})
         except Exception as error:  # one message must not end all others: a service of Apprise may raise anything
             answer = f"{type(error).__name__}: {error}"
@@ -123,6 +127,9 @@ class Notifier:
             self._db.write,
             lambda c: notices.settle(c, row.id, self._db.now(), answer, sent=sent, final=final),
         )
+        if wait_s:
+            self._held[row.rule] = self._db.now() + timedelta(seconds=wait_s)
+            await self._in_thread(notices.hold, row.rule, wait_s)
 
 
 def _number(row: Any) -> str:

@@ -8,11 +8,13 @@ import hmac
 import json
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from scraper.config import secrets
 from scraper.config.settings import Http, Notify
-from scraper.crawl.fetcher import Fetcher, Request
+from scraper.crawl.fetcher import Fetcher, Request, retry_after
+from scraper.crawl.outcome import obeyed_s
 from scraper.errors import VisitFailed
 from scraper.notify import message
 
@@ -21,11 +23,12 @@ WEBHOOK = ("http://", "https://")
 
 
 class Refused(Exception):
-    """It was not delivered; the text says why. final: to try again is of no use."""
+    """It was not delivered; the text says why. final: to try again is of no use. wait_s: for how long the receiver asks for nothing more."""
 
-    def __init__(self, said: str, *, final: bool = False) -> None:
+    def __init__(self, said: str, *, final: bool = False, wait_s: float = 0.0) -> None:
         super().__init__(said)
         self.final = final
+        self.wait_s = wait_s
 
 
 async def anyhow(url: str) -> None:
@@ -63,14 +66,15 @@ async def _webhook(
     try:
         answer = await fetcher.fetch(Request(url, "POST", headers, body), http, admit=anyhow, follows=False)
     except VisitFailed as error:
-        raise Refused(f"{error.failure}: {error.message}") from None
+        raise Refused(f"{error.failure}: {error.message}", wait_s=obeyed_s(error.retry_after_s) or 0.0) from None
+    wait_s = obeyed_s(retry_after(answer.headers, datetime.now(UTC))) or 0.0
     if 300 <= answer.status < 400:
         where = answer.headers.get("location", "elsewhere")
         raise Refused(f"{answer.status}: it is at {where} now; correct url")
     if answer.status == 410:
         raise Refused("410 Gone: the receiver wants no more", final=True)
     if not 200 <= answer.status < 300:
-        raise Refused(f"{answer.status}: {answer.body[:200].decode('utf-8', 'replace')}")
+        raise Refused(f"{answer.status}: {answer.body[:200].decode('utf-8', 'replace')}", wait_s=wait_s)
     return str(answer.status)
 
 

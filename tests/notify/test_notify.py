@@ -51,6 +51,7 @@ class Receiver:
     came: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
     wait_s: float = 0.0
+    asks_s: int = 0  # for so long to be left alone
 
     def bodies(self) -> list[dict[str, Any]]:
         return [json.loads(body) for _, body in self.came]
@@ -71,6 +72,8 @@ def receiver() -> Iterator[Receiver]:
             status = made.statuses.pop(0) if made.statuses else 204
             self.send_response(status)
             self.send_header("Content-Length", "0")
+            if made.asks_s and status >= 400:
+                self.send_header("Retry-After", str(made.asks_s))
             if 300 <= status < 400:
                 self.send_header("Location", "/elsewhere")
             self.end_headers()
@@ -144,6 +147,7 @@ class Desk:
     at: datetime = START
     variables: dict[str, str] = field(default_factory=dict)
     http: Http = LOOPBACK
+    notifier: Notifier | None = None
 
     def look(self, after_s: float = 0.0) -> None:
         self.at += timedelta(seconds=after_s)
@@ -154,7 +158,7 @@ class Desk:
         self.at += timedelta(seconds=after_s)
 
         async def once() -> None:
-            desk = Notifier(self.db, lambda: None)
+            desk = self.notifier = self.notifier or Notifier(self.db, lambda: None)
             fetcher = Fetcher()
             try:
                 while await desk._send(fetcher, self.rules, self.http, self.variables):
@@ -217,6 +221,20 @@ def test_a_secret_may_be_a_variable(db: Db, receiver: Receiver) -> None:
     assert headers["webhook-signature"].endswith(
         base64.b64encode(hmac.new(b"k", signed, hashlib.sha256).digest()).decode()
     )
+
+
+def test_who_asks_to_be_left_alone_gets_nothing_for_so_long(db: Db, receiver: Receiver) -> None:
+    receiver.statuses, receiver.asks_s = [429], 600
+    made = desk(db, rule(receiver.url))
+    change(db, "Emma")
+    made.look()
+    made.send()
+    change(db, "Anna")
+    made.look()
+    made.send(after_s=590)
+    assert len(receiver.came) == 1
+    made.send(after_s=20)
+    assert {row.state for row in made.rows()} == {"sent"}
 
 
 def test_what_is_not_taken_is_sent_again_with_the_same_id_later_and_later(db: Db, receiver: Receiver) -> None:

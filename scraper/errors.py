@@ -97,6 +97,7 @@ class VisitFailed(Exception):
         self.failure = failure
         self.message = message
         self.retry_after_s = retry_after_s
+        self.wire_bytes = 0  # what came before it failed
 
 
 class PutOff(VisitFailed):

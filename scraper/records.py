@@ -182,6 +182,7 @@ class Visit:
     dropped: bool = False  # nothing is to be stored of it
     looked: bool = False  # it was a last look, and the site said what is to be known
     check_every_s: float | None = None  # how often it is worth to look from now on
+    taken_bytes: int = 0  # what came over the network though it failed
     put_off: bool = False  # it could not be asked for just now: that was no try
 
 

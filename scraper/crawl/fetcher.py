@@ -4,7 +4,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
@@ -126,6 +126,13 @@ def take_all(status: int, headers: Mapping[str, str]) -> None:
     """Refuse nothing."""
 
 
+@dataclass(slots=True)
+class Taken:
+    """What came over the network for one URL, redirects included."""
+
+    wire_bytes: int = 0
+
+
 class Fetcher:
     """Asks sites: over connections of our own, or over httpx's where a proxy or HTTP/2 is wanted."""
 
@@ -155,10 +162,32 @@ class Fetcher:
         redirected: called with the headers of each redirect before it is followed; raises VisitFailed to follow it no further.
         Raises VisitFailed.
         """
+        taken = Taken()
+        try:
+            return await self._fetch(
+                request, http, taken, admit, visitor, may_take, piece_seen, redirected, follows=follows
+            )
+        except VisitFailed as failed:
+            failed.wire_bytes += taken.wire_bytes
+            raise
+
+    async def _fetch(
+        self,
+        request: Request,
+        http: Http,
+        taken: "Taken",
+        admit: Admit,
+        visitor: Visitor,
+        may_take: HeadersSeen,
+        piece_seen: PieceSeen | None,
+        redirected: Callable[[Mapping[str, str]], None],
+        *,
+        follows: bool,
+    ) -> Fetched:
         transaction.forbid(f"{request.url} was asked for")
         first = request.url
         left_s = http.timeout
-        elapsed_s, wire_bytes, seen = 0.0, 0, {first}
+        elapsed_s, seen = 0.0, {first}
         statuses: set[int] = set()
         for _ in range(MAX_REDIRECTS + 1):
             began = time.monotonic()
@@ -171,11 +200,11 @@ class Fetcher:
             spent_s = time.monotonic() - began
             left_s -= spent_s
             elapsed_s += spent_s
-            wire_bytes += answer.wire_bytes
+            taken.wire_bytes += answer.wire_bytes
             if answer.set_cookies and visitor.took(request.url, answer.set_cookies):
                 seen.clear()  # who comes back with cookies may get another answer
             if answer.status not in REDIRECTS or not follows:
-                done = _fetched(first, request.url, answer, http.max_body, wire_bytes, elapsed_s)
+                done = _fetched(first, request.url, answer, http.max_body, taken.wire_bytes, elapsed_s)
                 return replace(done, moved=True) if statuses and statuses <= FOR_GOOD else done
             target = _target(request.url, answer)
             redirected(answer.headers)

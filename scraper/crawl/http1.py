@@ -257,6 +257,10 @@ class Connection(asyncio.Protocol):
         try:
             self.transport.write(request)
             return await self._done
+        except VisitFailed as failed:
+            failed.wire_bytes = self.answer.wire_bytes
+            self.close()
+            raise
         except BaseException:
             self.close()
             raise

@@ -497,6 +497,7 @@ class Visitor:
             failure=error.failure,
             message=clean.text(error.message),
             retry_at=now + timedelta(seconds=found.retry_in_s) if found.retry_in_s is not None else None,
+            taken_bytes=error.wire_bytes,
             gone=error.failure is Failure.HTTP_4XX and error.message[:3] in ("404", "410"),
         )
 

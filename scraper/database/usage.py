@@ -24,9 +24,10 @@ def add(connection: Connection, visits: Sequence[Visit], changed: Mapping[str, i
     told = dict(changed)
     taken: dict[tuple[str, str], list[int]] = {}
     for visit in visits:
-        if visit.fetched is not None and visit.fetched.wire_bytes:
+        came = visit.fetched.wire_bytes if visit.fetched is not None else visit.taken_bytes
+        if came:
             pages, size = taken.setdefault((visit.claim.source, day_of(visit.at)), [0, 0])
-            taken[visit.claim.source, day_of(visit.at)] = [pages + 1, size + visit.fetched.wire_bytes]
+            taken[visit.claim.source, day_of(visit.at)] = [pages + 1, size + came]
     rows = [
         {"source": s, "day": day, "pages": pages, "bytes": size, "changes": told.pop(s, 0)}
         for (s, day), (pages, size) in sorted(taken.items())

@@ -651,6 +651,20 @@ async def test_what_was_claimed_is_not_asked_for_once_the_bytes_of_the_day_are_u
         assert engine.progress().sources == ("s",)
 
 
+@pytest.mark.parametrize("budget", [{"pages_per_day": 5}, {"bytes_per_day": 150_000}])
+async def test_what_fails_counts_for_the_budget_of_the_day_too(
+    crawler: Crawler, site: Site, budget: dict[str, int]
+) -> None:
+    site.raw("*", html("x" * 30_000, status="404 No" if "pages_per_day" in budget else "200 OK", Content_Encoding="br"))
+    site.raw("/robots.txt", html("", status="404 No"))
+    site.page("/", links(*(f"/{n}" for n in range(30))))
+    watched = source(site, http={"per_host": 1, "auto_throttle": False}, **budget)
+    async with under_way(crawler, watched) as engine:
+        await asyncio.to_thread(until, lambda: "budget" in slowed(crawler))
+        await asyncio.to_thread(until, lambda: not engine.progress().visiting)
+        assert len(site.paths()) < 15
+
+
 async def test_bytes_per_day_hold_over_runs(crawler: Crawler, site: Site) -> None:
     site.page("/", "x" * 50_000)
     watched = source(site, bytes_per_day=40_000)

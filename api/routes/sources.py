@@ -76,7 +76,7 @@ def check_source(db: TheDb, service: TheService, definition: Definition, url: Wo
     variables = environment(service.loaded.base)
     made = checked_source({"name": "check", **definition}, service.settings, variables, trusted=False)
     try:
-        return asyncio.run(check(made, service.settings.http, url, service.settings.limits, variables))
+        return asyncio.run(check(made, service.settings.http, url, service.settings.limits, variables, db=db))
     except ValueError as error:
         raise BadConfig([Problem("url", str(error))]) from None
 

@@ -207,10 +207,11 @@ def check_source(
     sys.path.append(str(loaded.base))
     with preflight(loaded, brings=True) as db:
         source = named(db, [name])[0]
-    try:
-        found = asyncio.run(check(source, loaded.settings.http, url, loaded.settings.limits, environment(loaded.base)))
-    except ValueError as error:
-        raise NotFound(str(error)) from None
+        http, limits = loaded.settings.http, loaded.settings.limits
+        try:
+            found = asyncio.run(check(source, http, url, limits, environment(loaded.base), db=db))
+        except ValueError as error:
+            raise NotFound(str(error)) from None
     print(json.dumps(found, indent=2, ensure_ascii=False, default=export.text))
     for note in found["notes"]:
         print(note, file=sys.stderr)

@@ -1,5 +1,7 @@
 """Try a source on one page, by the crawl's own path, and store nothing."""
 
+import asyncio
+import contextlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
@@ -12,7 +14,9 @@ from scraper.crawl.robots import Robots
 from scraper.crawl.short import is_short
 from scraper.crawl.visit import Visitor, fetch_robots
 from scraper.crawl.work import Work
+from scraper.database import Db, hosts
 from scraper.database.connection import now
+from scraper.errors import Unavailable
 from scraper.extract import propose
 from scraper.offload import Browsers, Readers
 from scraper.records import Claim, HostTimes
@@ -20,11 +24,18 @@ from scraper.urls import canonical, host_of
 
 
 class Forgetful:
-    """Remembers nothing: each check asks anew."""
+    """Keeps nothing: each check asks anew. What hosts have asked of those who crawl, they have asked of it too."""
+
+    def __init__(self, db: Db | None) -> None:
+        self._db = db
 
     async def lease(self, host: str) -> HostTimes | None:
-        """Every host is free."""
-        return HostTimes(host, None, 0.0)
+        """Every host is free, when it may be asked again."""
+        times = None
+        if self._db is not None:
+            with contextlib.suppress(Unavailable):
+                times = await asyncio.to_thread(self._db.read, lambda c: hosts.known(c, host))
+        return times or HostTimes(host, None, 0.0)
 
     async def robots_of(self, origin: str) -> tuple[Robots, datetime] | None:
         """None is kept."""
@@ -38,7 +49,7 @@ class Forgetful:
 
     def now(self) -> datetime:
         """Return this instant."""
-        return now()
+        return self._db.now() if self._db is not None else now()
 
 
 async def check(
@@ -48,11 +59,12 @@ async def check(
     limits: Limits | None = None,
     variables: Mapping[str, str] | None = None,
     *,
+    db: Db | None = None,
     proposals: bool = False,
 ) -> dict[str, Any]:
     """Return what one page of a source yields: its items, the links it follows, why it is not more, or its failure.
 
-    url: which page; None: the first start address. proposals: also rules for items that might suit it. Raises ValueError if
+    url: which page; None: the first start address. db: where it is kept which hosts want to be left alone. proposals: also rules for items that might suit it. Raises ValueError if
     there is no such URL.
     """
     target = canonical(url or (source.start or source.sitemaps)[0])
@@ -66,7 +78,7 @@ async def check(
     async def no_body(*page: object) -> None:
         """Nothing is stored."""
 
-    politeness = Politeness(Forgetful(), 1, ask_robots)
+    politeness = Politeness(Forgetful(db), 1, ask_robots)
     politeness.renewed_at = float("inf")  # nobody else takes a host over
     readers, browsers = Readers(limits or Limits()), Browsers(limits or Limits())
     work = Work.of(source, base, variables or {})

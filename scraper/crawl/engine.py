@@ -465,6 +465,9 @@ class Engine:
             told += ended.told
             if ended.told:
                 usage.changed(connection, run.source, at, len(ended.told))
+            if ended.state is RunState.RUNNING:
+                opened[run.id] = run.source
+                continue
             happened += self._ended_run(run, ended, at)
         moments = [
             frontier.next_retry(connection, at),

@@ -42,8 +42,8 @@ class Upkeep:
             except BowerbirdError as error:  # the crawl meets the same, and says so
                 log.debug("no upkeep now", extra={"reason": str(error)})
 
-    async def prune(self) -> None:
-        """Drop what the sources need not keep. Raises Unavailable, Unusable."""
+    async def prune(self, ends: Callable[[], bool] = lambda: False) -> None:
+        """Drop what the sources need not keep. ends: asked now and then whether to leave the rest for later. Raises Unavailable, Unusable."""
         await self._store.write(lambda c: visits.set_right(c, self._store.now()))
         await self._store.write(lambda c: usage.forget(c, self._store.now()))
         definitions = await self._store.read(sources.definitions)
@@ -55,8 +55,11 @@ class Upkeep:
                 continue
             dropped: Counter[str] = Counter()
             portions = retention.prune(self._store.db, name, keep, self._store.now())
-            while (found := await self._store.step(portions)) is not None:
+            while not ends() and (found := await self._store.step(portions)) is not None:
                 dropped[found[0]] += found[1]
                 await asyncio.sleep(REST_S)
             if dropped:
                 log.info("what need not be kept was dropped", extra={"source": name, **dropped})
+            if ends():
+                log.info("what else need not be kept is dropped another time")
+                return

@@ -43,7 +43,7 @@ from scraper.database.sources import definition as of_name
 from scraper.database.sources import tag
 from scraper.errors import NotFound
 from scraper.states import RunKind, RunState
-from scraper.urls import canonical, host_of
+from scraper.urls import Scope, canonical
 
 PENALTY_TOLD_S = 0.1
 OUTCOMES, OUTCOMES_LISTED = 30, 20
@@ -247,7 +247,7 @@ def _defined(text: str) -> _Defined:
     definition = json.loads(text)
     source = build(Source, definition, (), [])
     starts = (*source.start, *source.sitemaps) if source is not None else ()
-    asked = sorted({host_of(url) for text in starts if (url := canonical(text))})
+    asked = sorted(Scope.around(url for text in starts if (url := canonical(text))).hosts)  # with and without www
     return _Defined(masked(definition), source, tuple(asked), tag(definition))
 
 

@@ -46,6 +46,12 @@ def lease(
     return Leased(times, former)
 
 
+def known(connection: Connection, name: str) -> HostTimes | None:
+    """Return what is kept of a host, whoever has it."""
+    row = connection.execute(select(hosts).where(hosts.c.host == name)).first()
+    return HostTimes(*(getattr(row, name) for name in KEPT)) if row is not None else None
+
+
 _KNOW = Bulk(lambda dialect: upsert(dialect, hosts).on_conflict_do_nothing(index_elements=["host"]))
 _FREE = Among(
     lambda _: (

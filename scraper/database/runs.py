@@ -17,6 +17,7 @@ from scraper.errors import Failure, NotFound
 from scraper.records import RunCount, RunTally
 from scraper.states import LastLook, RunKind, RunState, UrlState
 
+REMOVED_AT_ONCE = 20_000  # items in one transaction, which holds them in memory, and others up
 ACTIVE = (RunState.QUEUED, RunState.RUNNING)
 
 
@@ -153,30 +154,18 @@ def finish(connection: Connection, run_id: int, at: datetime, dropped: int) -> E
     read a page which had been read before, did not see everything: that page may lead to the item; or list it, where items
     stand in lists, from one page of which they slip to the next. Where half of a source's
     items are gone at once, the site has changed rather than what it offers: that is an alarm, and they stay.
+
+    Where very many are gone, some are marked, and the run stays open: it is to be finished again.
     """
     run = connection.execute(select(runs).where(runs.c.id == run_id)).one()
-    message = run.message  # a limit that was met on the way
-    if dropped:
-        message = f"max_pages = {run.max_pages} was reached; {dropped} known URLs were not visited"
-    # A run that knew nothing had only start pages that are set aside.
-    state = RunState.FAILED if run.pages == 0 and (run.failures > 0 or run.known == 0) else RunState.DONE
-    if state is RunState.FAILED:
-        reasons = connection.execute(
-            select(failures.c.reason, failures.c.message)
-            .where(failures.c.source == run.source, failures.c.resolved_at.is_(None))
-            .order_by(failures.c.last_at.desc())
-            .limit(1)
-        ).first()
-        said = reasons.message.partition("\n")[0] if reasons else ""
-        message = f"{reasons.reason}: {said}" if reasons else None
-    if state is RunState.DONE and run.kind == RunKind.CRAWL and not run.pages and run.known:
-        message = "no page was found: what its sitemaps and feeds name is not on its hosts, or is excluded"
-    connection.execute(update(runs).where(runs.c.id == run_id).values(state=state, finished_at=at, message=message))
+    complete = not dropped and _is_complete(connection, run)
     told: list[dict[str, Any]] = []
     raised: list[str] = []
     if run.known:
-        complete = not dropped and _is_complete(connection, run)
         told, vanished = _remove_unseen(connection, run_id, run.source, at, complete=complete)
+        if len(told) >= REMOVED_AT_ONCE:
+            connection.execute(update(runs).where(runs.c.id == run_id).values(changes=runs.c.changes + len(told)))
+            return Ended(RunState.RUNNING, told, [])
         if complete:
             _forget_unlinked(connection, run_id, run.source, at)
         if run.kind == RunKind.CRAWL and run.pages:
@@ -184,11 +173,30 @@ def finish(connection: Connection, run_id: int, at: datetime, dropped: int) -> E
             lost = homes.lost(connection, run_id, run.source, complete=complete)
             told = items_of.adopt(connection, lost, at) + told
         alarms.forget_runs(connection, run.source)
-    if told:
-        connection.execute(update(runs).where(runs.c.id == run_id).values(changes=runs.c.changes + len(told)))
+    state, message = _outcome(connection, run, dropped)
+    ended = {"state": state, "finished_at": at, "message": message}
+    connection.execute(update(runs).where(runs.c.id == run_id).values(**ended, changes=runs.c.changes + len(told)))
     if dropped:
         frontier.leave_queued(connection, run_id)
     return Ended(state, told, raised)
+
+
+def _outcome(connection: Connection, run: Row[Any], dropped: int) -> tuple[RunState, str | None]:
+    """How a run ended, and what there is to say of that."""
+    # A run that knew nothing had only start pages that are set aside.
+    if run.pages == 0 and (run.failures > 0 or run.known == 0):
+        reasons = connection.execute(
+            select(failures.c.reason, failures.c.message)
+            .where(failures.c.source == run.source, failures.c.resolved_at.is_(None))
+            .order_by(failures.c.last_at.desc())
+            .limit(1)
+        ).first()
+        return RunState.FAILED, f"{reasons.reason}: {reasons.message.partition(chr(10))[0]}" if reasons else None
+    if dropped:
+        return RunState.DONE, f"max_pages = {run.max_pages} was reached; {dropped} known URLs were not visited"
+    if run.kind == RunKind.CRAWL and run.pages == 0:
+        return RunState.DONE, "no page was found: what its sitemaps and feeds name is not on its hosts, or is excluded"
+    return RunState.DONE, run.message  # a limit that was met on the way
 
 
 def _forget_unlinked(connection: Connection, run_id: int, source: str, at: datetime) -> None:
@@ -255,15 +263,19 @@ def _remove_unseen(
     others = items.alias()
     beside = (others.c.page_id == items.c.page_id) & (others.c.kind == items.c.kind) & (others.c.id != items.c.id)
     alone = unseen.where(~exists().where(beside, others.c.removed_at.is_(None)))
-    gone = connection.execute(unseen if complete else alone).all()
+    chosen = unseen if complete else alone
+    gone = connection.execute(chosen.limit(REMOVED_AT_ONCE)).all()
     if gone and complete and _has_passed_lists(connection, run_id, source):
-        gone = connection.execute(alone).all()
+        chosen = alone
+        gone = connection.execute(chosen.limit(REMOVED_AT_ONCE)).all()
     if not gone:
         return [], ""
-    if len(gone) >= alarms.ITEMS_LEAST and not alarms.is_accepted(connection, source, "items", ""):
+    least = min(alarms.ITEMS_LEAST, REMOVED_AT_ONCE)
+    if len(gone) >= least and not alarms.is_accepted(connection, source, "items", ""):
         there = connection.scalar(select(func.count()).where(items.c.source == source, items.c.removed_at.is_(None)))
-        if len(gone) * 2 > int(there or 0):
-            return [], f"{len(gone)} of {there} items were not seen any more; they are kept until that is accepted"
+        count = int(connection.scalar(select(func.count()).select_from(chosen.subquery())) or 0)
+        if count >= alarms.ITEMS_LEAST and count * 2 > int(there or 0):
+            return [], f"{count} of {there} items were not seen any more; they are kept until that is accepted"
     _read_anew(connection, sorted({row.page_id for row in gone if row.seen_in < run_id}))
     _read_anew(connection, homes.listing(connection, [row.id for row in gone]))
     told = [

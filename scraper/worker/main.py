@@ -64,14 +64,17 @@ class Scraper(Process):
             engine.rely_on(task)
         try:
             await engine.run(self._settings.source, Before(self._died_at(), suspect))
-            if self._boot.get("once") is not None and house and not (self._asked or self._terminated):
-                await upkeep.prune()
+            if self._boot.get("once") is not None and house and not self._is_leaving():
+                await upkeep.prune(self._is_leaving)
             self._heart.beat(engine)
         finally:
             for task in beside:
                 task.cancel()
             store.close()
         return self._exit_code()
+
+    def _is_leaving(self) -> bool:
+        return self._asked or self._terminated
 
     def _http(self) -> Http:
         """The [http] settings, with half the concurrency for each time that memory ran out lately."""

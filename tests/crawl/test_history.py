@@ -389,6 +389,22 @@ async def test_an_item_that_has_the_name_of_its_page_goes_with_it(crawler: Crawl
     assert (item["key"], item["url"], item["data"]["price"]) == (site.url + "/p/1/", site.url + "/p/1/", "2")
 
 
+async def test_very_many_items_that_are_gone_are_removed_bit_by_bit(
+    crawler: Crawler, told: Told, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "REMOVED_AT_ONCE", 3)
+    site.page("/", many(30))
+    await crawler.run(shop(site))
+    site.page("/", many(20))
+    run = await again(crawler, told, shop(site))
+    assert (run["state"], run["changes"]) == ("done", 11)
+    assert told.take("item") == ["removed"] * 10
+    assert len(present(crawler)) == 20
+    site.page("/", many(9))  # more than half: an alarm in place of the first bit
+    run = await again(crawler, told, shop(site))
+    assert (told.take("item"), len(present(crawler))) == ([], 20)
+
+
 async def test_a_page_has_moved_to_one_that_was_seen_already(crawler: Crawler, told: Told, site: Site) -> None:
     site.page("/new", links("/old"))
     site.page("/old", "x")

@@ -19,6 +19,7 @@ from sqlalchemy import select
 from scraper.config import allowance
 from scraper.config.settings import Database, Http, Limits, Source
 from scraper.crawl import politeness
+from scraper.crawl.check import check
 from scraper.crawl.engine import Before, Engine
 from scraper.crawl.fetcher import Fetcher
 from scraper.crawl.politeness import PENALTY_MAX_S, STRIKES, TRIP_FIRST_S, TRIP_MAX_S, Gate, Place, Politeness
@@ -460,6 +461,15 @@ async def test_a_pause_that_robots_txt_asked_for_is_kept_before_anything_else_is
         kept = select(host_rows.c.host).where(host_rows.c.next_at > later)
         await asyncio.to_thread(until, lambda: crawler.db.read(lambda c: c.scalar(kept)))
     assert site.paths() == []
+
+
+async def test_a_check_leaves_alone_who_asked_for_that(crawler: Crawler, site: Site) -> None:
+    site.raw("/", html("x", status="503 Slow", Retry_After="600"), close=False)
+    await crawler.run(source(site), ONE_BY_ONE)
+    found = await check(source(site), ONE_BY_ONE, db=crawler.db)
+    assert found["failure"]["reason"] == "rate_limited"
+    assert "is to be left alone for" in found["failure"]["message"]
+    assert site.paths() == ["/"]
 
 
 async def test_a_redirect_to_itself_that_asks_to_wait_is_waited_for(crawler: Crawler, site: Site) -> None:

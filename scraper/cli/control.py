@@ -12,6 +12,7 @@ from scraper.cli.options import ConfigFile
 from scraper.config.load import server_of
 from scraper.errors import BowerbirdError, Exit
 from scraper.statedir import Verb
+from scraper.states import State
 
 TIMEOUT_S = 10.0
 SETTLE_S = 3.0
@@ -50,7 +51,10 @@ def call(method: str, path: str, config: ConfigFile = None) -> dict[str, Any]:
 
 
 def _print(found: dict[str, Any]) -> None:
-    print(f"{found['state']}{'' if found['running'] else ' (not wanted to run)'}", end="")
+    print(
+        f"{found['state']}{'' if found['running'] or found['state'] == State.FAILED else ' (not wanted to run)'}",
+        end="",
+    )
     print(f", last check {found['last_check'] or 'never'}, {found['restarts']} restarts")
     for process in found["processes"]:
         rss = process["rss_bytes"]

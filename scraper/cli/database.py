@@ -31,6 +31,8 @@ def current(config: ConfigFile = None) -> None:
     with Db(settings_of(config).settings.database) as made:
         found = None if made.file is not None and not made.file.path.exists() else made.read(schema.current)
         newest = "" if found == schema.HEAD else f"; `bowerbird db upgrade` brings it to {schema.HEAD}"
+        if schema.is_newer(found):
+            newest = f"; a newer version made it, this one knows {schema.HEAD}"
         print(f"{made.shown}: " + (f"version {found}" if found is not None else "no tables yet") + newest)
 
 

@@ -201,7 +201,9 @@ class Fetcher:
             left_s -= spent_s
             elapsed_s += spent_s
             taken.wire_bytes += answer.wire_bytes
-            if answer.set_cookies and visitor.took(request.url, answer.set_cookies):
+            gate = bool(answer.set_cookies)
+            if gate and visitor.took(request.url, answer.set_cookies):
+                gate = False
                 seen.clear()  # who comes back with cookies may get another answer
             if answer.status not in REDIRECTS or not follows:
                 done = _fetched(first, request.url, answer, http.max_body, taken.wire_bytes, elapsed_s)
@@ -209,7 +211,9 @@ class Fetcher:
             target = _target(request.url, answer)
             redirected(answer.headers)
             if target in seen:
-                raise VisitFailed(Failure.TOO_MANY_REDIRECTS, f"redirects in a circle, by {target.partition('?')[0]}")
+                wants = "; it sets a cookie, which http = { cookies = true } would keep" if gate else ""
+                said = f"redirects in a circle, by {target.partition('?')[0]}{wants}"
+                raise VisitFailed(Failure.TOO_MANY_REDIRECTS, said)
             seen.add(target)
             statuses.add(answer.status)
             request = request.after(answer.status, target)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 NOT_THERE = (Failure.DNS, Failure.CONNECT, Failure.TLS, Failure.BLOCKED_ADDRESS, Failure.INVALID_URL)
 PAGE_TYPES = re.compile(
-    r"(text/html|application/xhtml\+xml|application/json|(application|text)/xml|application/\S+\+(json|xml))?$"
+    r"(text/html|application/xhtml\+xml|(application|text)/(json|xml)|application/\S+\+(json|xml))?$"
 )
 
 # What its mod_deflate puts into a tag on the way out, and does not know on the way in (its bug 45023).

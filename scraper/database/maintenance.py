@@ -60,8 +60,12 @@ def _bytes(connection: Connection) -> int:
 
 def _check(db: Db, connection: Connection) -> list[str]:
     faults: list[str] = []
-    if schema.current(connection) is None:
+    if (version := schema.current(connection)) is None:
         return ["there are no tables yet; `bowerbird db upgrade` makes them"]
+    if schema.is_newer(version):
+        return [
+            f"a newer version made the tables ({version}, this one knows {schema.HEAD}); install that version again"
+        ]
     if db.is_sqlite:
         rows = connection.exec_driver_sql("PRAGMA integrity_check(20)").scalars()
         faults += [f"integrity: {row}" for row in rows if row != "ok"]

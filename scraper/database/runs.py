@@ -129,12 +129,10 @@ def _is_complete(connection: Connection, run: Row[Any]) -> bool:
 _THERE = pages.c.gone_at.is_(None) & (pages.c.source == urls.c.source)
 _ITSELF = exists().where(_THERE, pages.c.fingerprint == urls.c.fingerprint)
 _ELSEWHERE = exists().where(_THERE, pages.c.url == urls.c.url, pages.c.url != pages.c.final_url)
-_LOST_SIGHT = (
-    select(urls.c.id)
-    .where(urls.c.run_id == bindparam("run"), in_state(UrlState.FAILED))
-    .where(or_(_ITSELF, _ELSEWHERE, urls.c.kind == "sitemap"))
-    .limit(1)
-)
+_FAILED = select(urls.c.id).where(urls.c.run_id == bindparam("run"), in_state(UrlState.FAILED)).limit(1)
+_LOST_SIGHT = _FAILED.where(or_(_ITSELF, _ELSEWHERE, urls.c.kind == "sitemap"))
+_LISTS = pages.c.item_count > 1
+_HIDDEN_LISTS = _FAILED.where(or_(_ITSELF.where(_LISTS), _ELSEWHERE.where(_LISTS)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +149,8 @@ def finish(connection: Connection, run_id: int, at: datetime, dropped: int) -> E
 
     dropped: how many URLs a limit left unvisited. An item is gone when the run read its page and did not see it, when its
     page is gone, or when the run saw everything and not the item. A run that a limit cut short, or that could not
-    read a page which had been read before, did not see everything: that page may lead to the item; or list it, where items
-    stand in lists, from one page of which they slip to the next. Where half of a source's
+    read a page which had been read before, did not see everything: that page may lead to the item; or list it, if it is a
+    list, from one page of which items slip to the next. Where half of a source's
     items are gone at once, the site has changed rather than what it offers: that is an alarm, and they stay.
 
     Where very many are gone, some are marked, and the run stays open: it is to be finished again.
@@ -263,7 +261,7 @@ def _remove_unseen(
     others = items.alias()
     beside = (others.c.page_id == items.c.page_id) & (others.c.kind == items.c.kind) & (others.c.id != items.c.id)
     alone = unseen.where(~exists().where(beside, others.c.removed_at.is_(None)))
-    chosen = unseen if complete else alone
+    chosen = unseen if complete or not _may_hide_lists(connection, run_id) else alone
     gone = connection.execute(chosen.limit(REMOVED_AT_ONCE)).all()
     if gone and complete and _has_passed_lists(connection, run_id, source):
         chosen = alone
@@ -285,6 +283,14 @@ def _remove_unseen(
         ids = [row.id for row in gone[start_at : start_at + IN_MOST]]
         connection.execute(update(items).where(items.c.id.in_(ids)).values(removed_at=at))
     return told, ""
+
+
+def _may_hide_lists(connection: Connection, run_id: int) -> bool:
+    """Whether a run that did not see everything may have missed pages that list several items."""
+    run = connection.execute(select(runs).where(runs.c.id == run_id)).one()
+    if run.kind != RunKind.CRAWL or run.message is not None or run.pages >= run.max_pages:
+        return True
+    return connection.scalar(_HIDDEN_LISTS, {"run": run_id}) is not None
 
 
 def _has_passed_lists(connection: Connection, run_id: int, source: str) -> bool:

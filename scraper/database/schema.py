@@ -32,6 +32,11 @@ def current(connection: Connection) -> str | None:
     return None
 
 
+def is_newer(found: str | None) -> bool:
+    """Say whether tables are of a version that this one cannot know: versions are numbers of four digits."""
+    return found is not None and found > HEAD
+
+
 def upgrade(db: Db, head: str = HEAD, scripts: Path = SCRIPTS) -> str | None:
     """Bring the tables to this version, in one transaction; safe when several processes do so at once.
 

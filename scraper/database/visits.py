@@ -29,6 +29,7 @@ SKEW = timedelta(minutes=1)
 PATIENCE = timedelta(minutes=1)  # what comes within it is waited for, though a source be due again
 LONGEST_WAIT = timedelta(hours=25)  # a host is obeyed for a day at most
 DEEPER_MOST = 100
+GUARD_DEPTH = 10  # so deep a limit is a guard, the default one; a smaller one says what the source is
 INDEX_DEPTH = 3  # sitemaps that lead to sitemaps
 
 Counts = defaultdict[int, defaultdict[str, int]]
@@ -366,7 +367,8 @@ def _deeper(visits: Sequence[Visit], bounds: Bounds) -> dict[int, set[bytes]]:
     found: dict[int, set[bytes]] = defaultdict(set)
     for visit in visits:
         marks, most = found[visit.claim.run_id], bounds.depths.get(visit.claim.source, 0)
-        if visit.claim.kind == "page" and visit.claim.depth >= most and len(marks) < DEEPER_MOST:
+        at_guard = visit.claim.kind == "page" and visit.claim.depth >= most >= GUARD_DEPTH
+        if at_guard and len(marks) < DEEPER_MOST:
             marks.update(fingerprint(link.url) for link in visit.reading.links[:DEEPER_MOST] if link.kind == "page")
     return {run_id: marks for run_id, marks in found.items() if marks}
 

@@ -50,6 +50,7 @@ _GIVEN = re.compile(
     r"""JSON\.parse\(\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`(?:[^`\\]|\\.)*`)|[=(]\s*(?=[{\[])""", re.DOTALL
 )
 GIVEN_MOST = 20
+_GUARD = re.compile(r"^\s*\)\]\}',?\s*")  # so that nobody runs it as a script (Angular, Google)
 _ESCAPED = re.compile(r"\\(?:u\{([0-9A-Fa-f]{1,8})\}|u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2})|(\r\n|.))", re.DOTALL)
 _LETTERS = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v": "\v", "0": "\0", "\n": "", "\r\n": ""}
 _UNDEFINED = re.compile(r"(?<=[:,\[])\s*undefined(?=\s*[,}\]])")  # what JSON has no word for
@@ -301,7 +302,7 @@ class Page:
 
     def _parsed(self, number: type[float]) -> Any:
         try:
-            return json.loads(self.text, parse_float=number)
+            return json.loads(_GUARD.sub("", self.text, count=1), parse_float=number)
         except (ValueError, RecursionError) as error:
             raise VisitFailed(Failure.DECODE, f"is not valid JSON: {error}") from None
 

@@ -245,6 +245,12 @@ def test_current_says_what_is_there_and_makes_nothing(project: Project, tmp_path
     assert project.run("db", "current").stdout.endswith(f"version {schema.HEAD}\n")
 
 
+def test_tables_of_a_newer_version_are_told_as_such(ours: Db, project: Project) -> None:
+    ours.write(lambda c: c.exec_driver_sql("UPDATE alembic_version SET version_num = '0099'"))
+    assert "a newer version made it" in project.run("db", "current").stdout
+    assert "a newer version made the tables (0099" in project.run("db", "check").stdout
+
+
 def test_check_tells_what_is_damaged(ours: Db, project: Project) -> None:
     assert project.run("db", "check").stdout.endswith("bowerbird.db: ok\n")
     connection = sqlite3.connect(project.path / "bowerbird.db")

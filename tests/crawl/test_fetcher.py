@@ -119,6 +119,14 @@ async def test_misbehaviour_has_a_name(site: Site, data: bytes, failure: str) ->
     assert caught.value.failure == failure, caught.value.message
 
 
+@pytest.mark.parametrize("cookie", ["", "Set-Cookie: seen=1\r\n"])
+async def test_a_gate_of_cookies_is_told_as_one(site: Site, cookie: str) -> None:
+    head = f"HTTP/1.1 302 F\r\n{cookie}Location: {site.url}/x\r\nContent-Length: 0\r\n\r\n"
+    with pytest.raises(VisitFailed, match="in a circle") as caught:
+        await fetch(site.raw("/x", head.encode()))
+    assert ("cookies = true" in caught.value.message) == bool(cookie)
+
+
 WELL = [
     ("with length", OK + b"Content-Length: 5\r\n\r\nhello"),
     ("chunked", OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\nContent-Encoding: gzip\r\n\r\n"),

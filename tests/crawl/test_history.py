@@ -337,8 +337,9 @@ def newest_first(site: Site, count: int, pages_there: int = 3) -> None:
 
 @pytest.mark.parametrize("why", ["it fails", "max_pages", "max_depth", "recheck"])
 async def test_what_slips_to_a_list_page_that_was_not_read_is_not_gone(
-    crawler: Crawler, told: Told, site: Site, why: str
+    crawler: Crawler, told: Told, site: Site, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
+    monkeypatch.setattr(visits, "GUARD_DEPTH", 1)
     newest_first(site, 6)
     more = {"max_pages": 2} if why == "max_pages" else {"max_depth": 1} if why == "max_depth" else {}
     wanted = shop(site, "/0", http={"retries": 0}, **more)
@@ -387,6 +388,17 @@ async def test_an_item_that_has_the_name_of_its_page_goes_with_it(crawler: Crawl
         assert told.take("item") == changes_told
     [item] = crawler.rows("items")
     assert (item["key"], item["url"], item["data"]["price"]) == (site.url + "/p/1/", site.url + "/p/1/", "2")
+
+
+async def test_a_page_that_fails_and_lists_nothing_hides_nothing(crawler: Crawler, told: Told, site: Site) -> None:
+    site.page("/", things("a", "b") + links("/about"))
+    site.page("/about", "x")
+    wanted = shop(site, http={"retries": 0})
+    await crawler.run(wanted)
+    site.page("/", things("a") + links("/about"))
+    site.raw("/about", html("", status="500 No"), close=False)
+    await again(crawler, told, wanted)
+    assert told.take("item") == ["removed"]
 
 
 async def test_very_many_items_that_are_gone_are_removed_bit_by_bit(

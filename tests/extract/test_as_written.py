@@ -656,3 +656,8 @@ def test_names_without_a_prefix_are_those_of_the_document() -> None:
 def test_of_a_script_the_first_value_that_has_it_is_taken(script: str) -> None:
     rule = ItemRule(fields={"p": FieldRule(css="script", json="price")})
     assert by_rules(page(f"<script>{script}</script>"), (rule,))[0].data == {"p": 35}
+
+
+def test_json_behind_a_guard_is_read() -> None:
+    """So that nobody runs it as a script."""
+    assert page(')]}\',\n{"a": 1}', "text/json").json() == {"a": 1}

@@ -116,12 +116,17 @@ _COUNTS_OF = Among(lambda _: _COUNTS.where(runs.c.id.in_(bindparam("ids", expand
 
 def look_once_more(connection: Connection, run: Row[Any], most: int) -> bool:
     """Have a run that saw all that its source leads to ask for what it did not come upon, so many at most. Returns whether it does."""
-    return _is_complete(connection, run) and frontier.look_once_more(connection, run.id, run.source, most)
+    return _read_all(connection, run) and frontier.look_once_more(connection, run.id, run.source, most)
 
 
 def _is_complete(connection: Connection, run: Row[Any]) -> bool:
     """Whether a run that no limit cut short saw all that its source leads to."""
-    crawled = run.kind == RunKind.CRAWL and run.pages > 0 and run.message is None
+    return run.message is None and _read_all(connection, run)
+
+
+def _read_all(connection: Connection, run: Row[Any]) -> bool:
+    """Whether a run read all pages that it came upon, as far as they had been read before."""
+    crawled = run.kind == RunKind.CRAWL and run.pages > 0
     return crawled and connection.scalar(_LOST_SIGHT, {"run": run.id}) is None
 
 

@@ -390,6 +390,23 @@ async def test_an_item_that_has_the_name_of_its_page_goes_with_it(crawler: Crawl
     assert (item["key"], item["url"], item["data"]["price"]) == (site.url + "/p/1/", site.url + "/p/1/", "2")
 
 
+async def test_beyond_max_depth_a_page_may_be_linked_still(
+    crawler: Crawler, told: Told, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(visits, "GUARD_DEPTH", 1)
+    site.page("/", links("/list", "/a", "/b"))
+    site.page("/list", links("/deeper"))
+    site.page("/a", things("a"))
+    site.page("/b", things("b"))
+    await crawler.run(shop(site, max_depth=1))
+    site.page("/", links("/list"))
+    del site.routes["/b"]
+    run = await again(crawler, told, shop(site, max_depth=1))
+    assert "max_depth = 1" in run["message"]
+    assert (told.take("page"), told.take("item")) == (["changed", "removed"], ["removed"])
+    assert present(crawler) == ["a"]
+
+
 async def test_a_page_that_fails_and_lists_nothing_hides_nothing(crawler: Crawler, told: Told, site: Site) -> None:
     site.page("/", things("a", "b") + links("/about"))
     site.page("/about", "x")

@@ -329,7 +329,7 @@ class Visitor:
         async def admit(target: str) -> None:
             nonlocal first
             first = first and target == claim.url
-            if claim.depth > 0 and not self._admits(work, target):
+            if claim.depth > 0 and target != claim.url and not self._admits(work, target):
                 raise VisitFailed(Failure.BAD_REDIRECT, f"redirects to {target}, which the source does not include")
             await place.keep()
             await place.admit(target, work.http)

@@ -1,6 +1,8 @@
 """From a page of a source to its title, items and links, by the source's rules."""
 
+from collections.abc import Iterator
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 from scraper.config.settings import Source
 from scraper.extract import items, sitemaps
@@ -35,16 +37,12 @@ class Reader:
         page = Page.of(fetched)
         if kind == "sitemap":
             listing = sitemaps.listing(page, self._today)
-            return Reading(links=tuple(filter(self._belongs, listing.links)), fault=listing.fault)
+            return Reading(links=tuple(self._listed(listing, page)), fault=listing.fault)
         asked = page.robots(self._agent, self._today) if self._agent is not None else set()
         reading = self._by_parser(page) if self._source.parser else self._by_rules(page)
         reading = self._with_refresh(page, reading)
         if fetched.url in self._both:
-            listed = [
-                link
-                for link in sitemaps.listing(page, self._today).links
-                if link.kind == "page" and self._belongs(link)
-            ]
+            listed = [link for link in self._listed(sitemaps.listing(page, self._today), page) if link.kind == "page"]
             reading = replace(reading, links=tuple(dict.fromkeys((*reading.links, *listed))))
         if self._explains:
             reading = replace(reading, notes=notes(page, self._source))
@@ -89,10 +87,20 @@ class Reader:
             return reading
         return replace(reading, links=(*self._linker.resolve([target], page)[0], *reading.links))
 
-    def _belongs(self, link: Link) -> bool:
-        if link.kind == "page":
-            return self._scope.admits(link.url)
-        try:
-            return host_of(link.url) in self._scope.hosts
-        except ValueError:
-            return False
+    def _listed(self, listing: sitemaps.Listing, page: Page) -> Iterator[Link]:
+        """The links of a sitemap that belong to the source. Where its robots.txt says that a sitemap is, it may be.
+
+        And what is an index there (sitemaps.org, "Sitemaps & Cross Submits").
+        """
+        is_said_by_robots = urlsplit(page.url).path == "/robots.txt"
+        for link in listing.links:
+            try:
+                if link.kind == "page":
+                    belongs = self._scope.admits(link.url)
+                else:
+                    host = host_of(link.url)
+                    belongs = is_said_by_robots or host in self._scope.hosts or host == host_of(page.url)
+            except ValueError:
+                continue
+            if belongs:
+                yield link

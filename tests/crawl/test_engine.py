@@ -237,6 +237,20 @@ async def test_a_feed_that_is_a_start_page_too_is_read_as_both(crawler: Crawler,
         assert (run["pages"], run["items"], run["failures"]) == (3, 2, 0)
 
 
+async def test_a_sitemap_is_where_robots_txt_says_that_it_is(crawler: Crawler, site: Site) -> None:
+    """On another host too, with what that one's index names; pages are those of the source all the same."""
+    with running("127.0.0.2") as other:
+        site.page("/robots.txt", f"Sitemap: {other.url}/index.xml", kind="text/plain")
+        site.page("/a", "a")
+        other.page("/index.xml", f"<sitemapindex><sitemap><loc>{other.url}/map.xml</loc></sitemap></sitemapindex>")
+        entries = f"<url><loc>{site.url}/a</loc></url><url><loc>{other.url}/b</loc></url>"
+        other.page("/map.xml", f"<urlset>{entries}</urlset>")
+        other.page("/b", "b")
+        run = await crawler.run(Source(name="s", sitemaps=(site.url + "/robots.txt",)))
+        assert (run["pages"], run["failures"], site.paths()) == (1, 0, ["/a"])
+        assert other.paths() == ["/index.xml", "/map.xml"]
+
+
 async def test_a_run_that_found_no_page_says_why(crawler: Crawler, site: Site) -> None:
     site.page("/map.xml", "<urlset><url><loc>http://elsewhere.invalid/</loc></url></urlset>", kind="text/xml")
     run = await crawler.run(Source(name="s", sitemaps=(site.url + "/map.xml",)))

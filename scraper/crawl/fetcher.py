@@ -48,6 +48,9 @@ NO_CODING = frozenset(
 )
 SECONDS_DIGITS = 16
 _SECONDS = re.compile(r"[0-9]+(?:\.[0-9]*)?", re.ASCII)
+_NOTHING_LEFT = re.compile(r"0+(?:\.0+)?")
+_RESET = re.compile(r"[0-9]{1,11}(?:\.[0-9]{1,9})?")
+SINCE_1970 = 1e9  # what is more is no span, but a time
 # The values of a header that was sent more than once: a comma within a date parts none.
 _EACH = re.compile(r"(?:[A-Za-z]{3,9},\s*)?[^,\s][^,]*")
 REDIRECTS = {301, 302, 303, 307, 308}
@@ -363,8 +366,11 @@ def decoded(body: bytes, encoding: str, limit: int) -> bytes:
 
 def refuse_overloaded(status: int, headers: Mapping[str, str], now: datetime) -> None:
     """Refuse an answer that says that its server has too much to do, or is broken. Raises VisitFailed, with what it asks for."""
-    if status == 429:
-        raise VisitFailed(Failure.RATE_LIMITED, "429 Too Many Requests", retry_after_s=retry_after(headers, now))
+    used_up_s = _used_up_s(headers, now) if status in (403, 429) else None
+    if status == 429 or used_up_s is not None:
+        said = "429 Too Many Requests" if status == 429 else f"{status}, and all requests of this while are used up"
+        asked_s = retry_after(headers, now)
+        raise VisitFailed(Failure.RATE_LIMITED, said, retry_after_s=used_up_s if asked_s is None else asked_s)
     if status >= 500:
         raise VisitFailed(Failure.HTTP_5XX, f"{status} from the server", retry_after_s=retry_after(headers, now))
 
@@ -376,6 +382,18 @@ def retry_after(headers: Mapping[str, Any], now: datetime) -> float | None:
         return None
     found = [_wait_s(said, now) for said in _EACH.findall(value)]  # a proxy and the site may both say it
     return max((seconds for seconds in found if seconds is not None), default=None)
+
+
+def _used_up_s(headers: Mapping[str, Any], now: datetime) -> float | None:
+    """Return after how many seconds an API that counts requests allows some again, None if it does not say so.
+
+    By X-RateLimit-Remaining and -Reset, the latter seconds from now or since 1970, as GitHub, Reddit and others have them.
+    """
+    left, reset = (str(headers.get(f"x-ratelimit-{name}", "")).strip() for name in ("remaining", "reset"))
+    if not _NOTHING_LEFT.fullmatch(left) or not _RESET.fullmatch(reset):
+        return None
+    seconds = float(reset)
+    return max(0.0, seconds - now.timestamp()) if seconds >= SINCE_1970 else seconds
 
 
 def _wait_s(said: str, now: datetime) -> float | None:

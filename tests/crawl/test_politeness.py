@@ -463,6 +463,28 @@ async def test_a_pause_that_robots_txt_asked_for_is_kept_before_anything_else_is
     assert site.paths() == []
 
 
+@pytest.mark.parametrize(
+    ("status", "left", "reset", "reason"),
+    [
+        ("403 Forbidden", "0", "{then}", "rate_limited"),
+        ("403 Forbidden", "0.0", "120", "rate_limited"),
+        ("429 Slow", "0", "120", "rate_limited"),
+        ("403 Forbidden", "7", "120", "http_4xx"),
+        ("403 Forbidden", "0", "soon", "http_4xx"),
+    ],
+)
+async def test_an_api_that_counts_requests_is_left_alone_when_they_are_used_up(
+    crawler: Crawler, site: Site, status: str, left: str, reset: str, reason: str
+) -> None:
+    then = round(now().timestamp()) + 120
+    headers = {"X_RateLimit_Remaining": left, "X_RateLimit_Reset": reset.format(then=then)}
+    site.raw("/", html("x", status=status, **headers), close=False)
+    await crawler.run(source(site), ONE_BY_ONE)
+    assert [failure["reason"] for failure in crawler.rows("failures")] == [reason]
+    if reason == "rate_limited":
+        assert 100 < (slowed(crawler)["pause"]["until"] - now()).total_seconds() <= 121
+
+
 async def test_a_check_leaves_alone_who_asked_for_that(crawler: Crawler, site: Site) -> None:
     site.raw("/", html("x", status="503 Slow", Retry_After="600"), close=False)
     await crawler.run(source(site), ONE_BY_ONE)

@@ -68,6 +68,7 @@ class Gate:
         self.crawl_delay_s = kept.crawl_delay_s
         self._why = kept.why
         self._waiting = 0
+        self._wanted: Counter[int] = Counter()  # how many in flight those in flight want at most
         self._last = float("-inf")
         self._delay_s = 0.0
         self._not_before = float("-inf")
@@ -98,12 +99,13 @@ class Gate:
     async def enter(self, delay_s: float, per_host: int, own: asyncio.Semaphore | None = None) -> None:
         """Wait for the turn, then count as in flight until leave(). Raises VisitFailed if the host is another worker's by then.
 
-        Between two requests there is the longer of the delays that the two want. A host that failed often in a row gets
-        one at a time. own: the places of the source, where it has fewer than the process; leave() gets the same.
+        Between two requests there is the longer of the delays that the two want, and beside one no more than it wants. A host
+        that failed often in a row gets one at a time. own: the places of the source, where it has fewer than the process;
+        leave() gets the same, and per_host.
         """
         most = 1 if self.strikes >= STRIKES - 1 else per_host
         full = self._places.locked() or (own is not None and own.locked())
-        if self.in_flight >= most or self._line.locked() or self._due(delay_s) > self._clock() or full:
+        if self._is_full(most) or self._line.locked() or self._due(delay_s) > self._clock() or full:
             await self._wait(delay_s, most, own)
         else:
             await self._take(own)  # there is one: this does not wait
@@ -113,6 +115,11 @@ class Gate:
         self._last = self._clock()
         self._delay_s = delay_s + self.penalty_s
         self.in_flight += 1
+        self._wanted[per_host] += 1
+
+    def _is_full(self, most: int) -> bool:
+        """Whether there are as many requests in flight as one more, or any of them, wants there to be."""
+        return self.in_flight >= min(most, min(self._wanted, default=most))
 
     async def _take(self, own: asyncio.Semaphore | None) -> None:
         if own is not None:
@@ -134,7 +141,7 @@ class Gate:
         try:
             async with self._line:
                 while True:
-                    if self.in_flight >= most:
+                    if self._is_full(most):
                         self._left.clear()
                         await self._left.wait()
                     elif (wait := self._due(delay_s) - self._clock()) > 0:
@@ -150,9 +157,12 @@ class Gate:
     def _due(self, delay_s: float) -> float:
         return max(self._not_before, self._last + max(self._delay_s, delay_s + self.penalty_s))
 
-    def leave(self, own: asyncio.Semaphore | None = None) -> None:
-        """Give the place back."""
+    def leave(self, per_host: int, own: asyncio.Semaphore | None = None) -> None:
+        """Give the place back. per_host, own: as they were given to enter()."""
         self.in_flight -= 1
+        self._wanted[per_host] -= 1
+        if not self._wanted[per_host]:
+            del self._wanted[per_host]
         self._give(own)
         self._left.set()
 
@@ -354,6 +364,7 @@ class Place:
         self._own = own
         self._home = home
         self._may = may
+        self._per_host = 0
         self.gate: Gate | None = None
 
     async def __aenter__(self) -> Self:
@@ -365,7 +376,7 @@ class Place:
     def leave(self) -> None:
         """Give the place back."""
         if self.gate is not None:
-            self.gate.leave(self._own)
+            self.gate.leave(self._per_host, self._own)
             self.gate = None
 
     async def keep(self) -> None:
@@ -387,7 +398,7 @@ class Place:
         if wait_s > REST_S:
             raise PutOff(Failure.RATE_LIMITED, f"{host} is to be left alone for {wait_s:.0f} s ({gate.why})", wait_s)
         await gate.enter(delay_s, http.per_host, self._own)
-        self.gate = gate
+        self.gate, self._per_host = gate, http.per_host
         if self._may is not None and not self._may():  # it was to wait, and has been paused or stopped meanwhile
             self.leave()
             raise PutOff(Failure.CANCELLED, "the source is not asked just now", 0.0)

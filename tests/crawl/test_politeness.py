@@ -404,6 +404,19 @@ async def test_a_host_that_is_as_slow_as_ever_is_asked_a_latency_apart_at_most()
     assert penalties[-1] == 0.0
 
 
+async def test_beside_a_request_there_are_no_more_than_it_wants() -> None:
+    """Of two sources at one host the stricter one counts."""
+    gate = Gate(HostTimes("h", None, 0.0), asyncio.Semaphore(8))
+    await gate.enter(0, 1)
+    other = asyncio.create_task(gate.enter(0, 5))
+    await asyncio.wait({other}, timeout=0.05)
+    assert not other.done()
+    gate.leave(1)
+    await other
+    await gate.enter(0, 5)
+    assert gate.in_flight == 2
+
+
 async def test_who_leads_to_a_host_that_rests_is_put_off(crawler: Crawler, site: Site) -> None:
     """Else one such redirect after the other would wait for an hour, and with it all that is to be asked of its own host."""
     with running("127.0.0.2") as other:
@@ -553,7 +566,7 @@ async def test_a_host_that_failed_often_is_asked_one_at_a_time_until_it_answers(
     second = asyncio.create_task(gate.enter(0, 4))
     await asyncio.wait([second], timeout=0.05)
     assert not second.done()
-    gate.leave()
+    gate.leave(4)
     await second
     gate.answered(0.1, adapt=True)
     assert (gate.strikes, gate.trips) == (0, 0)

@@ -271,12 +271,12 @@ def preflight(loaded: Loaded, *, brings: bool = False, waits: bool = False) -> D
 
 
 def _is_for_a_person(file: Path) -> bool:
-    """Say whether a file will not be usable by itself: its directory is not there, or neither is ours to write."""
+    """Say whether a file will not be usable by itself: it, or its directory, is not there, or not ours to write."""
     folder = file.parent
     if not folder.is_dir():
         return True
     if os.statvfs(folder).f_flag & os.ST_RDONLY:
-        return False
+        return not file.exists()  # one that is there was written once
     return not os.access(folder, os.R_OK | os.W_OK | os.X_OK) or (
         file.exists() and not os.access(file, os.R_OK | os.W_OK)
     )

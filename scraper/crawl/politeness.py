@@ -26,9 +26,10 @@ TRIP_MAX_S = 3600.0
 TRIPS_MOST = 100  # more are not told apart: a host may be down for years
 LEASE_RETRY_S = 0.5
 LOOK_AGAIN_S = 5.0
-LEASE_PATIENCE_S = 3.0
-LEASE_LATER_S = 15.0
-REST_S = 15.0  # what waits longer for its turn at another host than its own is put off
+LEASE_PATIENCE_S = 10.0
+LEASE_LATER_S = 60.0
+REST_S = 15.0  # a host that is to be left alone for longer is not waited for
+DELAY_MOST_S = 120.0  # nor is a turn at another host than one's own that is so far off
 # What a host does that is down or has too much to do, whichever URL is asked for; bad answers are no sign of that.
 STRIKING = frozenset({Failure.DNS, Failure.CONNECT, Failure.TLS, Failure.TIMEOUT, Failure.HTTP_5XX})
 
@@ -123,7 +124,7 @@ class Gate:
 
     async def _take(self, own: asyncio.Semaphore | None) -> None:
         if own is not None:
-            await own.acquire()  # first: who waits for it keeps no place from others
+            await own.acquire()
         try:
             await self._places.acquire()
         except asyncio.CancelledError:
@@ -137,22 +138,35 @@ class Gate:
             own.release()
 
     async def _wait(self, delay_s: float, most: int, own: asyncio.Semaphore | None) -> None:
+        holds = taken = False
         self._waiting += 1
         try:
-            async with self._line:
-                while True:
-                    if self._is_full(most):
-                        self._left.clear()
-                        await self._left.wait()
-                    elif (wait := self._due(delay_s) - self._clock()) > 0:
-                        await asyncio.sleep(min(wait, LOOK_AGAIN_S))
-                    else:
-                        await self._take(own)
-                        if self._due(delay_s) <= self._clock():
-                            return
-                        self._give(own)  # the host asked for a pause while we waited
+            while not (taken := await self._turn(delay_s, most, own, holds=holds)):
+                assert own is not None
+                await own.acquire()  # not in the line: others need not wait for what this source has in flight
+                holds = True
         finally:
             self._waiting -= 1
+            if holds and not taken and own is not None:
+                own.release()
+
+    async def _turn(self, delay_s: float, most: int, own: asyncio.Semaphore | None, *, holds: bool) -> bool:
+        """Stand in line until places are taken. Returns False if the source has none left when it is its turn. holds: it has one."""
+        wanted = None if holds else own
+        async with self._line:
+            while True:
+                if self._is_full(most):
+                    self._left.clear()
+                    await self._left.wait()
+                elif (wait := self._due(delay_s) - self._clock()) > 0:
+                    await asyncio.sleep(min(wait, LOOK_AGAIN_S))
+                elif wanted is not None and wanted.locked():
+                    return False
+                else:
+                    await self._take(wanted)
+                    if self._due(delay_s) <= self._clock():
+                        return True
+                    self._give(wanted)  # the host asked for a pause while we waited
 
     def _due(self, delay_s: float) -> float:
         return max(self._not_before, self._last + max(self._delay_s, delay_s + self.penalty_s))
@@ -300,21 +314,21 @@ class Politeness:
         found = self._rules.get(_seen_by(parts(url).origin, http))
         return found[0] if found is not None and found[1] > asyncio.get_running_loop().time() else None
 
-    async def rules(self, url: str, http: Http) -> Rules:
-        """Return the robots rules for a URL; asks for them if need be. Raises VisitFailed."""
+    async def rules(self, url: str, http: Http, home: str | None = None) -> Rules:
+        """Return the robots rules for a URL; asks for them if need be. home: the host that is being asked. Raises VisitFailed."""
         origin = parts(url).origin
         name = _seen_by(origin, http)
         async with self._asking.setdefault(name, asyncio.Lock()):
             try:
                 if (rules := self.held(url, http)) is None:
-                    self._rules[name] = await self._learn(origin, http)
+                    self._rules[name] = await self._learn(origin, http, home)
                     rules = self._rules[name][0]
             finally:
                 if name not in self._rules:
                     self._asking.pop(name, None)
         return rules
 
-    async def _learn(self, origin: str, http: Http) -> tuple[Rules, float]:
+    async def _learn(self, origin: str, http: Http, home: str | None) -> tuple[Rules, float]:
         clock = asyncio.get_running_loop().time
         name = _seen_by(origin, http)
         kept = await self._memory.robots_of(name)
@@ -324,7 +338,7 @@ class Politeness:
             left = self._holds_s(name, rules) - age
             if 0 < left <= CACHE_S:
                 return rules, clock() + left
-        async with Place(self) as place:
+        async with Place(self, home=home) as place:
             robots = await self._fetch_robots(origin, http, place)
         await self._memory.keep_robots(name, robots)
         rules = Rules(robots)
@@ -395,7 +409,7 @@ class Place:
         if delay_s > gate.kept_delay_s:
             await self._politeness.keep_delay(gate, delay_s)
         wait_s = gate.resting_s if host == self._home else gate.wait_s(delay_s)
-        if wait_s > REST_S:
+        if wait_s > (REST_S if gate.resting_s >= wait_s else DELAY_MOST_S):
             raise PutOff(Failure.RATE_LIMITED, f"{host} is to be left alone for {wait_s:.0f} s ({gate.why})", wait_s)
         await gate.enter(delay_s, http.per_host, self._own)
         self.gate, self._per_host = gate, http.per_host
@@ -414,7 +428,7 @@ class Place:
         self.leave()
         delay: float | None = None
         if http.obey_robots:
-            rules = self._politeness.held(url, http) or await self._politeness.rules(url, http)
+            rules = self._politeness.held(url, http) or await self._politeness.rules(url, http, self._home)
             agent = agent_token(http.user_agent)
             if rules.unreachable and not named:
                 raise VisitFailed(

@@ -329,7 +329,8 @@ class Visitor:
         async def admit(target: str) -> None:
             nonlocal first
             first = first and target == claim.url
-            if claim.depth > 0 and target != claim.url and not self._admits(work, target):
+            is_there = host_of(target) == claim.host if claim.kind == "sitemap" else target == claim.url
+            if claim.depth > 0 and not is_there and not self._admits(work, target):
                 raise VisitFailed(Failure.BAD_REDIRECT, f"redirects to {target}, which the source does not include")
             await place.keep()
             await place.admit(target, work.http)
@@ -483,7 +484,10 @@ class Visitor:
         if isinstance(error, PutOff):
             later = self._now() + timedelta(seconds=error.wait_s)
             message = clean.text(error.message)
-            return Visit(claim, self._now(), failure=error.failure, message=message, retry_at=later, put_off=True)
+            taken = error.wire_bytes  # by what led there
+            return Visit(
+                claim, self._now(), None, Reading(), error.failure, message, later, taken_bytes=taken, put_off=True
+            )
         self._tell(place, work.http, error)
         tried = claim.attempts + 1
         found = verdict(error.failure, tried, work.http.retries, error.retry_after_s, random.random())

@@ -429,6 +429,8 @@ def _has_moved(batch: _Batch, found: _Found, row: Row[Any]) -> bool:
     reading, kind = found.visit.reading, found.item.kind
     if not is_gone or (own_name is not None and own_name == reading.canonical):
         return False
+    if found.visit.fetched is not None and found.visit.fetched.moved:  # all of it, and for good
+        return True
     return next(itertools.islice((other for other in reading.items if other.kind == kind), 1, None), None) is None
 
 

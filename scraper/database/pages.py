@@ -11,18 +11,15 @@ from scraper.compression import deflate, stored
 from scraper.database import changes
 from scraper.database.among import Among
 from scraper.database.bulk import Bulk, reserve, upsert
-from scraper.database.models import UNREAD, page_versions, pages, runs
+from scraper.database.models import UNREAD, page_versions, pages
 from scraper.errors import NotFound
 from scraper.records import Fetched, Visit, packed
-from scraper.states import RunKind, RunState
 from scraper.urls import fingerprint
 from scraper.value import value
 
 # What a site sets in a visitor's browser is nobody's business later.
 _SECRET_HEADERS = {"set-cookie", "set-cookie2"}
 BRIEF = [column for column in pages.c if column.name not in ("body", "fingerprint", "links", "rules")]
-# A redirect "for now" is taken at its word, until so many runs have met it, over so long.
-LASTING_RUNS, LASTING = 3, timedelta(days=1)
 NEVER_READ = ""  # the content hash of a page that is known by its items alone
 
 _PACE = ("check_every_s", "check_after")
@@ -323,34 +320,19 @@ def _told(visit: Visit, row: Row[Any], digest: str) -> list[dict[str, Any]]:
 
 
 def mark_moved(connection: Connection, visit: Visit, page_id: int) -> list[dict[str, Any]]:
-    """Note that what was stored as the page of a URL is another page now, for good, or for long. Returns what there is to tell."""
-    if _final(visit) == visit.claim.url:
+    """Note that what was stored as the page of a URL is another page now, for good. Returns what there is to tell."""
+    if not _fetched(visit).moved:
         return []
     row = connection.execute(_itself(visit)).first()
-    if row is None or row.id == page_id or not (_fetched(visit).moved or _lasts(connection, row, visit)):
+    if row is None or row.id == page_id:
         return []
     _leave(connection, row.id, visit)
     return [_change(visit, page_id, "moved", {"url": [row.final_url, _final(visit)]})]
 
 
-def _lasts(connection: Connection, row: Row[Any], visit: Visit) -> bool:
-    """Whether a page was not to be had by as many runs, one after the other, and for as long, that nobody waits for it any more."""
-    claim = visit.claim
-    since = select(func.count(), func.min(runs.c.finished_at)).where(
-        runs.c.source == claim.source,
-        runs.c.kind == RunKind.CRAWL,
-        runs.c.state == RunState.DONE,
-        runs.c.message.is_(None),  # it came to its end
-        runs.c.id > row.run_id,
-        runs.c.id < claim.run_id,
-    )
-    count, first = connection.execute(since).one()
-    return bool(count >= LASTING_RUNS - 1 and first <= visit.at - LASTING)
-
-
 def _itself(visit: Visit) -> Select[Any]:
     """The page that is stored as that of the URL that was visited, if it is not gone."""
-    return select(pages.c.id, pages.c.final_url, pages.c.run_id).where(
+    return select(pages.c.id, pages.c.final_url).where(
         pages.c.source == visit.claim.source,
         pages.c.fingerprint == fingerprint(visit.claim.url),
         pages.c.gone_at.is_(None),

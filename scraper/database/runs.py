@@ -17,6 +17,8 @@ from scraper.errors import Failure, NotFound
 from scraper.records import RunCount, RunTally
 from scraper.states import LastLook, RunKind, RunState, UrlState
 
+# What stands in lists, some of which a run did not read, is gone when so many runs, over so long, have not seen it.
+MISSED_BY, MISSED_FOR = 3, timedelta(days=1)
 REMOVED_AT_ONCE = 20_000  # items in one transaction, which holds them in memory, and others up
 ACTIVE = (RunState.QUEUED, RunState.RUNNING)
 
@@ -155,7 +157,7 @@ def finish(connection: Connection, run_id: int, at: datetime, dropped: int) -> E
     dropped: how many URLs a limit left unvisited. An item is gone when the run read its page and did not see it, when its
     page is gone, or when the run saw everything and not the item. A run that a limit cut short, or that could not
     read a page which had been read before, did not see everything: that page may lead to the item; or list it, if it is a
-    list, from one page of which items slip to the next. Where half of a source's
+    list, from one page of which items slip to the next: then three runs have to miss it, over a day. Where half of a source's
     items are gone at once, the site has changed rather than what it offers: that is an alarm, and they stay.
 
     Where very many are gone, some are marked, and the run stays open: it is to be finished again.
@@ -265,11 +267,13 @@ def _remove_unseen(
         unseen = unseen.where(~elsewhere.where(also_on.c.item_id == items.c.id, unread).exists())
     others = items.alias()
     beside = (others.c.page_id == items.c.page_id) & (others.c.kind == items.c.kind) & (others.c.id != items.c.id)
-    alone = unseen.where(~exists().where(beside, others.c.removed_at.is_(None)))
-    chosen = unseen if complete or not _may_hide_lists(connection, run_id) else alone
+    alone = ~exists().where(beside, others.c.removed_at.is_(None))
+    missed = items.c.run_id < (_missed_since(connection, run_id, source, at) or 0)
+    held = unseen.where(or_(alone, missed))
+    chosen = unseen if complete or not _may_hide_lists(connection, run_id) else held
     gone = connection.execute(chosen.limit(REMOVED_AT_ONCE)).all()
     if gone and complete and _has_passed_lists(connection, run_id, source):
-        chosen = alone
+        chosen = held
         gone = connection.execute(chosen.limit(REMOVED_AT_ONCE)).all()
     if not gone:
         return [], ""
@@ -288,6 +292,18 @@ def _remove_unseen(
         ids = [row.id for row in gone[start_at : start_at + IN_MOST]]
         connection.execute(update(items).where(items.c.id.in_(ids)).values(removed_at=at))
     return told, ""
+
+
+def _missed_since(connection: Connection, run_id: int, source: str, at: datetime) -> int | None:
+    """The run since which enough runs, over so long, have not seen what was seen before it, so that nobody waits for it any more."""
+    before = select(runs.c.id).where(
+        runs.c.source == source, runs.c.kind == RunKind.CRAWL, runs.c.state == RunState.DONE, runs.c.id < run_id
+    )
+    last = connection.scalar(before.order_by(runs.c.id.desc()).offset(MISSED_BY - 2).limit(1))
+    if last is None:
+        return None
+    old = before.where(runs.c.id <= last, runs.c.finished_at <= at - MISSED_FOR).order_by(runs.c.id.desc()).limit(1)
+    return connection.scalar(old)
 
 
 def _may_hide_lists(connection: Connection, run_id: int) -> bool:

@@ -51,7 +51,64 @@ _AFTER_DAY = re.compile(r"(?<=[0-9])(?:\.|er|eme|ος|η|[ºª°]|-?го)(?![0-9
 _APART = re.compile(r"[\s,.;|/()'’–-]+")
 # "5 days ago" and "3 out of 5" are English, and no days of August and October.
 _ENGLISH = re.compile(r"\b(?:(?:second|minute|hour|day|week|month|year)s?|of)\b", re.IGNORECASE)
-_ZONE = re.compile(r":[0-9]{2} ?\(?[A-Z]{3,5}\b")  # one that is left out would make it another time
+_HALF_DAY = re.compile(
+    r"(?<![0-9:])(1[0-2]|0?[1-9])(?::([0-5][0-9]))?(?::([0-5][0-9]))? ?(?:([ap])\.? ?m\b\.?|([πμ])\.\s?μ\.)",
+    re.IGNORECASE,
+)
+_ZONE = re.compile(r" ?(?:\(?(UTC|GMT)\)?| ([+-][0-9]{2}:?[0-9]{2}))$")
+# What may stand beside a time: any other word may say that it is another one, of another zone or half of the day, or a span.
+_BESIDE = frozenset(
+    [
+        "um",
+        "uhr",
+        "à",
+        "a",
+        "as",
+        "às",
+        "la",
+        "las",
+        "les",
+        "le",
+        "de",
+        "del",
+        "den",
+        "der",
+        "om",
+        "kl",
+        "klo",
+        "ob",
+        "o",
+        "u",
+        "w",
+        "v",
+        "в",
+        "о",
+        "на",
+        "г",
+        "года",
+        "року",
+        "р",
+        "godz",
+        "h",
+        "ore",
+        "ora",
+        "ve",
+        "saat",
+        "στις",
+        "ч",
+        "час",
+        "d",
+        "m",
+        "r",
+        "og",
+        "at",
+        "och",
+        "kell",
+        "alle",
+        "dne",
+        "dnia",
+    ]
+)
 WORDS_MOST = 8
 
 
@@ -60,23 +117,36 @@ def in_english(text: str) -> str | None:
 
     "Freitag, 6. März 2026 um 14:30 Uhr" is "6 Mar 2026 14:30".
     """
-    month: str | None = None
     words = _WORD.findall(text)
-    if len(words) > WORDS_MOST or _ENGLISH.search(text) or _ZONE.search(text):
+    if len(words) > WORDS_MOST or _ENGLISH.search(text):
         return None
-    for word in words:
-        if (named := _MONTHS.get(_plain(word))) is not None:
-            if month is not None and named != month:
-                return None
-            month = named
-    if month is None:
+    named = {month for word in words if (month := _MONTHS.get(_plain(word))) is not None}
+    if len(named) != 1:
         return None
-    text = _HOUR.sub(_clock, _DOTTED_HOUR.sub(_clock, text))
-    if len(_CLOCK.findall(text)) > 1:  # from one to another
+    [month] = named
+    text = _HALF_DAY.sub(_of_24, text)
+    zone = _ZONE.search(text)
+    text = _HOUR.sub(_clock, _DOTTED_HOUR.sub(_clock, text[: zone.start()] if zone else text))
+    clocks = len(_CLOCK.findall(text))
+    if clocks > 1 or (clocks and not _is_plain(text)):
         return None
     text = _AFTER_DAY.sub(" ", text)
-    text = _WORD.sub(lambda m: month if _plain(m[0]) in _MONTHS else " ", text)
-    return _APART.sub(" ", text).strip(" :")
+    text = _WORD.sub(lambda found: month if _plain(found[0]) in _MONTHS else " ", text)
+    said = _APART.sub(" ", text).strip(" :")
+    return f"{said} {(zone[1] or zone[2]).upper()}" if zone else said
+
+
+def _is_plain(text: str) -> bool:
+    """Whether of all words from the first figure on it is known that they do not say what a time means."""
+    figure = re.search("[0-9]", text)
+    words = _WORD.findall(text[figure.start() :]) if figure else []
+    return all(word.lower() in _BESIDE or _plain(word) in _MONTHS for word in words)
+
+
+def _of_24(time: "re.Match[str]") -> str:
+    is_later = (time[4] or "").lower() == "p" or time[5] in ("μ", "Μ")
+    rest = f":{time[3]}" if time[3] else ""
+    return f"{int(time[1]) % 12 + 12 * is_later:02}:{time[2] or '00'}{rest}"
 
 
 def _clock(hour: "re.Match[str]") -> str:

@@ -53,7 +53,8 @@ GIVEN_MOST = 20
 _GUARD = re.compile(r"^\s*\)\]\}',?\s*")  # so that nobody runs it as a script (Angular, Google)
 _ESCAPED = re.compile(r"\\(?:u\{([0-9A-Fa-f]{1,8})\}|u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2})|(\r\n|.))", re.DOTALL)
 _LETTERS = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v": "\v", "0": "\0", "\n": "", "\r\n": ""}
-_UNDEFINED = re.compile(r"(?<=[:,\[])\s*undefined(?=\s*[,}\]])")  # what JSON has no word for
+# What JSON has no word for, outside of texts.
+_UNDEFINED = re.compile(r"""("(?:[^"\\]|\\.)*")|(?<=[:,\[])\s*undefined(?=\s*[,}\]])""", re.DOTALL)
 _LOOSE = re.compile(r"""("(?:[^"\\]|\\.)*")|/\*.*?\*/|//[^\n]*|,(?=\s*[}\]])|<!--|-->|<!\[CDATA\[|\]\]>""", re.DOTALL)
 # Directives of X-Robots-Tag that carry a value of their own; any other word before a colon is the name of a robot.
 _UNTIL = re.compile(r"unavailable_after\s*:\s*([^\n]{1,200})", re.IGNORECASE)
@@ -374,7 +375,7 @@ def _within(text: str) -> list[Any]:
     if (whole := _loosely(text, Exact)) != []:
         return [whole]
     if "undefined" in text:
-        text = _UNDEFINED.sub("null", text)
+        text = _UNDEFINED.sub(lambda found: found[1] or "null", text)
     decoder = json.JSONDecoder(parse_float=Exact, strict=False)
     values: list[Any] = []
     at = 0

@@ -42,8 +42,10 @@ class Reader:
         reading = self._by_parser(page) if self._source.parser else self._by_rules(page)
         reading = self._with_refresh(page, reading)
         if fetched.url in self._both:
-            listed = [link for link in self._listed(sitemaps.listing(page, self._today), page) if link.kind == "page"]
-            reading = replace(reading, links=tuple(dict.fromkeys((*reading.links, *listed))))
+            listing = sitemaps.listing(page, self._today)
+            listed = [link for link in self._listed(listing, page) if link.kind == "page"]
+            links = tuple(dict.fromkeys((*reading.links, *listed)))
+            reading = replace(reading, links=links, fault=listing.fault)
         if self._explains:
             reading = replace(reading, notes=notes(page, self._source))
         if "nofollow" in asked:

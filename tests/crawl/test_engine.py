@@ -235,6 +235,10 @@ async def test_a_feed_that_is_a_start_page_too_is_read_as_both(crawler: Crawler,
     for _ in range(2):  # once more with a 304
         run = await crawler.run(made)
         assert (run["pages"], run["items"], run["failures"]) == (3, 2, 0)
+    site.page("/feed", f"<rss><channel>{entries[: len(entries) // 2]}", kind="application/rss+xml")
+    run = await crawler.run(made)
+    assert [failure["reason"] for failure in crawler.rows("failures")] == ["incomplete_body"]
+    assert [item["removed_at"] for item in crawler.rows("items")] == [None, None]
 
 
 async def test_a_sitemap_is_where_robots_txt_says_that_it_is(crawler: Crawler, site: Site) -> None:

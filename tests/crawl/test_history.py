@@ -363,6 +363,16 @@ async def test_what_slips_to_a_list_page_that_was_not_read_is_not_gone(
     assert gone == [row["id"] for row in crawler.rows("items") if row["key"] == "n4"]
 
 
+async def test_the_items_of_a_page_that_moved_for_good_have_moved(crawler: Crawler, told: Told, site: Site) -> None:
+    site.page("/", links("/p"))
+    site.page("/p", things("a", "b"))
+    await crawler.run(shop(site))
+    site.raw("/p", moved(301, "/new"), close=False)
+    site.page("/new", things("a", "b"))
+    await again(crawler, told, shop(site))
+    assert told.take("item") == ["moved", "moved"]
+
+
 @pytest.mark.parametrize("shows", ["list", "canonical"])
 async def test_another_address_of_the_same_is_no_news(crawler: Crawler, told: Told, site: Site, shows: str) -> None:
     """Of a list that is paged by a cursor; of a page whose address has a mark of the visit in it."""
@@ -388,6 +398,23 @@ async def test_an_item_that_has_the_name_of_its_page_goes_with_it(crawler: Crawl
         assert told.take("item") == changes_told
     [item] = crawler.rows("items")
     assert (item["key"], item["url"], item["data"]["price"]) == (site.url + "/p/1/", site.url + "/p/1/", "2")
+
+
+async def test_what_stood_in_a_list_is_gone_when_three_runs_have_missed_it_over_a_day(
+    crawler: Crawler, told: Told, site: Site
+) -> None:
+    """Though none of them saw everything."""
+    newest_first(site, 6)
+    wanted = shop(site, "/0", max_pages=2)
+    await crawler.run(wanted)
+    site.page("/0", things("n6") + links("/1"))
+    for _ in range(3):
+        await again(crawler, told, wanted)
+        assert told.take("item") == []
+    earlier = update(run_rows).values(finished_at=now() - timedelta(hours=25))
+    crawler.db.write(lambda c: c.execute(earlier))
+    await again(crawler, told, wanted)
+    assert told.take("item") == ["removed"]
 
 
 async def test_beyond_max_depth_a_page_may_be_linked_still(
@@ -443,38 +470,6 @@ async def test_a_page_has_moved_to_one_that_was_seen_already(crawler: Crawler, t
     assert told.take("page") == ["moved"]
     await again(crawler, told, source(site, "/new"))
     assert told.take("page") == []
-
-
-@pytest.mark.parametrize(
-    ("runs_between", "passed"), [(1, timedelta(days=2)), (2, timedelta(hours=20)), (2, timedelta(hours=25))]
-)
-async def test_a_redirect_for_now_that_lasts_is_one_for_good(
-    crawler: Crawler, told: Told, site: Site, runs_between: int, passed: timedelta
-) -> None:
-    """Over three runs, and for a day: what a shop no longer has often leads to its front page so."""
-    site.page("/", links("/old", "/kept"))
-    site.page("/old", things("a"))
-    site.page("/kept", things("b"))
-    await crawler.run(shop(site))
-    site.raw("/old", moved(302, "/"), close=False)
-    for _ in range(runs_between):
-        await again(crawler, told, shop(site))
-        assert (told.take("page"), told.take("item")) == ([], [])
-    last = crawler.rows("runs")[-1]["id"]
-    first = last - runs_between + 1
-    crawler.db.write(
-        lambda c: c.execute(update(run_rows).where(run_rows.c.id == first).values(finished_at=now() - passed))
-    )
-    lasts = runs_between == 2 and passed > timedelta(days=1)
-    for change in (["moved"], []):
-        await again(crawler, told, shop(site))
-        assert told.take("page") == (change if lasts else [])
-        assert told.take("item") == (["removed"] if change and lasts else [])
-        if not lasts:
-            return
-    site.page("/old", things("a"))
-    await again(crawler, told, shop(site))
-    assert (told.take("page"), told.take("item")) == (["returned"], ["returned"])
 
 
 @pytest.mark.parametrize("etag", [{}, {"ETag": '"1"'}], ids=["whole", "304"])

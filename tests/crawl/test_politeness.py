@@ -417,6 +417,25 @@ async def test_beside_a_request_there_are_no_more_than_it_wants() -> None:
     assert gate.in_flight == 2
 
 
+async def test_a_source_that_has_no_place_left_holds_up_no_other_at_a_host() -> None:
+    gate, own = Gate(HostTimes("h", None, 0.0), asyncio.Semaphore(8)), asyncio.Semaphore(1)
+    await own.acquire()  # at another host
+    waiting = asyncio.create_task(gate.enter(0, 4, own))
+    await asyncio.wait({waiting}, timeout=0.05)
+    await asyncio.wait_for(gate.enter(0, 4), 1.0)
+    assert not waiting.done()
+    own.release()
+    await asyncio.wait_for(waiting, 1.0)
+    assert (gate.in_flight, own.locked()) == (2, True)
+    gate.leave(4, own)
+    assert not own.locked()
+    waiting = asyncio.create_task(gate.enter(30, 4, own))
+    await asyncio.wait({waiting}, timeout=0.05)
+    waiting.cancel()
+    await asyncio.wait({waiting})
+    assert not own.locked()
+
+
 async def test_who_leads_to_a_host_that_rests_is_put_off(crawler: Crawler, site: Site) -> None:
     """Else one such redirect after the other would wait for an hour, and with it all that is to be asked of its own host."""
     with running("127.0.0.2") as other:

@@ -220,7 +220,13 @@ def _goes_on(connection: Connection, run_id: int, until: datetime) -> bool:
 def _settle(connection: Connection, visits: Sequence[Visit], owner: str) -> list[Visit]:
     """Give each URL its state; return the visits whose URLs we still held."""
     alike: defaultdict[tuple[UrlState, datetime | None, int], list[int]] = defaultdict(list)
+    put_off = {visit.claim.run_id for visit in visits if visit.put_off}
+    is_over = runs.c.id.in_(put_off) & (runs.c.state != RunState.RUNNING)
+    over = set(connection.scalars(select(runs.c.id).where(is_over))) if put_off else set()
     for visit in visits:
+        if visit.put_off and visit.claim.run_id in over:  # it was stopped meanwhile
+            alike[UrlState.DONE, None, 0].append(visit.claim.url_id)
+            continue
         state = UrlState.QUEUED if visit.retry_at else UrlState.FAILED if visit.failure else UrlState.DONE
         alike[state, visit.retry_at, int(not visit.put_off)].append(visit.claim.url_id)
     held = {

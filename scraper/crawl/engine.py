@@ -515,9 +515,8 @@ class Engine:
         if kind is RunKind.RETRY:
             runs.start(connection, run_id, source.max_pages, frontier.count(connection, run_id, UrlState.QUEUED), at)
             return
-        seeds = [
-            Link(url, priority=100) for text in source.start if (url := canonical(text))
-        ]  # of what is both, the page
+        # The start pages first: of what is both, the page counts.
+        seeds = [Link(url, priority=100) for text in source.start if (url := canonical(text))]
         seeds += [Link(url, "sitemap", priority=100) for text in source.sitemaps if (url := canonical(text))]
         rows = [frontier.row_of(run_id, source.name, link, 0) for link in seeds]
         known = frontier.add(connection, [row for row in rows if row], {run_id: frontier.Room(len(rows))})

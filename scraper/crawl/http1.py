@@ -257,10 +257,6 @@ class Connection(asyncio.Protocol):
         try:
             self.transport.write(request)
             return await self._done
-        except VisitFailed as failed:
-            failed.wire_bytes = self.answer.wire_bytes
-            self.close()
-            raise
         except BaseException:
             self.close()
             raise
@@ -288,6 +284,7 @@ class Connection(asyncio.Protocol):
         self._end(VisitFailed(failure, message))
 
     def _end(self, failed: VisitFailed) -> None:
+        failed.wire_bytes = self.answer.wire_bytes
         if self._done is not None and not self._done.done():
             self._done.set_exception(failed)
         self.close()

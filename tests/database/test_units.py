@@ -222,13 +222,18 @@ def test_a_unit_that_cannot_be_serialised_is_done_again(
     assert tally.words() == ["11"]
 
 
+def by_default(admin: "psycopg.Connection[tuple[Any, ...]]", address: Address, setting: str) -> None:
+    """Have a database give a setting to all who connect from now on."""
+    admin.execute(f'ALTER DATABASE "{address.name}" SET {setting}'.encode())
+    admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'bowerbird'")
+
+
 @pytest.mark.parametrize("name", ["repeatable read", "serializable"])
 def test_the_isolation_is_ours_whatever_the_server_has(
     tally: Tally, database: Database, address: Address, admin: "psycopg.Connection[tuple[Any, ...]]", name: str
 ) -> None:
     """What is looked at after a lock was waited for has to be what is there then."""
-    admin.execute(f"ALTER DATABASE \"{address.name}\" SET default_transaction_isolation = '{name}'".encode())
-    admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'bowerbird'")
+    by_default(admin, address, f"default_transaction_isolation = '{name}'")
     with Db(database) as fresh:
         for _ in range(2):  # a connection that is used again too
             assert fresh.write(lambda c: c.exec_driver_sql("SHOW transaction_isolation").scalar()) == "read committed"
@@ -238,8 +243,7 @@ def test_the_isolation_is_ours_whatever_the_server_has(
 def test_a_database_that_is_read_only_is_so_on_every_connection(
     tally: Tally, database: Database, address: Address, admin: "psycopg.Connection[tuple[Any, ...]]"
 ) -> None:
-    admin.execute(f'ALTER DATABASE "{address.name}" SET default_transaction_read_only = on'.encode())
-    admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'bowerbird'")
+    by_default(admin, address, "default_transaction_read_only = on")
     with Db(database) as fresh:
         for _ in range(2):  # one that has been read by too
             assert fresh.read(lambda c: c.exec_driver_sql("SHOW transaction_read_only").scalar()) == "on"

@@ -88,22 +88,23 @@ def new_source(request: Request, db: TheDb, url: Word = None) -> dict[str, Any]:
 
 
 @router.post("/sources/preview")
-def preview(request: Request, service: TheService, form: Form) -> Response:
+def preview(request: Request, db: TheDb, service: TheService, form: Form) -> Response:
     """What a source would yield, with proposals for its items. Stores nothing."""
     given = definition.of_form(form)
     values = definition.blank(given["start"][0] if given["start"] else "") | {"given": definition.shown(form, given)}
     try:
-        values["found"] = _checked(service, {**given, "name": "preview"}, form.get("page", [""])[0] or None)
+        values["found"] = _checked(db, service, {**given, "name": "preview"}, form.get("page", [""])[0] or None)
     except BowerbirdError as error:
         values["problem"] = str(error)
     return HTMLResponse(render(request, "new.html", values))
 
 
-def _checked(service: Service, given: dict[str, Any], url: str | None) -> dict[str, Any]:
+def _checked(db: TheDb, service: Service, given: dict[str, Any], url: str | None) -> dict[str, Any]:
     variables = environment(service.loaded.base)
     made = checked_source(given, service.settings, variables, trusted=False)
     try:
-        found = asyncio.run(check(made, service.settings.http, url, service.settings.limits, variables, proposals=True))
+        http, limits = service.settings.http, service.settings.limits
+        found = asyncio.run(check(made, http, url, limits, variables, db=db, proposals=True))
     except ValueError as error:
         raise BadConfig([Problem("page", str(error))]) from None
     return found | {"links": found["links"][:200], "link_count": len(found["links"])}
